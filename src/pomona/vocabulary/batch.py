@@ -1,0 +1,43 @@
+"""One batch of the user's data, whatever form it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from pomona.vocabulary.errors import InputError
+
+Loss: TypeAlias = Callable[[Any, Any], Tensor]  # (model output, target) -> scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """`model(*args, **kwargs)` is the forward pass, `target` what the loss compares it with (None: unlabelled)."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    target: Any = None
+
+    @classmethod
+    def of(cls, raw: Any) -> Batch:
+        """A tensor is the input; a pair is (input, target); a dict is keyword arguments, `labels` being the target.
+
+        A pair's input may itself be a tuple (positional) or a dict (keywords). Raises InputError on anything else.
+        """
+        if isinstance(raw, Batch):
+            return raw
+        if isinstance(raw, Tensor):
+            return cls(args=(raw,))
+        if isinstance(raw, Mapping):
+            return cls(kwargs=dict(raw), target=raw.get("labels"))
+        if isinstance(raw, (tuple, list)) and len(raw) in (1, 2):
+            given, target = raw[0], raw[1] if len(raw) == 2 else None
+            if isinstance(given, Mapping):
+                return cls(kwargs=dict(given), target=target)
+            if isinstance(given, (tuple, list)):
+                return cls(args=tuple(given), target=target)
+            return cls(args=(given,), target=target)
+        raise InputError(f"A batch must be a tensor, an (input, target) pair or a dict of keyword arguments; got {type(raw).__name__}.")

@@ -1,0 +1,14 @@
+"""The two ways in which Pomona says no."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave cannot work. The message is one sentence: what was wrong and what would be right.
+
+    The command line prints it and exits with 2; nothing has been written and the inputs are untouched.
+    """
+
+
+class ProofError(RuntimeError):
+    """The pruned model does not equal the masked one. Nothing leaves the tool after this."""

@@ -1,0 +1,139 @@
+"""The waist of the hour-glass: everything before it decides, everything after it carries out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from pomona.vocabulary.errors import InputError
+from pomona.vocabulary.scores import Decision
+from pomona.vocabulary.sites import Member, Site
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Decisions by site with their provenance and prices: plain data that can be saved, diffed and replayed.
+
+    `sites` describes where the decisions act (name, kind, shape, members), `decisions` who stays. `provenance` holds
+    strings and numbers only: recipe, goal, seed, versions, prices before and after. Masks are stored, never guessed
+    from `weight == 0`.
+    """
+
+    sites: Mapping[str, Site]
+    decisions: Mapping[str, Decision]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def keep(self, site: str) -> Tensor:
+        """Who stays at a site: bool, the site's shape."""
+        return self.decisions[site].keep
+
+    def of_kind(self, kind: str) -> dict[str, Tensor]:
+        """Site name -> keep, for the sites of one kind."""
+        return {name: self.decisions[name].keep for name, site in self.sites.items() if site.kind == kind}
+
+    @property
+    def removes(self) -> int:
+        """How many units go."""
+        return sum(int((~d.keep).sum()) for d in self.decisions.values())
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, atomically: masks bit-packed, everything else in its header."""
+        tensors: dict[str, Tensor] = {}
+        described = []
+        for name, site in self.sites.items():
+            decision = self.decisions[name]
+            tensors[f"keep/{name}"] = pack(decision.keep)
+            for tensor, value in decision.tensors.items():
+                tensors[f"solved/{name}/{tensor}"] = value.contiguous()
+            members = []
+            for number, member in enumerate(site.members):
+                if member.index is not None:
+                    tensors[f"index/{name}/{number}"] = member.index.to(torch.int32).contiguous()
+                members.append({"tensor": member.tensor, "role": member.role, "dim": member.dim, "buffer": member.buffer})
+            described.append({"name": name, "kind": site.kind, "shape": site.shape, "blocks": site.blocks, "members": members,
+                              "solved": sorted(decision.tensors)})
+        header = {"format": FORMAT, "sites": described, "provenance": dict(self.provenance)}
+        text = json.dumps(header)
+        write_atomically(Path(path), to_bytes(tensors, metadata={"pomona": text, "sha256": _digest(text, tensors)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan; raises InputError on a file that is missing, truncated, altered or not a plan."""
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"There is no plan at {path}.")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is not a readable plan ({error}); it may be truncated.") from None
+        text = metadata.get("pomona")
+        if text is None:
+            raise InputError(f"{path} is a safetensors file but not a Pomona plan.")
+        if metadata.get("sha256") != _digest(text, tensors):
+            raise InputError(f"{path} has been altered since it was written; its checksum does not match.")
+        header = json.loads(text)
+        if header["format"] != FORMAT:
+            raise InputError(f"{path} has plan format {header['format']}; this Pomona reads {FORMAT}.")
+        sites, decisions = {}, {}
+        for entry in header["sites"]:
+            name, shape = entry["name"], tuple(entry["shape"])
+            members = tuple(
+                Member(m["tensor"], m["role"], m["dim"], _index(tensors, f"index/{name}/{number}"), m["buffer"])
+                for number, m in enumerate(entry["members"])
+            )
+            sites[name] = Site(name, entry["kind"], shape, members, blocks=tuple(entry["blocks"]))
+            solved = {tensor: tensors[f"solved/{name}/{tensor}"] for tensor in entry["solved"]}
+            decisions[name] = Decision(unpack(tensors[f"keep/{name}"], shape), solved)
+        return cls(sites, decisions, header["provenance"])
+
+
+def pack(mask: Tensor) -> Tensor:
+    """A bool tensor as bytes, eight to a byte, first element in the highest bit."""
+    flat = mask.flatten().to(torch.uint8)
+    flat = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
+    return (flat << torch.arange(7, -1, -1, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
+
+
+def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `pack`."""
+    bits = (packed[:, None] >> torch.arange(7, -1, -1, dtype=torch.uint8)) & 1
+    return bits.flatten()[: torch.Size(shape).numel()].bool().view(shape)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Either the old file or the whole new one, whatever happens."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _index(tensors: Mapping[str, Tensor], key: str) -> Tensor | None:
+    return tensors[key].long() if key in tensors else None
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

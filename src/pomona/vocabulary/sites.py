@@ -1,0 +1,115 @@
+"""Where pruning can act: weights as their ops read them, axes of the graph, and the sites made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+from torch import Tensor
+
+WeightKind = Literal["linear", "conv", "recurrent", "embedding", "norm", "bias", "other"]
+Role = Literal["self", "out", "in", "scale"]
+Family = Literal["channel", "neuron", "head", "kv-group", "head-dim", "width", "group", "other"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """How a convolution walks over its input; one number per spatial dimension."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter as the ops of the model read it.
+
+    `out_dim` is the dimension that writes output features, `in_dim` the one that is contracted with the input (None
+    where there is none: biases, norms). GPT-2's transposed weights have `in_dim=0, out_dim=1`. `macs` counts the
+    multiply-accumulates that this tensor causes for the example inputs, `calls` the ops that read it.
+    """
+
+    tensor: str
+    kind: WeightKind
+    shape: tuple[int, ...]
+    out_dim: int | None = None
+    in_dim: int | None = None
+    macs: int = 0
+    calls: int = 1
+    conv: Convolution | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def prunable(self) -> bool:
+        """Whether `sparsity` counts it: linear, convolution and recurrent weights; not biases, norms or embeddings."""
+        return self.kind in ("linear", "conv", "recurrent")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One tensor that a unit reaches into.
+
+    `role`: the unit *is* its element ("self"), writes it ("out": rows of the producing weight), is read through it
+    ("in": columns of the consumer), or is scaled by it ("scale": norms, biases, per-channel parameters and buffers).
+    `index` maps unit -> positions along `dim`, int64 of shape (units, positions per unit); None means one to one.
+    """
+
+    tensor: str
+    role: Role
+    dim: int | None = None
+    index: Tensor | None = None
+    buffer: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """An atom of the graph: one free dimension and every place where it appears, which is a coupled group.
+
+    `frozen` says why it cannot be pruned (None: it can). `exact` is False where a normaliser or a mean runs over the
+    axis, so that zeroing its units and removing them are different functions.
+    """
+
+    name: str
+    size: int
+    family: Family
+    members: tuple[Member, ...]
+    frozen: str | None = None
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A run of sibling modules, each mapping a tensor to one of the same shape, any of which can be left out."""
+
+    container: str
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A set of units that one score tensor ranks: the elements of a weight, one axis of the graph, or sibling blocks.
+
+    `kind` says how a decision is cut: a bit mask on a tensor ("element"), kept indices ("axis"), a skipped module
+    ("branch"). `shape` is the grid of units. `weight` is there for element sites, `axis` for axis sites.
+    """
+
+    name: str
+    kind: Literal["element", "axis", "branch"]
+    shape: tuple[int, ...]
+    members: tuple[Member, ...]
+    weight: Weight | None = None
+    axis: Axis | None = None
+    blocks: tuple[str, ...] = field(default=())
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return prod(self.shape)
