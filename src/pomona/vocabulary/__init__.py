@@ -1,7 +1,7 @@
 """The words: plain data and small protocols. Imports torch, safetensors and the standard library, nothing of ours."""
 
 from pomona.vocabulary.batch import Batch, Loss
-from pomona.vocabulary.clock import Action, Clock, Prune, Recover, Regrow
+from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
 from pomona.vocabulary.parts import (
@@ -29,7 +29,7 @@ from pomona.vocabulary.scores import Decision, Gathered, Keeps, Scores, State, U
 from pomona.vocabulary.sites import Axis, Branch, Convolution, Family, Member, Role, Site, Weight
 
 __all__ = [
-    "Action", "Allocation", "Axis", "Batch", "Branch", "Budget", "Clock", "Convolution", "Criterion", "Decision", "Family",
+    "Action", "Allocation", "Axis", "Batch", "Branch", "Budget", "Clock", "Convolution", "Criterion", "Decision", "Drop", "Family",
     "Gate", "Gathered", "Goal", "Graph", "InputError", "Keeps", "Limits", "Loss", "Member", "Paper", "Plan", "Price", "Probe",
     "Progress", "ProofError", "Prune", "Recipe", "Recover", "Recovery", "Regrow", "Regulariser", "Requirement", "Role",
     "Schedule", "Scores", "Seen", "Silent", "Site", "Solver", "Stage", "State", "Statistic", "Structure", "Training",

@@ -39,15 +39,21 @@ class Prune:
 
 
 @dataclass(frozen=True)
-class Regrow:
-    """Wake the best dead units by `by` until each site has again what `ratio` gave it.
+class Drop:
+    """Kill the least of the living at every site: floor(`share` * living) of them."""
 
-    The living stay, the newborn start at `value`, their momenta at 0.
+    share: float
+    by: Criterion | None = None
+
+
+@dataclass(frozen=True)
+class Regrow:
+    """Wake the best dead units by `by`, at every site as many as the last `Drop` killed.
+
+    The living stay; the newborn start at 0, and so do their momenta. Those just dropped may come back.
     """
 
-    ratio: float
     by: Criterion
-    value: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,4 +61,4 @@ class Recover:
     """Run the recipe's recovery now."""
 
 
-Action: TypeAlias = Prune | Regrow | Recover
+Action: TypeAlias = Prune | Drop | Regrow | Recover

@@ -1,0 +1,131 @@
+"""The loop that all engines share: score, allocate, select, solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pomona.engines.budget import budget
+from pomona.vocabulary import (
+    Criterion,
+    Decision,
+    Drop,
+    Gathered,
+    Goal,
+    InputError,
+    Keeps,
+    Limits,
+    Price,
+    Prune,
+    Recipe,
+    Regrow,
+    Scores,
+    Site,
+    Statistic,
+    View,
+    generator,
+)
+
+Gather = Callable[[Sequence[Statistic]], Mapping[str, Gathered]]
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What stays the same during a run: the recipe, where it acts, what it costs, the wish and its limits, the seed."""
+
+    recipe: Recipe
+    sites: tuple[Site, ...]
+    price: Price
+    goal: Goal
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+
+    @property
+    def by_name(self) -> dict[str, Site]:
+        """The sites by name, in order."""
+        return {site.name: site for site in self.sites}
+
+
+def decide(
+    ground: Ground,
+    action: Prune | Drop | Regrow,
+    tensors: Mapping[str, Tensor],
+    alive: Mapping[str, Tensor],
+    gather: Gather,
+    dropped: Mapping[str, int],
+    salt: int,
+) -> dict[str, Decision]:
+    """One action carried to decisions at every site.
+
+    `tensors` are current values by parameter name, `gather` brings the statistics that the parts declare, `dropped`
+    is how many the last `Drop` killed by site, `salt` (the step or round) keeps random draws apart.
+    """
+    recipe = ground.recipe
+    criterion = action.by or recipe.criterion
+    solver = recipe.solver if isinstance(action, Prune) else None
+    needs = tuple(dict.fromkeys((*criterion.needs, *(solver.needs if solver else ()))))
+    stats = gather(needs) if needs else {}
+    views = {
+        site.name: View(site, recipe.structure, _members(site, tensors), alive[site.name], stats.get(site.name, Gathered()),
+                        generator(ground.seed, salt, number))
+        for number, site in enumerate(ground.sites)
+    }
+    scores = {name: pin(_score(criterion, view), view.alive, action) for name, view in views.items()}
+    counts = _counts(ground, action, scores, alive, dropped)
+    decisions = {}
+    for name, view in views.items():
+        keep = recipe.structure.select(view.site, scores[name], counts[name])
+        decisions[name] = solver.solve(view, keep) if solver else Decision(keep)
+    return decisions
+
+
+def pin(scores: Scores, alive: Tensor, action: Prune | Drop | Regrow) -> Scores:
+    """The dead below everyone, unless they may compete; when waking, the living above everyone."""
+    if isinstance(action, Regrow):
+        return Scores(scores.value.masked_fill(alive, torch.inf))
+    if isinstance(action, Prune) and action.revive:
+        return scores
+    order = None if scores.order is None else scores.order.masked_fill(~alive, -1)
+    return Scores(scores.value.masked_fill(~alive, -torch.inf), order)
+
+
+@torch.no_grad()
+def write(model: nn.Module, decisions: Mapping[str, Decision]) -> None:
+    """Put what a solver made of the survivors into the model, in place."""
+    for decision in decisions.values():
+        for name, value in decision.tensors.items():
+            parameter = model.get_parameter(name)
+            parameter.copy_(value.to(parameter))
+
+
+def _members(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {member.tensor: tensors[member.tensor] for member in site.members if not member.buffer}
+
+
+def _score(criterion: Criterion, view: View) -> Scores:
+    scores = criterion.score(view)
+    if not torch.isfinite(scores.value).all():
+        raise InputError(f"{type(criterion).__name__} scored {view.site.name} with NaN or infinity; its weights or the data hold such values.")
+    return scores
+
+
+def _counts(
+    ground: Ground,
+    action: Prune | Drop | Regrow,
+    scores: Mapping[str, Scores],
+    alive: Mapping[str, Tensor],
+    dropped: Mapping[str, int],
+) -> Keeps:
+    if isinstance(action, Drop):
+        living = {name: int(mask.sum()) for name, mask in alive.items()}
+        return {name: torch.tensor(n - int(action.share * n)) for name, n in living.items()}
+    if isinstance(action, Regrow):
+        return {name: mask.sum() + dropped.get(name, 0) for name, mask in alive.items()}
+    fixed = {site.name: ground.recipe.structure.feasible(site) for site in ground.sites}
+    if all(count is not None for count in fixed.values()):
+        return {name: torch.tensor(count) for name, count in fixed.items() if count is not None}
+    wish = Goal(ground.goal.cost, action.ratio)
+    return ground.recipe.allocation.allocate(ground.by_name, scores, budget(wish, ground.limits, ground.price, ground.sites))
