@@ -3,6 +3,7 @@
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError
+from pomona.vocabulary.files import write_atomically
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
 from pomona.vocabulary.parts import (
     Allocation,
@@ -22,7 +23,7 @@ from pomona.vocabulary.parts import (
     Watch,
     generator,
 )
-from pomona.vocabulary.plan import Plan, write_atomically
+from pomona.vocabulary.plan import Plan
 from pomona.vocabulary.progress import Progress, Silent, Stage
 from pomona.vocabulary.recipe import Paper, Recipe, spell
 from pomona.vocabulary.scores import Decision, Gathered, Keeps, Scores, State, Undeclared, View

@@ -79,14 +79,16 @@ class Seen:
     """What one probe saw on one batch.
 
     `inputs` and `input_grads`: weight name -> the raw input of the op that reads it (channels in dimension 1 for
-    convolutions, last for everything else) and the gradient there. `grads`: parameter name -> gradient. `blocks`:
-    block name -> (what entered it, what left it). `examples` counts the batch.
+    convolutions, last for everything else) and the gradient there. `grads`: parameter name -> gradient. `weights`: the
+    values of the watched parameters during the pass. `blocks`: block name -> (what entered it, what left it). `examples`
+    counts the batch.
     """
 
     examples: int
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     input_grads: Mapping[str, Tensor] = field(default_factory=dict)
     grads: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
     blocks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
@@ -97,6 +99,11 @@ class Probe(Protocol):
     @property
     def requires(self) -> frozenset[Requirement]:
         """Subset of data, labels, gradients."""
+        ...
+
+    @property
+    def per_example(self) -> bool:
+        """Whether it must be handed one example at a time; the collector then splits the batches."""
         ...
 
     def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:

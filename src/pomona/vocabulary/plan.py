@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from pomona.vocabulary.bits import pack, unpack
 from pomona.vocabulary.errors import InputError
+from pomona.vocabulary.files import write_atomically
 from pomona.vocabulary.scores import Decision
 from pomona.vocabulary.sites import Member, Site
 
@@ -99,32 +100,6 @@ class Plan:
             solved = {tensor: tensors[f"solved/{name}/{tensor}"] for tensor in entry["solved"]}
             decisions[name] = Decision(unpack(tensors[f"keep/{name}"], shape), solved)
         return cls(sites, decisions, header["provenance"])
-
-
-def pack(mask: Tensor) -> Tensor:
-    """A bool tensor as bytes, eight to a byte, first element in the highest bit."""
-    flat = mask.flatten().to(torch.uint8)
-    flat = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    return (flat << torch.arange(7, -1, -1, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
-
-
-def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `pack`."""
-    bits = (packed[:, None] >> torch.arange(7, -1, -1, dtype=torch.uint8)) & 1
-    return bits.flatten()[: torch.Size(shape).numel()].bool().view(shape)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Either the old file or the whole new one, whatever happens."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _index(tensors: Mapping[str, Tensor], key: str) -> Tensor | None:

@@ -68,6 +68,15 @@ class Member:
     index: Tensor | None = None
     buffer: bool = False
 
+    def rows(self, tensor: Tensor) -> Tensor:
+        """What each unit reaches into: (units, elements per unit). Only for members that are indexed along a dimension."""
+        if self.dim is None:
+            raise ValueError(f"{self.tensor} is not indexed along a dimension")
+        slices = tensor.movedim(self.dim, 0)
+        if self.index is None:
+            return slices.reshape(len(slices), -1)
+        return slices[self.index.to(tensor.device).flatten()].reshape(len(self.index), -1)
+
 
 @dataclass(frozen=True, eq=False)
 class Axis:

@@ -1,0 +1,47 @@
+"""What `prune` gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pomona.face.report import Report
+from pomona.face.saving import save_result
+from pomona.graph import Graph
+from pomona.graph.restore import restored
+from pomona.models import Source
+from pomona.vocabulary import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A pruned model with the plan that made it and the report of what it cost.
+
+    `model` is the small (or, for weight sparsity, zeroed) module; `graph` the trace of the dense one; `form` says
+    what `model` is: "eager" (the same classes, resized), "graph" (the rewritten program) or "masked" (same shapes).
+    """
+
+    model: nn.Module
+    plan: Plan
+    report: Report
+    graph: Graph
+    form: str
+    dense: nn.Module = field(repr=False)
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: Mapping[str, Any] = field(repr=False)
+    source: Source | None = None
+
+    def masked(self) -> nn.Module:
+        """The original architecture with the small model's weights where the plan keeps them and zeros elsewhere.
+
+        For anyone who wants to check the proof: on groups that no normaliser crosses, it equals `model`.
+        """
+        return restored(self.dense, self.graph, self.plan, self.model)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write weights, plan and report into a new folder, whole or not at all; `pomona.load(folder)` opens it."""
+        return save_result(self, Path(folder))

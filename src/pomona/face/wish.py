@@ -1,0 +1,95 @@
+"""What the user asked for, checked before any work starts: recipe, goal, data, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from pomona import registry
+from pomona.recovery import parse as parse_recovery
+from pomona.structures import parse as parse_structure
+from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The user's data as batches that can be walked again and again; `raw` iterables that cannot are kept in a list."""
+
+    raw: Iterable[Any]
+
+    @classmethod
+    def of(cls, data: Any) -> Batches:
+        """Raises InputError when there is nothing in it or a batch has no known form."""
+        if isinstance(data, Batches):
+            return data
+        if isinstance(data, torch.Tensor) or not isinstance(data, Iterable):
+            raise InputError(f"data must be an iterable of batches; got {type(data).__name__}. Wrap a single batch in a list.")
+        raw = list(data) if isinstance(data, Iterator) else data
+        made = cls(raw)
+        if next(iter(made), None) is None:
+            raise InputError("The data is empty; pass at least one batch.")
+        return made
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (Batch.of(raw) for raw in self.raw)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Hand the epoch to data that shuffles by it."""
+        if hasattr(self.raw, "set_epoch"):
+            self.raw.set_epoch(epoch)
+
+
+def recipe_for(
+    method: str | Recipe,
+    structure: str | Structure | None,
+    recover: str | Recovery | None,
+    only: Sequence[str],
+    skip: Sequence[str],
+) -> Recipe:
+    """The recipe with the user's own structure, recovery and patterns put in; raises InputError where they do not fit."""
+    recipe = registry.recipe(method)
+    if structure is not None:
+        recipe = recipe.but(structure=parse_structure(structure) if isinstance(structure, str) else structure)
+    if recover is not None:
+        recipe = recipe.but(recovery=parse_recovery(recover) if isinstance(recover, str) else recover)
+    if only or skip:
+        if not {"only", "skip"} <= {f.name for f in fields(recipe.structure)}:  # type: ignore[arg-type]
+            raise InputError(f"{type(recipe.structure).__name__} takes no patterns; leave out only and skip.")
+        recipe = recipe.but(structure=replace(recipe.structure, only=tuple(only), skip=tuple(skip)))  # type: ignore[type-var]
+    return recipe
+
+
+def goal_for(goal: str | Goal | None, recipe: Recipe) -> Goal | None:
+    """The goal as data; None where none was given."""
+    return Goal.parse(goal) if isinstance(goal, str) else goal
+
+
+def check_model(model: Any) -> nn.Module:
+    """A module with finite parameters, or InputError."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"The model must be a torch.nn.Module; got {type(model).__name__}.")
+    if not any(True for _ in model.parameters()):
+        raise InputError("The model has no parameters; there is nothing to prune.")
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not torch.isfinite(parameter).all():
+            raise InputError(f"The weight {name} holds NaN or infinity; repair the model first.")
+    return model
+
+
+def check_needs(recipe: Recipe, method: str, data: Batches | None, loss: Loss | None) -> None:
+    """Whether the user brought what the recipe's parts ask for."""
+    needs = recipe.needs
+    if "data" in needs and data is None:
+        also = " and a loss" if "gradients" in needs else ""
+        raise InputError(f"The method '{method}' needs data{also}; pass data=...{' and loss=...' if also else ''}.")
+    if "gradients" in needs and loss is None and data is not None and not _model_computes_loss(data):
+        raise InputError(f"The method '{method}' needs gradients; pass loss=, a function of (output, target).")
+
+
+def _model_computes_loss(data: Batches) -> bool:
+    first = next(iter(data))
+    return "labels" in first.kwargs
