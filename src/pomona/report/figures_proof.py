@@ -1,0 +1,92 @@
+"""The proof: the largest difference on a logarithmic line against the tolerance, and which groups it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log10
+from typing import Any
+
+from pomona.report import units
+from pomona.report.axes import Scale
+from pomona.report.markup import Markup, el, join, percent
+
+FORMS = {
+    "eager": "the rebuilt PyTorch modules",
+    "graph": "the rewritten graph",
+    "masked": "the masked model itself, since nothing was cut out",
+}
+APPROXIMATE = (
+    "Over these axes runs a softmax, a normaliser or a mean. Removing a unit there is another function than setting it to zero: the statistics are "
+    "taken over the units that stay. The comparison above does the same in the masked model and is as exact for these groups as for the others, "
+    "but a model trained with zeros in their place is only approximately the model that is handed back."
+)
+
+
+def proof(report: Mapping[str, Any]) -> Markup | None:
+    """What was compared, how far apart it was, and the groups; None where there was no proof."""
+    found: Mapping[str, Any] = report.get("proof") or {}
+    if found.get("passed") is None:
+        return None
+    notes = [el("p", {"class": "fine"}, str(note)) for note in found.get("notes") or ()]
+    return join(
+        el("p", None, _sentence(found)), _ruler(found.get("max_error"), found.get("tolerance")), _seen(found.get("sensitivity")), *notes,
+        _groups("exact", found.get("exact_groups") or (), "Removing these units and setting them to zero are the same function."),
+        _groups("approximate", found.get("approximate_groups") or (), APPROXIMATE),
+    )
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    form = FORMS.get(str(found.get("form")), "the result")
+    verdict = "They agree within the tolerance" if found["passed"] else "They do not agree, and the model must not be used"
+    return f"The same inputs went through the original model with its removed units masked and through {form}, in float64. {verdict}."
+
+
+def _seen(sensitivity: float | None) -> Markup | None:
+    if sensitivity is None:
+        return None
+    return el("p", {"class": "fine"}, f"Another input moves the output by {units.scientific(sensitivity)}: the comparison had something to see.")
+
+
+def _ruler(error: float | None, tolerance: float | None) -> Markup | None:
+    """Powers of ten from 1e-18 or below the error to 1 or above it; the part within the tolerance is shaded."""
+    if error is None or tolerance is None or tolerance <= 0:
+        return None
+    scale = Scale(10.0 ** min(-18, _power(error)), 10.0 ** max(0, _power(error) + 1, _power(tolerance) + 1), log=True)
+    limit, at = 100 * scale(tolerance), 100 * scale(error) if error else 0.0
+    kind = "good" if error <= tolerance else "bad"
+    marks = [
+        el("rect", {"x": 0, "width": percent(limit), "y": 34, "height": 12, "class": "zone"}),
+        el("line", {"x1": 0, "x2": "100%", "y1": 46, "y2": 46, "class": "grid"}),
+        *[_tick(100 * scale(tick), tick) for tick in scale.ticks(5)],
+        el("line", {"x1": percent(limit), "x2": percent(limit), "y1": 24, "y2": 52, "class": "limit"}),
+        el("text", {"x": percent(limit), "y": 17, "class": "tick middle"}, f"tolerance {units.scientific(tolerance)}"),
+        el("circle", {"cx": percent(at), "cy": 40, "r": 6, "class": f"mark {kind}"}),
+        el("text", {"x": percent(at), "y": 17 if abs(at - limit) > 34 else 1, "class": f"tick strong {_side(at)}"}, _error(error)),
+    ]
+    label = f"largest difference {units.scientific(error)}, tolerance {units.scientific(tolerance)}"
+    return el("div", {"class": "plot ruler"}, el("svg", {"height": 54, "role": "img", "aria-label": label}, *marks))
+
+
+def _error(error: float) -> str:
+    return f"largest difference {units.scientific(error)}" if error else "bit-identical"
+
+
+def _side(at: float) -> str:
+    return "start" if at < 15 else "end" if at > 85 else "middle"
+
+
+def _power(value: float) -> int:
+    return int(log10(value)) - 1 if value > 0 else 0
+
+
+def _tick(at: float, value: float) -> Markup:
+    power = str(round(log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return join(el("line", {"x1": percent(at), "x2": percent(at), "y1": 46, "y2": 51, "class": "grid"}),
+                el("text", {"x": percent(at), "y": 66, "class": "tick middle"}, f"10{power}"))
+
+
+def _groups(kind: str, names: Sequence[str], meaning: str) -> Markup | None:
+    if not names:
+        return None
+    title = el("summary", None, f"{len(names)} {kind} {'group' if len(names) == 1 else 'groups'}")
+    return el("details", None, title, el("p", None, meaning), el("ul", {"class": "names"}, *[el("li", None, el("code", None, str(name))) for name in names]))
