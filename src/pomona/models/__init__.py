@@ -1,1 +1,7 @@
+"""Models as users bring them."""
 
+from pomona.models.example import example_inputs
+from pomona.models.loading import Loaded, load_model, rebuild
+from pomona.models.source import Source
+
+__all__ = ["Loaded", "Source", "example_inputs", "load_model", "rebuild"]

@@ -1,0 +1,115 @@
+"""transformers models: a folder, or an id on the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from pomona.models.source import Source
+from pomona.vocabulary import InputError
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")
+
+
+def load(text: str) -> dict[str, Any]:
+    """The model, its tokenizer if it has one, and how pictures are prepared if it looks at pictures.
+
+    Weights become float32: half precision saves memory, not time, on most CPUs, and proofs need the digits. Only
+    classes of the transformers package are built, and only safetensors or plain tensor files are read; code that comes
+    with a model is never run.
+    """
+    transformers = import_transformers()
+    folder = Path(text)
+    try:
+        config = transformers.AutoConfig.from_pretrained(text)
+        kind = _class(config)
+        model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"'{text}' could not be loaded as a transformers model ({_first_line(error)}); is it complete?") from None
+    missing = sorted(info.get("missing_keys", ()))
+    return {
+        "model": model.eval(),
+        "source": Source("transformers", str(folder.resolve()) if folder.is_dir() else text, kind.__name__, _plain(config)),
+        "tokenizer": _tokenizer(text),
+        "pixels": _pixels(folder, config),
+        "notes": (f"{len(missing)} tensors are not in {text} and have random values: {', '.join(missing[:3])}.",) if missing else (),
+    }
+
+
+def rebuild(source: Source) -> nn.Module:
+    """The architecture that the config in `source.kwargs` describes, float32, random weights; the folder is not needed."""
+    transformers = import_transformers()
+    data = dict(source.kwargs)
+    if data.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise InputError(f"This transformers ({transformers.__version__}) does not know the model type '{data.get('model_type')}'; update it.")
+    config = transformers.CONFIG_MAPPING[data["model_type"]].from_dict(data)
+    model: nn.Module = _class(config, source.task)._from_config(config, dtype=torch.float32)
+    return model
+
+
+def import_transformers() -> Any:
+    """The transformers package; InputError with the pip line when it is not installed."""
+    try:
+        import transformers
+    except ImportError:
+        raise InputError("This model needs transformers: pip install 'pomona[transformers]'.") from None
+    return transformers
+
+
+def _class(config: Any, name: str | None = None) -> Any:
+    """The class that the config's `architectures` names, looked up in transformers only; without one, the bare model."""
+    transformers = import_transformers()
+    name = name or next(iter(getattr(config, "architectures", None) or ()), None)
+    if name is None:
+        bare = transformers.MODEL_MAPPING.get(type(config), None)
+        if bare is None:
+            raise InputError(f"The config of this {config.model_type} model names no architecture; add one to config.json.")
+        return bare
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        raise InputError(f"'{name}' is not a model class of transformers {transformers.__version__}; models that bring their own code are not run.")
+    return found
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    # to_dict still holds torch dtypes in places; the config's own JSON is what from_pretrained would read.
+    plain: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return plain
+
+
+def _tokenizer(text: str) -> Any:
+    transformers = import_transformers()
+    folder = Path(text)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return None
+    try:
+        return transformers.AutoTokenizer.from_pretrained(text)
+    except (OSError, ValueError, KeyError) as error:
+        if folder.is_dir():
+            raise InputError(f"The tokenizer in {text} cannot be read: {_first_line(error)}.") from None
+        return None  # a hub model without a tokenizer: vision, audio
+
+
+def _pixels(folder: Path, config: Any) -> Mapping[str, Any] | None:
+    size = getattr(config, "image_size", None)
+    if size is None:
+        return None
+    file = folder / "preprocessor_config.json"
+    given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {
+        "size": size if isinstance(size, int) else size[0],
+        "mean": tuple(given.get("image_mean", (0.5, 0.5, 0.5))),
+        "std": tuple(given.get("image_std", (0.5, 0.5, 0.5))),
+        "crop": 1.0,
+        "channels": getattr(config, "num_channels", 3),
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
