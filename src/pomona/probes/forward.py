@@ -1,0 +1,29 @@
+"""A plain forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from pomona.probes.recording import evaluating, examples, recording
+from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward pass in evaluation mode, without gradients. Memory: the watched inputs of one batch."""
+
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"data"})
+    per_example: ClassVar[bool] = False
+
+    def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:
+        """What the watched weights read and what the watched blocks did."""
+        with evaluating(model), torch.no_grad(), recording(model, watch) as record:
+            model(*batch.args, **batch.kwargs)
+        missing = watch.blocks - record.blocks.keys()
+        if missing:
+            raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
+        return Seen(examples(batch), inputs=record.inputs(watch.inputs), blocks=record.blocks)

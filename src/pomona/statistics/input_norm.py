@@ -1,0 +1,82 @@
+"""The norm of every input feature that a weight multiplies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pomona.probes.forward import Forward
+from pomona.statistics.sums import added, only_weight
+from pomona.vocabulary import Convolution, InputError, Probe, Seen, Site, State, Watch, Weight
+
+
+@dataclass(frozen=True)
+class InputNorm:
+    """||x_j||_2 over all examples and positions, float64, shaped to broadcast against the weight as it is stored.
+
+    Linear (out, in): (1, in), whichever way round it is stored. Convolution: x_j is the unfolded input column that a
+    kernel element meets, (1, in, *kernel), or (out, in / groups, *kernel) with groups. Transposed convolution: (in, 1, ...),
+    what padding crops away included.
+    """
+
+    probe: Probe = field(default_factory=Forward)
+
+    def watch(self, site: Site) -> Watch:
+        """The weight's inputs; raises InputError for axis sites and for recurrent weights, whose inputs no module sees."""
+        name = only_weight(site, "The norm of a weight's inputs")
+        if site.weight is None or site.weight.kind not in ("linear", "conv"):
+            raise InputError(f"{name} is neither a linear nor a convolution weight, so its inputs are unknown; skip it.")
+        return Watch(inputs=frozenset({name}))
+
+    def update(self, state: State | None, site: Site, seen: Seen) -> State:
+        """Add the squares of one batch."""
+        weight = _weight(site)
+        x = seen.inputs[weight.tensor].double().square()
+        if weight.conv is None:
+            squares = x.reshape(-1, x.shape[-1]).sum(0)
+        elif weight.conv.transposed:
+            squares = x.transpose(0, 1).flatten(1).sum(1)
+        else:
+            squares = _columns(x, weight.conv, weight.shape[2:])
+        return added(state, {"squares": squares})
+
+    def merge(self, a: State, b: State) -> State:
+        """Sums add."""
+        return added(a, b)
+
+    def value(self, state: State, site: Site) -> Tensor:
+        """The norms, broadcast against the weight."""
+        weight, norms = _weight(site), state["squares"].sqrt()
+        if weight.conv is None:
+            shape = [1] * len(weight.shape)
+            shape[weight.in_dim if weight.in_dim is not None else -1] = -1
+            return norms.reshape(shape)
+        if weight.conv.transposed:
+            return norms.reshape(-1, *[1] * (len(weight.shape) - 1))
+        if weight.conv.groups == 1:
+            return norms.unsqueeze(0)
+        grouped = norms.reshape(weight.conv.groups, -1, *norms.shape[1:])
+        return grouped.repeat_interleave(weight.shape[0] // weight.conv.groups, dim=0)
+
+
+def _weight(site: Site) -> Weight:
+    assert site.weight is not None  # watch() saw to it
+    return site.weight
+
+
+def _columns(squares: Tensor, conv: Convolution, kernel: tuple[int, ...]) -> Tensor:
+    """(examples, in, *space) -> (in, *kernel): sums over where each kernel element lands; no unfolded copy is made."""
+    padded = pad(squares, [p for size in reversed(conv.padding) for p in (size, size)])
+    spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, kernel, strict=True)]
+    steps = [(n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, conv.stride, strict=True)]
+    sums = []
+    for at in product(*map(range, kernel)):
+        window = padded
+        for axis, (k, d, s, n) in enumerate(zip(at, conv.dilation, conv.stride, steps, strict=True), 2):
+            window = window.narrow(axis, k * d, s * (n - 1) + 1)[(slice(None),) * axis + (slice(None, None, s),)]
+        sums.append(window.transpose(0, 1).flatten(1).sum(1))
+    return torch.stack(sums, dim=1).reshape(squares.shape[1], *kernel)

@@ -1,0 +1,25 @@
+"""What most accumulators are made of: named sums that can be added in any order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pomona.vocabulary import InputError, Site, State
+
+
+def added(state: State | None, more: State) -> State:
+    """Two sets of sums as one; None stands for nothing yet."""
+    return more if state is None else {name: value + more[name] for name, value in state.items()}
+
+
+def count(number: int) -> Tensor:
+    """A count as a float64 scalar, so that it can live among the sums."""
+    return torch.tensor(float(number), dtype=torch.float64)
+
+
+def only_weight(site: Site, asker: str) -> str:
+    """The weight whose elements the site ranks; raises InputError for axes and branches."""
+    if site.kind != "element":
+        raise InputError(f"{asker} is defined for single weights and {site.name} has none; use structure Weights, NM or Block.")
+    return site.members[0].tensor
