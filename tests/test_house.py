@@ -11,14 +11,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pomona"
 
-OPTIONAL = {"transformers", "timm", "onnx", "onnxruntime", "onnxscript", "gguf", "sklearn", "PIL", "efficientnet_lite", "foolbox", "gensim"}
+OPTIONAL = {"transformers", "timm", "onnx", "onnxruntime", "onnxscript", "gguf", "sklearn", "PIL", "foolbox", "gensim"}
 TERMINAL = {"typer", "rich"}
 HEAVY = sorted(OPTIONAL | TERMINAL | {"torch._dynamo", "torch._inductor", "torch.onnx", "torchvision", "pandas", "matplotlib"})
 
 
 def lint_imports(folder: Path, source: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
-    return subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(source), "PATH": ""}, capture_output=True, text=True, timeout=120)
+    where = {"PYTHONPATH": str(source), "PATH": ""}
+    return subprocess.run(command, cwd=folder, env=where, capture_output=True, text=True, timeout=120)
 
 
 def modules_after(statement: str) -> set[str]:
@@ -52,7 +53,8 @@ def test_a_planted_upward_import_is_caught(tmp_path):
 
 
 def test_every_package_has_a_floor():
-    rooms = {path.parent.name for path in SOURCE.glob("*/__init__.py")} | {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    rooms = packages | {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
     floors = (ROOT / "pyproject.toml").read_text().split("layers = [")[1].split("]")[0]
     assert not {room for room in rooms if room not in floors}
 
