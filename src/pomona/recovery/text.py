@@ -1,0 +1,79 @@
+"""Recoveries as users write them: `finetune:3epochs`, `distil:2epochs,lr=1e-4`, `finetune:1epochs+recalibrate`, `none`."""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from pomona.recovery.chain import Chain
+from pomona.recovery.distil import Distil
+from pomona.recovery.fine_tune import FineTune
+from pomona.recovery.recalibrate import Recalibrate
+from pomona.recovery.retrain import Retrain
+from pomona.vocabulary import InputError, Recovery
+
+_NAMES: dict[str, type] = {"finetune": FineTune, "distil": Distil, "recalibrate": Recalibrate, "retrain": Retrain}
+FORMS = "finetune:3epochs, finetune:3epochs,lr=1e-4, distil:2epochs, retrain:3epochs,start=step 100, recalibrate or none"
+
+
+def parse(text: str) -> Recovery | None:
+    """Read a recovery; `none` is None, `a+b` a chain. Raises InputError with the nearest spelling.
+
+    >>> parse("finetune:3epochs,lr=1e-4")
+    FineTune(epochs=3, lr=0.0001, optimizer='adamw', momentum=0.9, weight_decay=0.0, warmup=0.05, decay='cosine', clip=None, amp=None)
+    >>> parse("none")
+    """
+    if text.strip() == "none":
+        return None
+    parts = tuple(_one(word.strip()) for word in text.split("+"))
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def _one(text: str) -> Recovery:
+    name, _, rest = text.partition(":")
+    if name not in _NAMES:
+        raise InputError(f"'{name}' is not a recovery{_nearest(name, (*_NAMES, 'none'))}; write {FORMS}.")
+    kind = _NAMES[name]
+    settings: dict[str, Any] = {}
+    for word in filter(None, (w.strip() for w in rest.split(","))):
+        key, equals, value = word.partition("=")
+        if not equals and word.rstrip("s").endswith("epoch"):
+            key, value = "epochs", word.rstrip("s").removesuffix("epoch")
+        settings[key.strip()] = _value(kind, key.strip(), value.strip(), text)
+    if settings.get("epochs", 1) < 1:
+        raise InputError(f"'{text}' trains for {settings['epochs']} epochs; write none for no recovery.")
+    made: Recovery = kind(**settings)
+    return made
+
+
+def _value(kind: type, key: str, value: str, text: str) -> Any:
+    """A setting as the type of its default."""
+    known = {f.name: f.default for f in fields(kind)}
+    if key not in known:
+        offered = f"; it takes {', '.join(known)}" if known else "; it takes none"
+        raise InputError(f"'{key}' in '{text}' is not a setting{_nearest(key, known)}{offered}.")
+    default = known[key]
+    if isinstance(default, str):
+        return value
+    try:
+        read = literal_eval(value)
+        return (read if isinstance(read, tuple) else (read,)) if isinstance(default, tuple) else _like(read, default)
+    except (ValueError, SyntaxError):
+        wanted = "a whole number" if isinstance(default, int) and not isinstance(default, bool) else "a value"
+        raise InputError(f"'{value}' in '{text}' is not {wanted} for {key}; write {FORMS}.") from None
+
+
+def _like(value: Any, default: Any) -> Any:
+    """Whole numbers stay whole, others become floats; settings that are off by default take what is written."""
+    if default is None:
+        return value
+    if not isinstance(value, (int, float)) or (isinstance(default, int) and not isinstance(value, int)):
+        raise ValueError(value)
+    return type(default)(value)
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
