@@ -1,1 +1,1 @@
-
+"""How a decision acts on the forward pass while training runs."""

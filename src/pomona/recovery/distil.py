@@ -54,9 +54,11 @@ class Distil:
         if self.features and not at:
             first = next(of_epoch(training.data, 0, training.seed))
             at = matched(model, training.teacher, onto(first, next(model.parameters()).device))
-        objective = distilled(training.teacher, training.loss, temperature=self.temperature, hard=self.hard, features=self.features, at=at)
+        mix = {"temperature": self.temperature, "hard": self.hard, "features": self.features}
+        objective = distilled(training.teacher, training.loss, **mix, at=at)
         descent = Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, clip=self.clip, amp=self.amp)
         return fit(
             model, training.data, objective, descent, epochs=self.epochs, name="distilling",
-            hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed, progress=training.progress,
+            hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed,
+            progress=training.progress,
         )

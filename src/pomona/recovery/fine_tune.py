@@ -47,5 +47,6 @@ class FineTune:
         descent = Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp)
         return fit(
             model, training.data, supervised(training.loss), descent, epochs=self.epochs, name="fine-tuning",
-            hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed, progress=training.progress,
+            hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed,
+            progress=training.progress,
         )

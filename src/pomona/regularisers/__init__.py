@@ -1,1 +1,1 @@
-
+"""Pulls on weights or gates between decisions."""

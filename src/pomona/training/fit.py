@@ -62,8 +62,8 @@ def fit(
     """
     descent, progress, per_epoch = descent or Descent(), progress or Silent(), length(data)
     steps, device = epochs * per_epoch, next(model.parameters()).device
-    settings = {"epochs": epochs, "steps": steps, "begin": begin, "seed": seed, "keep": keep, "validated": bool(validate), **asdict(descent)}
-    origin = fingerprint(model, settings) if folder else ""
+    settings = {"epochs": epochs, "steps": steps, "begin": begin, "seed": seed, "keep": keep, "validated": bool(validate)}
+    origin = fingerprint(model, settings | asdict(descent)) if folder else ""
     optimizer = descent.build(model.parameters())
     course, best = _Course(epoch=begin // per_epoch, step=begin), values(model)
     path = folder / CHECKPOINT if folder else None

@@ -33,7 +33,7 @@ def own_loss(output: Any) -> Tensor:
     """The loss that a transformers model returns beside its output; raises InputError where there is none."""
     own: Tensor | None = getattr(output, "loss", None)
     if own is None:
-        raise InputError("Training needs a loss; pass loss=function(output, target), or batches with the 'labels' that the model expects.")
+        raise InputError("Training needs a loss; pass loss=function(output, target), or batches with 'labels'.")
     return own
 
 

@@ -187,6 +187,11 @@ class Schedule(Protocol):
 class Gate(Protocol):
     """How a decision acts on the forward pass while training runs."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether the dead keep the values that they died with, safe from momentum and weight decay."""
+        ...
+
     def learned(self, site: Site, weight: Tensor) -> Mapping[str, Tensor]:
         """Initial values of its own trainable parameters for this site; empty unless the mask is learned."""
         ...
