@@ -1,0 +1,107 @@
+"""What users call DATA, loaded: this file sends a text to the loader that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pomona.data import fashion, shipped
+from pomona.data.arrays import load_arrays
+from pomona.data.checks import check_batch
+from pomona.data.data import Data
+from pomona.data.pictures import load_folder
+from pomona.data.text import load_text
+from pomona.entrypoint import is_entrypoint, resolve
+from pomona.vocabulary import Batch, InputError
+
+NAMES = ("fashion-mnist", "digits", "foolbox-imagenet", "lee", "wordsim353", "lee-text")
+FORMS = f"an image folder, a .npz or .pt file with x and y, a .txt or .jsonl text, module:function, or one of {', '.join(NAMES)}"
+
+
+def load_data(
+    text: str,
+    *,
+    tokenizer: Any = None,
+    pixels: Mapping[str, Any] | None = None,
+    batch: int | None = None,
+    length: int = 128,
+    seed: int = 0,
+) -> Data:
+    """The data that DATA names.
+
+    DATA is a folder of class folders of pictures, `.npz` or `.pt` arrays x and y, `.txt` or `.jsonl` text,
+    `module:function` returning batches or a dict with `train` and `test`, or a built-in name. `tokenizer` and
+    `pixels` come from the model; `batch` is the batch size (None: one that suits the kind), `length` the tokens of a
+    text window. Raises InputError when DATA is nothing of these, is empty, or holds NaN.
+    """
+    if batch is not None and batch < 1:
+        raise InputError(f"A batch holds at least one example; got --batch {batch}.")
+    if text in NAMES:
+        return _built_in(text, tokenizer, pixels, batch, length, seed)
+    path = Path(text)
+    if path.is_dir():
+        return load_folder(path, pixels, batch or 32, seed)
+    if path.is_file():
+        if path.suffix in (".npz", ".pt"):
+            return load_arrays(path, batch or 64, seed)
+        if path.suffix in (".txt", ".jsonl"):
+            return load_text(path, tokenizer, length, batch or 8, seed)
+        raise InputError(f"{text} is a '{path.suffix}' file; data is {FORMS}.")
+    if is_entrypoint(text):
+        return from_object(resolve(text)(), text)
+    close = get_close_matches(text, NAMES, 1)
+    hint = f"did you mean '{close[0]}'? Data" if close else "data"
+    raise InputError(f"There is no data '{text}'; {hint} is {FORMS}.")
+
+
+def from_object(made: Any, name: str) -> Data:
+    """Data from what a function returned or a caller holds: Data itself, a dict with train (and test), or batches.
+
+    A generator is read into memory, since it can be read only once. The metric is guessed from the first batch's target:
+    whole numbers are classes.
+    """
+    if isinstance(made, Data):
+        return made
+    if isinstance(made, Mapping) and "train" in made:
+        unknown = sorted(set(made) - {"train", "test", "metric", "classes"})
+        if unknown:
+            raise InputError(f"{name} returned a dict with the unknown key '{unknown[0]}'; it may have train, test, metric and classes.")
+        train = _batches(made["train"], name)
+        test = _batches(made["test"], name) if "test" in made else train
+        return Data(train, test, made.get("metric") or _metric(test), name, tuple(made.get("classes", ())))
+    train = _batches(made, name)
+    return Data(train, train, _metric(train), name)
+
+
+def _built_in(name: str, tokenizer: Any, pixels: Mapping[str, Any] | None, batch: int | None, length: int, seed: int) -> Data:
+    makers: dict[str, Callable[[], Data]] = {
+        "fashion-mnist": lambda: fashion.fashion_mnist(batch or 128, seed),
+        "digits": lambda: fashion.digits(batch or 64, seed),
+        "foolbox-imagenet": lambda: shipped.foolbox_imagenet(pixels, batch or 20),
+        "lee": lambda: shipped.lee(tokenizer, batch or 16),
+        "wordsim353": lambda: shipped.wordsim353(tokenizer, batch or 64),
+        "lee-text": lambda: shipped.lee_text(tokenizer, length, batch or 8, seed),
+    }
+    return makers[name]()
+
+
+def _batches(made: Any, name: str) -> Iterable[Any]:
+    if isinstance(made, (str, bytes)) or not isinstance(made, Iterable):
+        raise InputError(f"{name} must return batches or a dict with train and test; it returned {type(made).__name__}.")
+    batches = list(made) if iter(made) is made else made
+    first = next(iter(batches), None)
+    if first is None:
+        raise InputError(f"{name} gave no batches; at least one is needed.")
+    check_batch(first, name)
+    return batches
+
+
+def _metric(batches: Iterable[Any]) -> str:
+    batch = Batch.of(next(iter(batches)))
+    if batch.target is None:
+        return "agreement"
+    if "input_ids" in batch.kwargs and batch.kwargs["input_ids"].shape == batch.target.shape:
+        return "perplexity"
+    return "mse" if batch.target.is_floating_point() else "accuracy"
