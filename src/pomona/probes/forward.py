@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pomona.probes.recording import evaluating, examples, recording
+from pomona.probes.recording import evaluating, examples, recording, values
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
 
 
@@ -26,4 +26,4 @@ class Forward:
         missing = watch.blocks - record.blocks.keys()
         if missing:
             raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
-        return Seen(examples(batch), inputs=record.inputs(watch.inputs), blocks=record.blocks)
+        return Seen(examples(batch), inputs=record.inputs(watch.inputs), weights=values(model, watch), blocks=record.blocks)

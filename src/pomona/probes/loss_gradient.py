@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.probes.losses import loss_of
-from pomona.probes.recording import evaluating, examples, join, recording
+from pomona.probes.recording import evaluating, examples, join, recording, values
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
 
 LABELLED: frozenset[Requirement] = frozenset({"data", "labels", "gradients"})
@@ -43,7 +43,7 @@ class LossGradient:
             inputs=record.inputs(watch.inputs),
             input_grads=input_grads,
             grads=grads,
-            weights={name: parameter.detach() for name, parameter in parameters.items()},
+            weights=values(model, watch),
             blocks=record.blocks,
         )
 

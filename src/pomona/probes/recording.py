@@ -32,6 +32,12 @@ def examples(batch: Batch) -> int:
     raise InputError("A batch holds no tensor with a batch dimension; give tensors whose first dimension counts the examples.")
 
 
+def values(model: nn.Module, watch: Watch) -> dict[str, Tensor]:
+    """The current values of all watched parameters, by name."""
+    known = dict(model.named_parameters(remove_duplicate=False))
+    return {name: known[name].detach() for name in sorted(watch.inputs | watch.grads)}
+
+
 class Recording:
     """What the hooks saw in one pass: raw inputs by weight name (one entry a call) and both ends of blocks by name."""
 

@@ -29,6 +29,8 @@ class SquaredTaylor:
 
     def members(self, site: Site) -> list[Member]:
         """The members that are read; raises InputError where the site has none in these roles."""
+        if site.kind == "branch":
+            raise InputError(f"A Taylor score of whole blocks is undefined; score {site.name} by BlockInfluence.")
         for role in self.roles:
             found = [m for m in site.members if m.role == role and not m.buffer]
             if found:
