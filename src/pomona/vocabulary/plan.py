@@ -62,7 +62,8 @@ class Plan:
             for number, member in enumerate(site.members):
                 if member.index is not None:
                     tensors[f"index/{name}/{number}"] = member.index.to(torch.int32).contiguous()
-                members.append({"tensor": member.tensor, "role": member.role, "dim": member.dim, "buffer": member.buffer})
+                members.append({"tensor": member.tensor, "role": member.role, "dim": member.dim, "buffer": member.buffer,
+                                "shape": member.shape})
             described.append({"name": name, "kind": site.kind, "shape": site.shape, "blocks": site.blocks, "members": members,
                               "solved": sorted(decision.tensors)})
         header = {"format": FORMAT, "sites": described, "provenance": dict(self.provenance)}
@@ -92,14 +93,15 @@ class Plan:
         sites, decisions = {}, {}
         for entry in header["sites"]:
             name, shape = entry["name"], tuple(entry["shape"])
-            members = tuple(
-                Member(m["tensor"], m["role"], m["dim"], _index(tensors, f"index/{name}/{number}"), m["buffer"])
-                for number, m in enumerate(entry["members"])
-            )
+            members = tuple(_member(m, _index(tensors, f"index/{name}/{number}")) for number, m in enumerate(entry["members"]))
             sites[name] = Site(name, entry["kind"], shape, members, blocks=tuple(entry["blocks"]))
             solved = {tensor: tensors[f"solved/{name}/{tensor}"] for tensor in entry["solved"]}
             decisions[name] = Decision(unpack(tensors[f"keep/{name}"], shape), solved)
         return cls(sites, decisions, header["provenance"])
+
+
+def _member(entry: Mapping[str, Any], index: Tensor | None) -> Member:
+    return Member(entry["tensor"], entry["role"], entry["dim"], index, entry["buffer"], tuple(entry["shape"]))
 
 
 def _index(tensors: Mapping[str, Tensor], key: str) -> Tensor | None:

@@ -60,6 +60,7 @@ class Member:
     `role`: the unit *is* its element ("self"), writes it ("out": rows of the producing weight), is read through it
     ("in": columns of the consumer), or is scaled by it ("scale": norms, biases, per-channel parameters and buffers).
     `index` maps unit -> positions along `dim`, int64 of shape (units, positions per unit); None means one to one.
+    `shape` is the tensor's; sites of kind "axis" always carry it for parameters, so that a unit mask can be broadcast.
     """
 
     tensor: str
@@ -67,6 +68,7 @@ class Member:
     dim: int | None = None
     index: Tensor | None = None
     buffer: bool = False
+    shape: tuple[int, ...] = ()
 
     def rows(self, tensor: Tensor) -> Tensor:
         """What each unit reaches into: (units, elements per unit). Only for members that are indexed along a dimension."""
