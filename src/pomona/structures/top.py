@@ -1,0 +1,39 @@
+"""The best of a grid, exactly so many, the same on every device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pomona.vocabulary import Scores
+
+
+def rank(scores: Scores) -> Tensor:
+    """What decides who leaves first: the order where there is one, else the value. Lower leaves earlier."""
+    return scores.value if scores.order is None else scores.order
+
+
+def best(scores: Scores, keep: Tensor, row_dim: int = 0) -> Tensor:
+    """The mask of the `keep` best units: shape () counts over the whole grid, (rows,) along `row_dim` of it."""
+    ranks = rank(scores)
+    keep = keep.to(ranks.device)
+    if keep.dim() == 0:
+        return top(ranks.reshape(1, -1), keep.reshape(1)).view(ranks.shape)
+    rows = ranks.movedim(row_dim, 0)
+    return top(rows.reshape(len(keep), -1), keep).view(rows.shape).movedim(0, row_dim)
+
+
+def top(ranks: Tensor, keep: Tensor) -> Tensor:
+    """(rows, n) ranks and (rows,) counts -> bool (rows, n): exactly `keep` True in each row, the highest."""
+    rows, n = ranks.shape
+    keep = keep.clamp(0, n)
+    if rows == 1:
+        cut = torch.kthvalue(ranks[0], min(n, n - int(keep) + 1)).values.view(1, 1)
+    else:
+        cut = ranks.sort(dim=1).values.gather(1, (n - keep).clamp(max=n - 1)[:, None])
+    above, level = ranks > cut, ranks == cut
+    room = keep - above.sum(1)
+    if bool((level.sum(1) > room).any()):
+        # Ties at the cut go to the lower index: sort order differs between devices and would change the plan.
+        level &= level.cumsum(1, dtype=torch.int32) <= room[:, None]
+    return above | level
