@@ -1,3 +1,59 @@
-"""Pomona prunes PyTorch models: a model and a goal go in, a proven smaller and faster model comes out."""
+"""Pomona prunes PyTorch models: a model and a goal go in, a proven smaller and faster model comes out.
+
+Everything public is here; it is imported when it is first used, so that `import pomona` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pomona.evaluate import evaluate as evaluate
+    from pomona.face.catalogue import methods as methods
+    from pomona.face.loading import load as load
+    from pomona.face.prune import prune as prune
+    from pomona.face.result import Result as Result
+    from pomona.face.sparsify import sparsify as sparsify
+    from pomona.graph import trace as trace
+    from pomona.runtime import measure_latency as measure_latency
+    from pomona.vocabulary import Goal as Goal
+    from pomona.vocabulary import InputError as InputError
+    from pomona.vocabulary import Limits as Limits
+    from pomona.vocabulary import Plan as Plan
+    from pomona.vocabulary import ProofError as ProofError
+    from pomona.vocabulary import Recipe as Recipe
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "prune": "pomona.face.prune",
+    "sparsify": "pomona.face.sparsify",
+    "load": "pomona.face.loading",
+    "methods": "pomona.face.catalogue",
+    "Result": "pomona.face.result",
+    "trace": "pomona.graph",
+    "evaluate": "pomona.evaluate",
+    "measure_latency": "pomona.runtime",
+    "Goal": "pomona.vocabulary",
+    "InputError": "pomona.vocabulary",
+    "Limits": "pomona.vocabulary",
+    "Plan": "pomona.vocabulary",
+    "ProofError": "pomona.vocabulary",
+    "Recipe": "pomona.vocabulary",
+}
+
+__all__ = ["Goal", "InputError", "Limits", "Plan", "ProofError", "Recipe", "Result", "evaluate", "load", "measure_latency", "methods",
+           "prune", "sparsify", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pomona' has no attribute '{name}'")
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -93,3 +93,9 @@ def check_needs(recipe: Recipe, method: str, data: Batches | None, loss: Loss | 
 def _model_computes_loss(data: Batches) -> bool:
     first = next(iter(data))
     return "labels" in first.kwargs
+
+
+def check_recovery(recipe: Recipe, loss: Loss | None, data: Batches | None) -> None:
+    """Recipes with a schedule of optimiser steps belong into a training loop."""
+    if recipe.schedule.clock == "step":
+        raise InputError("This method prunes while the model trains; use it as `with pomona.sparsify(model, optimizer, method=..., steps=...)`.")

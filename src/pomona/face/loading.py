@@ -1,0 +1,88 @@
+"""A saved folder becomes a model again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model
+from torch import Tensor, nn
+
+from pomona.face.saving import FORMAT
+from pomona.graph import trace
+from pomona.graph.surgery import realise
+from pomona.models import Source, rebuild
+from pomona.vocabulary import InputError, Plan
+
+
+def load(folder: str | Path) -> nn.Module:
+    """The pruned model of a folder that `Result.save` wrote, in eval mode, bit for bit.
+
+    Rebuilt from its source (a transformers config, a timm name, a function) and the plan, or read as an exported
+    program. Raises InputError on folders that are not Pomona's, or whose files are missing, truncated or altered.
+    """
+    folder = Path(folder)
+    about = _about(folder)
+    if about["form"] == "program":
+        return rebuild(Source("program", str(_file(folder, "model.pt2"))))
+    dense = rebuild(Source.from_json(about["source"]))
+    plan = Plan.load(_file(folder, "plan.safetensors"))
+    model = dense
+    if about["form"] == "eager":
+        args, kwargs = load_example(_file(folder, "example.safetensors"))
+        model = realise(dense, trace(dense, args, kwargs), plan).model
+    weights = _file(folder, "model.safetensors")
+    try:
+        load_model(model, str(weights), strict=True)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{weights} is not readable ({error}); it may be truncated.") from None
+    except RuntimeError as error:
+        raise InputError(f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {_first_line(error)}.") from None
+    return model.eval()
+
+
+def load_example(path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inverse of `save_example`."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            layout = json.loads((file.metadata() or {}).get("layout", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not readable ({error}); it may be truncated.") from None
+    if layout is None:
+        raise InputError(f"{path} does not hold example inputs.")
+    return tuple(_lower(a, tensors) for a in layout["args"]), {k: _lower(v, tensors) for k, v in layout["kwargs"].items()}
+
+
+def _lower(entry: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    if "tensor" in entry:
+        return tensors[entry["tensor"]]
+    if "list" in entry:
+        return tuple(_lower(e, tensors) for e in entry["list"])
+    if "dict" in entry:
+        return {k: _lower(e, tensors) for k, e in entry["dict"].items()}
+    return entry["value"]
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.")
+    try:
+        about: dict[str, Any] = json.loads(_file(folder, "pomona.json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError(f"{folder / 'pomona.json'} is damaged; it is no longer JSON.") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or "form" not in about:
+        raise InputError(f"{folder / 'pomona.json'} is not of a form that this Pomona reads (format {FORMAT}).")
+    return about
+
+
+def _file(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise InputError(f"{folder} has no {name}; it is not a folder that Pomona saved, or it is incomplete.")
+    return folder / name
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

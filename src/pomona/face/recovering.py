@@ -1,0 +1,43 @@
+"""What a recovery is given, and how the masks are held on a model that has already been cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from pomona.engines.masks import impose, tensor_masks
+from pomona.engines.oneshot import MakeTraining
+from pomona.face.quality import judge_of
+from pomona.face.wish import Batches
+from pomona.graph import Graph
+from pomona.graph.surgery import kept_units, renamed, sliced
+from pomona.vocabulary import Loss, Plan, Progress, Recovery, Structure, Training
+
+
+def make_training(batches: Batches, loss: Loss | None, teacher: nn.Module, valid: Any, seed: int, progress: Progress) -> MakeTraining:
+    """A function that joins the user's data and loss with an engine's masks and snapshots."""
+    judge = judge_of(valid, "accuracy")
+
+    def training(hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]]) -> Training:
+        return Training(batches, loss, hold, teacher, judge.signed if judge else None, snapshots, None, seed, progress)
+
+    return training
+
+
+def held(graph: Graph, plan: Plan, structure: Structure) -> Callable[[nn.Module], None]:
+    """The element masks of a plan, cut to the shapes of the small model, as a function that re-imposes them."""
+    sites = [site for site in plan.sites.values() if site.kind == "element"]
+    whole = tensor_masks(structure, sites, {site.name: plan.keep(site.name) for site in sites})
+    keep = kept_units(graph, plan)
+    masks = {renamed(name, plan): sliced(mask.expand(graph.weights[name].shape), graph.dims[name], keep) for name, mask in whole.items()}
+    return lambda model: impose(model, masks)
+
+
+def recover(recovery: Recovery, model: nn.Module, training: Training) -> Mapping[str, Any]:
+    """Run a recovery and say how long it took."""
+    start = time.perf_counter()
+    history = recovery.recover(model, training)
+    return {"name": type(recovery).__name__, "history": history, "seconds": time.perf_counter() - start}

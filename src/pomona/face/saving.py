@@ -1,0 +1,117 @@
+"""A result as a folder: weights, plan, report and what it takes to build the model again. Whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file, save_model
+from torch import Tensor, nn
+
+from pomona import __version__, report
+from pomona.face.origin import origin
+from pomona.models import Source
+from pomona.runtime import export_program
+from pomona.vocabulary import InputError
+
+if TYPE_CHECKING:
+    from pomona.face.result import Result
+
+FORMAT = 1
+
+
+def save_result(result: Result, folder: Path) -> Path:
+    """Write the folder and check that it opens; raises InputError where it exists already or cannot be written."""
+    source = result.source or origin(result.dense)
+    program = source is None or source.kind == "program" or result.form == "graph"
+    with whole_folder(folder) as partial:
+        if program:
+            export_program(result.model, result.args, dict(result.kwargs), partial / "model.pt2")
+        else:
+            save_model(result.model, str(partial / "model.safetensors"), metadata={"format": "pt"})
+            write_config(result.model, partial)
+        save_example(result.args, result.kwargs, partial / "example.safetensors")
+        result.plan.save(partial / "plan.safetensors")
+        report.write({**result.report, "plan": str(folder / "plan.safetensors"), "out": str(folder)}, partial)
+        about = {"format": FORMAT, "pomona": __version__, "torch": torch.__version__, "form": "program" if program else result.form,
+                 "source": None if program or source is None else source.to_json()}
+        (partial / "pomona.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the final one that takes its name when everything in it is written."""
+    check_free(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rmdir()  # empty, check_free saw to it
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Raises InputError unless `folder` can be made: new, or there and empty, with a parent that can be written to."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; choose another output folder or remove it.")
+    parent = next((p for p in folder.absolute().parents if p.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{folder} cannot be written: {parent} is not a folder that you may write to.")
+
+
+def write_config(model: nn.Module, folder: Path) -> None:
+    """Where a transformers model is what its config says, the files that plain `from_pretrained` reads."""
+    if not is_uniform(model):
+        return
+    model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+
+
+def is_uniform(model: nn.Module) -> bool:
+    """Whether a transformers model could be built from its own config: same parameters, same shapes."""
+    config: Any = getattr(model, "config", None)
+    if not type(model).__module__.startswith("transformers.") or not hasattr(config, "save_pretrained"):
+        return False
+    try:
+        with torch.device("meta"):
+            built = type(model)(config)  # type: ignore[call-arg]
+    except (ValueError, RuntimeError, AssertionError):
+        return False  # the config's own checks refuse it: widths that no uniform model has
+    return _shapes(built) == _shapes(model)
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def save_example(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> None:
+    """Example inputs as one safetensors file: tensors by place, everything else as JSON in its header."""
+    tensors: dict[str, Tensor] = {}
+    layout = json.dumps({"args": [_lift(a, f"args/{n}", tensors) for n, a in enumerate(args)],
+                         "kwargs": {k: _lift(v, f"kwargs/{k}", tensors) for k, v in kwargs.items()}})
+    save_file(tensors, str(path), metadata={"layout": layout})
+
+
+def _lift(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[place] = value.detach().contiguous().clone()
+        return {"tensor": place}
+    if isinstance(value, (tuple, list)):
+        return {"list": [_lift(v, f"{place}/{n}", tensors) for n, v in enumerate(value)]}
+    if isinstance(value, Mapping):
+        return {"dict": {k: _lift(v, f"{place}/{k}", tensors) for k, v in value.items()}}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return {"value": value}
+    raise InputError(f"The example input {place} is a {type(value).__name__}, which cannot be saved; use tensors and plain values.")
