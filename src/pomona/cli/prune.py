@@ -1,0 +1,101 @@
+"""`pomona prune`: a model and a goal go in, a folder with the smaller model, its plan and its report comes out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import pomona
+from pomona.cli import options, words
+from pomona.cli.answer import Answer
+from pomona.cli.progress import watching
+
+
+def prune(
+    context: typer.Context,
+    model: options.Model,
+    method: Annotated[str, typer.Option(help="A name from `pomona methods`, or a recipe in text form.")] = "magnitude",
+    goal: Annotated[
+        str | None,
+        typer.Option(metavar="COST=N", show_default=False, help="sparsity=0.9, params=0.5x or macs=0.25x."),
+    ] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(show_default="the method's own", help="weights, 2:4, block:16x1, channels, heads+neurons, layers, ..."),
+    ] = None,
+    data: options.Data = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", show_default="--data", help="Held-out data for the quality in the report."),
+    ] = None,
+    metric: options.Metric = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default="the model's own", help="cross-entropy, mse, or module:function."),
+    ] = None,
+    recover: Annotated[
+        str | None,
+        typer.Option(show_default="the method's own", help="finetune:3epochs, distil:2epochs, recalibrate, or none."),
+    ] = None,
+    input: options.Input = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", show_default="all", help="Prune only what matches; may be repeated."),
+    ] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", show_default="none", help="Leave alone what matches; may be repeated."),
+    ] = None,
+    min: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[PATTERN=]SHARE", show_default="none", help="Share of the units that must stay; may be repeated."),
+    ] = None,
+    max: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[PATTERN=]SHARE", show_default="none", help="Share of the units that may stay; may be repeated."),
+    ] = None,
+    multiple: Annotated[int, typer.Option(min=1, help="Round kept counts to multiples of this.")] = 1,
+    batch: options.Batch = None,
+    threads: options.Threads = None,
+    latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
+    seed: options.Seed = 0,
+    out: options.Out = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> Answer:
+    """Prune MODEL to a goal, prove the result equal to the masked model, measure it and save it."""
+    from pomona.report import renderable
+
+    progress = watching()
+    with words.new(out):
+        if out is None:
+            progress.note("No --out: the result is measured and shown, but not saved.")
+        allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
+        opened = words.open_model(model, input, progress)
+        learn = words.open_data(data, opened, progress, seed) if data else None
+        held_out = words.open_data(test, opened, progress, seed) if test else learn
+        result = pomona.prune(
+            opened.model,
+            opened.args,
+            opened.kwargs,
+            method=method,
+            goal=goal,
+            structure=structure,
+            recover=recover,
+            limits=allowed,
+            only=tuple(only or ()),
+            skip=tuple(skip or ()),
+            data=learn.train if learn else None,
+            test=held_out.test if held_out else None,
+            metric=metric or (held_out.metric if held_out else "accuracy"),
+            loss=wanted,
+            seed=seed,
+            latency=latency and (words.given(batch=batch, threads=threads) or True),
+            progress=progress,
+            source=opened.loaded.source if opened.loaded else None,
+            command=context.obj,
+        )
+        if out is not None:
+            result.save(out)
+    return Answer(result.report | {"out": out and str(out)}, renderable(result.report))

@@ -1,0 +1,126 @@
+"""The text of options turned into the objects that the face takes; everything here refuses before work starts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pomona
+from pomona.cli.refusal import Interrupted, one_of, refused
+
+if TYPE_CHECKING:
+    from pomona.data import Data
+    from pomona.models import Loaded
+    from pomona.vocabulary import Limits, Loss, Progress
+
+PLAN = "plan.safetensors"  # what marks a folder that pomona wrote
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model with the arguments of one forward pass; `loaded` says where it came from (None: a folder of ours)."""
+
+    model: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    loaded: Loaded | None
+
+
+def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
+    """The model that MODEL names, and the inputs that `--input` or its source gives."""
+    from pomona.models import example_inputs, load_model
+
+    ours = (Path(text) / PLAN).is_file()
+    loaded = None if ours else load_model(text)
+    model = pomona.load(text) if loaded is None else loaded.model
+    for note in loaded.notes if loaded else ():
+        progress.note(note)
+    args, kwargs = example_inputs(model, loaded, shape)
+    return Opened(model, args, kwargs, loaded)
+
+
+def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0) -> Data:
+    """The data that `--data` names, as the model takes them."""
+    from pomona.data import load_data
+
+    loaded = opened.loaded
+    data = load_data(text, tokenizer=loaded and loaded.tokenizer, pixels=loaded.pixels if loaded else None, seed=seed)
+    for note in data.notes:
+        progress.note(note)
+    return data
+
+
+def loss(text: str | None) -> Loss | None:
+    """A loss by name, or the user's own `module:function` of (output, target)."""
+    from torch.nn import functional
+
+    from pomona.entrypoint import is_entrypoint, resolve
+
+    if text is None:
+        return None
+    if is_entrypoint(text):
+        return resolve(text)
+    losses: dict[str, Loss] = {"cross-entropy": functional.cross_entropy, "mse": functional.mse_loss}
+    chosen = losses[one_of(text, losses, "a loss or module:function")]
+    return lambda output, target: chosen(getattr(output, "logits", output), target)
+
+
+def limits(minimum: Sequence[str], maximum: Sequence[str], multiple: int) -> Limits:
+    """Shares of the units that must or may stay, as `PATTERN=SHARE`, and the number that counts are rounded to."""
+    from pomona.vocabulary import Limits
+
+    return Limits(dict(_share(text, "--min") for text in minimum), dict(_share(text, "--max") for text in maximum), multiple)
+
+
+def _share(text: str, option: str) -> tuple[str, float]:
+    pattern, _, number = text.rpartition("=")
+    try:
+        share = float(number)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise refused(
+            f"{option} {text} is not a share from 0 to 1; write {option} 0.1 or {option} 'layer1.*=0.25'."
+        )
+    return pattern or "*", share
+
+
+def given(**settings: Any) -> dict[str, Any]:
+    """The settings that the user gave; the face's own defaults stand for the others."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def free(path: Path) -> Path:
+    """The path itself, or the first of path-2, path-3, ... that does not exist."""
+    names = chain([path], (path.with_name(f"{path.name}-{number}") for number in count(2)))
+    return next(name for name in names if not name.exists())
+
+
+@contextmanager
+def new(path: Path | None) -> Iterator[None]:
+    """Refuse a place that exists or cannot be written before the work that fills it; on Ctrl-C say what is there."""
+    if path is not None:
+        _refuse_unwritable(path)
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = "nothing was written" if path is None else f"{path} is complete" if path.exists() else f"{path} was not written"
+        raise Interrupted(f"Interrupted; {state}.") from None
+
+
+def _refuse_unwritable(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise refused(f"{path} exists already; choose a new name with --out, or remove it first.")
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise refused(
+            f"{path} cannot be written ({place}: {error.strerror}); choose another place with --out."
+        ) from None
