@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+from pomona.report import units
 from pomona.report.markup import Markup, el, join, number, percent
 
 
@@ -49,27 +50,33 @@ def around(values: Sequence[float], pad: float = 0.12) -> Scale:
     return Scale(lo - air, hi + air)
 
 
+Point = tuple[float, float]
+Write = Callable[[float], str]
+
+
 def frame(
-    x: Scale, y: Scale, marks: Sequence[Markup], height: int, labels: tuple[str, str], write: tuple[Callable[[float], str], Callable[[float], str]]
+    x: Scale, y: Scale, marks: Sequence[Markup], height: int, labels: tuple[str, str], write: tuple[Write, Write]
 ) -> Markup:
     """A plot: grid, ticks, names of the two axes and the marks. `write` turns tick values into text, x first."""
-    rows = [_row(y(tick), height, write[1](tick)) for tick in y.ticks()]
-    columns = [_column(x(tick), height, write[0](tick)) for tick in x.ticks()]
+    rows = [_row(y(tick), height, units.short(write[1](tick))) for tick in y.ticks()]
+    columns = [_column(x(tick), height, units.short(write[0](tick))) for tick in x.ticks()]
     caption = el("p", {"class": "axis-name y"}, labels[1])
-    drawing = el("svg", {"height": height, "role": "img", "aria-label": f"{labels[1]} against {labels[0]}"}, *rows, *columns, *marks)
-    return el("div", {"class": "plot"}, caption, drawing, el("p", {"class": "axis-name x"}, labels[0]))
+    described = {"height": height, "role": "img", "aria-label": f"{labels[1]} against {labels[0]}"}
+    drawing = el("svg", described, *rows, *columns, *marks)
+    return el("div", {"class": "plot framed"}, caption, drawing, el("p", {"class": "axis-name x"}, labels[0]))
 
 
-def line(points: Sequence[tuple[float, float]], height: int, kind: str) -> Markup:
+def line(points: Sequence[Point], height: int, kind: str) -> Markup:
     """A polyline through points given in [0, 1] x [0, 1], y upwards."""
     path = " ".join(f"{number(100 * px)},{number(height * (1 - py))}" for px, py in points)
     shape = el("polyline", {"points": path, "class": f"line {kind}", "vector-effect": "non-scaling-stroke"})
-    return el("svg", {"viewBox": f"0 0 100 {height}", "preserveAspectRatio": "none", "width": "100%", "height": height}, shape)
+    box = {"viewBox": f"0 0 100 {height}", "preserveAspectRatio": "none", "width": "100%", "height": height}
+    return el("svg", box, shape)
 
 
-def dot(px: float, py: float, height: int, kind: str, tip: str, radius: float = 5.0) -> Markup:
+def dot(at: Point, height: int, kind: str, tip: str, radius: float = 5.0) -> Markup:
     """A point in [0, 1] x [0, 1] with its tooltip."""
-    place = {"cx": percent(100 * px), "cy": height * (1 - py), "r": radius, "class": f"dot {kind}"}
+    place = {"cx": percent(100 * at[0]), "cy": height * (1 - at[1]), "r": radius, "class": f"dot {kind}"}
     return el("circle", place, el("title", None, tip))
 
 
@@ -94,7 +101,7 @@ def _round_steps(lo: float, hi: float, about: int) -> tuple[float, ...]:
 
 def _decades(lo: float, hi: float, about: int) -> tuple[float, ...]:
     first, last = ceil(log10(lo) - 1e-9), floor(log10(hi) + 1e-9)
-    if last - first < 1:                               # less than a decade: 1, 2, 5 read better than one lonely tick
+    if last - first < 1:  # less than a decade: 1, 2, 5 read better than one lonely tick
         return tuple(t for p in range(first - 1, last + 1) for f in (1, 2, 5) if lo <= (t := f * 10.0**p) <= hi * 1.001)
     every = max(1, ceil((last - first) / (about + 1)))
     return tuple(10.0**power for power in range(first, last + 1, every))

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pomona.report import units
-from pomona.report.markup import Markup, el, join, percent
+from pomona.report.markup import Markup, el, percent
 from pomona.report.verdict import as_fraction, last, reduction, speedup
 
 PRICES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("params", "Parameters", units.count), ("nonzeros", "Non-zeros", units.count), ("macs", "MACs", units.count), ("bytes", "On disk", units.size),
+    ("params", "Parameters", units.count),
+    ("nonzeros", "Non-zeros", units.count),
+    ("macs", "MACs", units.count),
+    ("bytes", "On disk", units.size),
 )
 
 
@@ -52,16 +55,26 @@ def _quality(quality: Mapping[str, Any]) -> Markup:
         return _unmeasured("Quality")
     label = str(quality.get("metric") or "Quality")
     filled = bar(after if fraction else min(before, after) / max(before, after) if before > 0 and after > 0 else 0.0)
-    return _card(label[:1].upper() + label[1:], units.quality(after, fraction), f"from {units.quality(before, fraction)}", filled,
-                 units.change(after - before, fraction))
+    return _card(
+        label[:1].upper() + label[1:],
+        units.quality(after, fraction),
+        f"from {units.quality(before, fraction)}",
+        filled,
+        units.change(after - before, fraction),
+    )
 
 
 def _card(label: str, value: str, before: str, picture: Markup, said: str) -> Markup:
     figure = el("p", {"class": "value"}, value)
-    note = el("p", {"class": "note"}, join(el("span", None, before), el("b", None, said)))
+    note = el("p", {"class": "note"}, el("span", None, before), el("b", None, said))
     return el("div", {"class": "card"}, el("p", {"class": "label"}, label), figure, picture, note)
 
 
 def _unmeasured(label: str) -> Markup:
-    return el("div", {"class": "card unmeasured"}, el("p", {"class": "label"}, label), el("p", {"class": "value"}, units.MISSING),
-              el("p", {"class": "note"}, "not measured"))
+    return el(
+        "div",
+        {"class": "card unmeasured"},
+        el("p", {"class": "label"}, label),
+        el("p", {"class": "value"}, units.MISSING),
+        el("p", {"class": "note"}, "not measured"),
+    )

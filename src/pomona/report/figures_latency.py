@@ -11,7 +11,7 @@ from pomona.report.markup import Markup, el, join, percent
 from pomona.report.verdict import speedup
 
 LANE = 64
-DOTS = 240                                             # more would only thicken the same cloud
+DOTS = 240  # more would only thicken the same cloud
 
 
 def latency(report: Mapping[str, Any]) -> Markup | None:
@@ -51,40 +51,50 @@ def _picture(lanes: Sequence[tuple[str, list[float]]]) -> Markup:
     ticks = [_tick(scale, tick, height) for tick in scale.ticks()]
     drawn = [_draw(name, samples, scale, LANE * index) for index, (name, samples) in enumerate(lanes)]
     label = "; ".join(f"{name}: median {units.duration(quantile(samples, 0.5))}" for name, samples in lanes)
+    drawing = el("svg", {"height": height, "role": "img", "aria-label": label}, *ticks, *drawn)
     beyond = sum(sum(t > reach for t in samples) for _, samples in lanes)
-    note = el("p", {"class": "fine"}, f"{beyond} slower {'sample' if beyond == 1 else 'samples'} beyond the right edge not drawn.") if beyond else None
-    return el("div", {"class": "plot lanes"}, el("svg", {"height": height, "role": "img", "aria-label": label}, *ticks, *drawn), note)
+    note = f"{beyond} slower {'sample' if beyond == 1 else 'samples'} beyond the right edge not drawn."
+    return el("div", {"class": "plot lanes"}, drawing, el("p", {"class": "fine"}, note) if beyond else None)
 
 
 def _tick(scale: Scale, value: float, height: int) -> Markup:
-    at = percent(100 * scale(value))
-    rule = el("line", {"x1": at, "x2": at, "y1": 0, "y2": height, "class": "grid"})
-    return join(rule, el("text", {"x": at, "y": height + 18, "class": "tick middle"}, units.duration(value) if value else "0"))
+    text = units.short(units.duration(value)) if value else "0"
+    words = el("text", {"x": percent(100 * scale(value)), "y": height + 18, "class": "tick middle"}, text)
+    return join(_upright(100 * scale(value), 0, height, "grid"), words)
 
 
 def _draw(name: str, samples: Sequence[float], scale: Scale, top: int) -> Markup:
     kind, middle = ("dense" if name == "dense" else "kept"), top + 38
-    low, first, median, third, high = (100 * scale(quantile(samples, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-    bar = el("rect", {"x": 0, "width": percent(median), "y": middle - 14, "height": 28, "class": f"{kind} faint"})
-    whisker = el("line", {"x1": percent(low), "x2": percent(high), "y1": middle, "y2": middle, "class": f"whisker {kind}"})
-    ends = [el("line", {"x1": percent(x), "x2": percent(x), "y1": middle - 5, "y2": middle + 5, "class": f"whisker {kind}"}) for x in (low, high)]
-    box = el("rect", {"x": percent(first), "width": percent(third - first), "y": middle - 8, "height": 16, "class": f"box {kind}"})
-    stroke = el("line", {"x1": percent(median), "x2": percent(median), "y1": middle - 14, "y2": middle + 14, "class": f"median {kind}"})
-    value = quantile(samples, 0.5)
-    words = el("text", {"x": 0, "y": top + 17, "class": "lane-name"}, f"{name}  {units.duration(value)}")
-    tip = f"{name}: median {units.duration(value)}, 90 % of {len(samples)} samples between {units.duration(quantile(samples, 0.05))} and {units.duration(quantile(samples, 0.95))}"
-    spread = [whisker, *ends, box] if len(samples) > 1 else []
-    return el("g", None, words, bar, *_dots(samples, scale, middle, kind), *spread, stroke, el("title", None, tip))
+    cuts = [quantile(samples, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    low, first, median, third, high = (100 * scale(cut) for cut in cuts)
+    value, between = units.duration(cuts[2]), f"{units.duration(cuts[0])} and {units.duration(cuts[4])}"
+    words = el("text", {"x": 0, "y": top + 17, "class": "lane-name"}, f"{name}  {value}")
+    tip = f"{name}: median {value}, 90 % of {len(samples)} samples between {between}"
+    ends = {"x1": percent(low), "x2": percent(high), "y1": middle, "y2": middle, "class": f"whisker {kind}"}
+    spread = [
+        *_dots(samples, scale, middle, kind),
+        el("line", ends),
+        *[_upright(at, middle - 5, middle + 5, f"whisker {kind}") for at in (low, high)],
+        _block(first, third, middle, 16, f"box {kind}"),
+    ]
+    bar, stroke = _block(0.0, median, middle, 28, f"{kind} faint"), _upright(median, middle - 14, middle + 14, f"median {kind}")
+    return el("g", None, words, bar, *(spread if len(samples) > 1 else ()), stroke, el("title", None, tip))
+
+
+def _upright(at: float, top: float, bottom: float, kind: str) -> Markup:
+    return el("line", {"x1": percent(at), "x2": percent(at), "y1": top, "y2": bottom, "class": kind})
+
+
+def _block(start: float, end: float, middle: float, high: float, kind: str) -> Markup:
+    place = {"x": percent(start), "width": percent(end - start), "y": middle - high / 2, "height": high}
+    return el("rect", {**place, "class": kind})
 
 
 def _dots(samples: Sequence[float], scale: Scale, middle: int, kind: str) -> list[Markup]:
     """At most DOTS of the samples, spread over the lane by a fixed low-discrepancy pattern: the same report, the same picture."""
-    every = max(1, -(-len(samples) // DOTS))
-    drawn = [t for t in samples[::every] if t <= scale.hi] if len(samples) > 1 else []
-    return [
-        el("circle", {"cx": percent(100 * scale(t)), "cy": middle - 11 + 22 * ((index * 0.618034) % 1.0), "r": 2, "class": f"sample {kind}"})
-        for index, t in enumerate(drawn)
-    ]
+    every = -(-len(samples) // DOTS)
+    places = [(scale(t), middle - 11 + 22 * (0.618034 * index % 1.0)) for index, t in enumerate(samples[::every]) if t <= scale.hi]
+    return [el("circle", {"cx": percent(100 * x), "cy": y, "r": 2, "class": f"sample {kind}"}) for x, y in places]
 
 
 def _sentence(measured: Mapping[str, Any]) -> str:
@@ -93,9 +103,13 @@ def _sentence(measured: Mapping[str, Any]) -> str:
     if len(spread) == 2 and all(spread):
         low, high = sorted(1 / float(ratio) for ratio in spread)
         between = f", over the pairs between {units.times(low)} and {units.times(high)}"
-    how = [f"batch {measured['batch']}" if measured.get("batch") is not None else "", _threads(measured.get("threads")),
-           f"{measured['pairs']} interleaved pairs" if measured.get("pairs") is not None else ""]
-    return f"The pruned model runs at {units.times(factor)} the speed of the dense one{between}. Measured with {', '.join(word for word in how if word) or 'unknown settings'}."
+    how = [
+        f"batch {measured['batch']}" if measured.get("batch") is not None else "",
+        _threads(measured.get("threads")),
+        f"{measured['pairs']} interleaved pairs" if measured.get("pairs") is not None else "",
+    ]
+    settings = ", ".join(word for word in how if word) or "unknown settings"
+    return f"The pruned model runs at {units.times(factor)} the speed of the dense one{between}. Measured with {settings}."
 
 
 def _threads(threads: int | None) -> str:
@@ -105,7 +119,11 @@ def _threads(threads: int | None) -> str:
 def _advice(measured: Mapping[str, Any]) -> Markup:
     reason = measured.get("reason") or "the reason was not determined"
     advice = measured.get("advice")
-    return join(el("b", None, "Not faster. "), _sentence_case(str(reason)), join(" ", el("b", None, "What would help: "), _sentence_case(str(advice))) if advice else None)
+    return join(
+        el("b", None, "Not faster. "),
+        _sentence_case(str(reason)),
+        join(" ", el("b", None, "What would help: "), _sentence_case(str(advice))) if advice else None,
+    )
 
 
 def _sentence_case(text: str) -> str:

@@ -29,7 +29,10 @@ def proof(report: Mapping[str, Any]) -> Markup | None:
         return None
     notes = [el("p", {"class": "fine"}, str(note)) for note in found.get("notes") or ()]
     return join(
-        el("p", None, _sentence(found)), _ruler(found.get("max_error"), found.get("tolerance")), _seen(found.get("sensitivity")), *notes,
+        el("p", None, _sentence(found)),
+        _ruler(found.get("max_error"), found.get("tolerance")),
+        _seen(found.get("sensitivity")),
+        *notes,
         _groups("exact", found.get("exact_groups") or (), "Removing these units and setting them to zero are the same function."),
         _groups("approximate", found.get("approximate_groups") or (), APPROXIMATE),
     )
@@ -44,7 +47,11 @@ def _sentence(found: Mapping[str, Any]) -> str:
 def _seen(sensitivity: float | None) -> Markup | None:
     if sensitivity is None:
         return None
-    return el("p", {"class": "fine"}, f"Another input moves the output by {units.scientific(sensitivity)}: the comparison had something to see.")
+    return el(
+        "p",
+        {"class": "fine"},
+        f"Another input moves the output by {units.amount(sensitivity)}: the comparison had something to see.",
+    )
 
 
 def _ruler(error: float | None, tolerance: float | None) -> Markup | None:
@@ -55,16 +62,20 @@ def _ruler(error: float | None, tolerance: float | None) -> Markup | None:
     limit, at = 100 * scale(tolerance), 100 * scale(error) if error else 0.0
     kind = "good" if error <= tolerance else "bad"
     marks = [
-        el("rect", {"x": 0, "width": percent(limit), "y": 34, "height": 12, "class": "zone"}),
-        el("line", {"x1": 0, "x2": "100%", "y1": 46, "y2": 46, "class": "grid"}),
+        el("rect", {"x": 0, "width": percent(limit), "y": 18, "height": 12, "class": "zone"}),
+        el("line", {"x1": 0, "x2": "100%", "y1": 30, "y2": 30, "class": "grid"}),
         *[_tick(100 * scale(tick), tick) for tick in scale.ticks(5)],
-        el("line", {"x1": percent(limit), "x2": percent(limit), "y1": 24, "y2": 52, "class": "limit"}),
-        el("text", {"x": percent(limit), "y": 17, "class": "tick middle"}, f"tolerance {units.scientific(tolerance)}"),
-        el("circle", {"cx": percent(at), "cy": 40, "r": 6, "class": f"mark {kind}"}),
-        el("text", {"x": percent(at), "y": 17 if abs(at - limit) > 34 else 1, "class": f"tick strong {_side(at)}"}, _error(error)),
+        el("line", {"x1": percent(limit), "x2": percent(limit), "y1": 8, "y2": 34, "class": "limit"}),
+        el(
+            "text",
+            {"x": percent(limit), "y": 68, "class": "tick strong-limit middle"},
+            f"tolerance {units.scientific(tolerance)}",
+        ),
+        el("circle", {"cx": percent(at), "cy": 24, "r": 6, "class": f"mark {kind}"}),
+        el("text", {"x": percent(at), "y": 1, "class": f"tick strong {_side(at)}"}, _error(error)),
     ]
     label = f"largest difference {units.scientific(error)}, tolerance {units.scientific(tolerance)}"
-    return el("div", {"class": "plot ruler"}, el("svg", {"height": 54, "role": "img", "aria-label": label}, *marks))
+    return el("div", {"class": "plot ruler"}, el("svg", {"height": 56, "role": "img", "aria-label": label}, *marks))
 
 
 def _error(error: float) -> str:
@@ -72,7 +83,7 @@ def _error(error: float) -> str:
 
 
 def _side(at: float) -> str:
-    return "start" if at < 15 else "end" if at > 85 else "middle"
+    return "start" if at < 32 else "end" if at > 68 else "middle"
 
 
 def _power(value: float) -> int:
@@ -81,12 +92,20 @@ def _power(value: float) -> int:
 
 def _tick(at: float, value: float) -> Markup:
     power = str(round(log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return join(el("line", {"x1": percent(at), "x2": percent(at), "y1": 46, "y2": 51, "class": "grid"}),
-                el("text", {"x": percent(at), "y": 66, "class": "tick middle"}, f"10{power}"))
+    return join(
+        el("line", {"x1": percent(at), "x2": percent(at), "y1": 30, "y2": 35, "class": "grid"}),
+        el("text", {"x": percent(at), "y": 50, "class": "tick middle"}, f"10{power}"),
+    )
 
 
 def _groups(kind: str, names: Sequence[str], meaning: str) -> Markup | None:
     if not names:
         return None
     title = el("summary", None, f"{len(names)} {kind} {'group' if len(names) == 1 else 'groups'}")
-    return el("details", None, title, el("p", None, meaning), el("ul", {"class": "names"}, *[el("li", None, el("code", None, str(name))) for name in names]))
+    return el(
+        "details",
+        None,
+        title,
+        el("p", None, meaning),
+        el("ul", {"class": "names"}, *[el("li", None, el("code", None, str(name))) for name in names]),
+    )

@@ -6,22 +6,28 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from pomona.report import figures_latency, figures_layers, figures_proof, figures_quality, prose
+from pomona.report import figures_classes, figures_latency, figures_layers, figures_proof, figures_recovery, figures_rounds, prose
 from pomona.report.cards import cards
 from pomona.report.markup import Markup, el, join
 from pomona.report.twin import clean
 from pomona.report.verdict import Claim, judge
 
 Section = Callable[[Mapping[str, Any]], Markup | None]
+
+
+def _removed(report: Mapping[str, Any]) -> Markup | None:
+    return join(figures_layers.layers(report), prose.sites(report)) or None
+
+
 SECTIONS: tuple[tuple[str, str, str, Section], ...] = (
-    ("layers", "What was removed", "Each bar is a layer, as long as it is expensive.", lambda report: join(figures_layers.layers(report), prose.sites(report)) or None),
-    ("tradeoff", "Quality against size", "The dense model, every round, and what training won back.", figures_quality.rounds),
+    ("layers", "What was removed", "A layer is drawn as large as it is expensive.", _removed),
+    ("tradeoff", "Quality against size", "The dense model, every round, and what training won back.", figures_rounds.rounds),
     ("latency", "Latency", "Dense and pruned took turns on the same machine. A dot is one run.", figures_latency.latency),
-    ("classes", "Class by class", "An average can hide who pays for it.", figures_quality.classes),
+    ("classes", "Class by class", "An average can hide who pays for it.", figures_classes.classes),
     ("proof", "The proof", "Is the small model the function that was decided on?", figures_proof.proof),
     ("frozen", "Left alone", "Axes that were not pruned, and why.", prose.frozen),
     ("method", "The method", "The recipe as a sentence, and where it comes from.", prose.method),
-    ("recovery", "Recovery", "Training after pruning.", figures_quality.recovery),
+    ("recovery", "Recovery", "Training after pruning.", figures_recovery.recovery),
     ("notes", "Notes", "Said by the run itself.", prose.notes),
     ("repeat", "Repeat it", "The command, the seed and the machine.", prose.repeat),
 )
@@ -38,14 +44,26 @@ def html(report: Mapping[str, Any]) -> str:
     report = clean(report)
     title = f"{(report.get('model') or {}).get('name') or 'Model'}, pruned"
     head = el(
-        "head", None, el("meta", {"charset": "utf-8"}), el("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        el("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}), el("meta", {"name": "color-scheme", "content": "light dark"}),
-        el("title", None, title), el("style", None, Markup(_resource("style.css"))),
+        "head",
+        None,
+        el("meta", {"charset": "utf-8"}),
+        el("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        el("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}),
+        el("meta", {"name": "color-scheme", "content": "light dark"}),
+        el("title", None, title),
+        el("style", None, Markup(_resource("style.css"))),
     )
     sections = [_section(key, name, lead, build(report)) for key, name, lead, build in SECTIONS]
     foot = el("footer", None, f"Pomona {report.get('pomona') or ''}. The same figures for machines: report.json.")
-    body = el("body", None, _hatch(), _header(report), el("main", None, el("section", {"id": "numbers"}, cards(report)), *sections), foot,
-              el("script", None, Markup(_resource("page.js"))))
+    body = el(
+        "body",
+        None,
+        _hatch(),
+        _header(report),
+        el("main", None, el("section", {"id": "numbers"}, cards(report)), *sections),
+        foot,
+        el("script", None, Markup(_resource("page.js"))),
+    )
     return f"<!doctype html>\n{el('html', {'lang': 'en'}, head, body)}\n"
 
 
@@ -53,7 +71,11 @@ def _header(report: Mapping[str, Any]) -> Markup:
     verdict = judge(report)
     model, recipe = report.get("model") or {}, report.get("recipe") or {}
     facts = [recipe.get("method"), report.get("goal"), prose.moment(report.get("created"))]
-    kicker = el("p", {"class": "kicker"}, join(el("b", None, str(model.get("name") or "Model")), *[el("span", None, str(fact)) for fact in facts if fact]))
+    kicker = el(
+        "p",
+        {"class": "kicker"},
+        join(el("b", None, str(model.get("name") or "Model")), *[el("span", None, str(fact)) for fact in facts if fact]),
+    )
     claims = el("ul", {"class": "claims"}, *[_claim(claim) for claim in verdict.claims])
     why = [text for text in (verdict.reason, verdict.advice) if text]
     lead = el("p", {"class": "lead"}, " ".join(_full_stop(text) for text in why)) if why else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pomona.report import units
-from pomona.report.figures_layers import breakable
+from pomona.report.bars import breakable
 from pomona.report.markup import Markup, el, join
 
 FOLD = 8
@@ -18,8 +18,11 @@ def method(report: Mapping[str, Any]) -> Markup | None:
     if not recipe:
         return None
     papers = [el("li", None, str(paper)) for paper in recipe.get("papers") or ()]
-    facts = [("Structure", recipe.get("structure")), ("Needs", ", ".join(str(need) for need in recipe.get("needs") or ()) or "no data"),
-             ("When", recipe.get("when"))]
+    facts = [
+        ("Structure", recipe.get("structure")),
+        ("Needs", ", ".join(str(need) for need in recipe.get("needs") or ()) or "no data"),
+        ("When", recipe.get("when")),
+    ]
     return join(
         el("p", {"class": "sentence"}, str(recipe.get("sentence") or recipe.get("method") or "")),
         el("p", None, str(recipe["summary"])) if recipe.get("summary") else None,
@@ -37,11 +40,17 @@ def frozen(report: Mapping[str, Any]) -> Markup | None:
     if not reasons:
         return None
     total = sum(len(axes) for axes in reasons.values())
-    rows = [el("tr", None, el("td", None, reason), el("td", {"class": "number"}, str(len(axes))), el("td", None, _names(axes))) for reason, axes in reasons.items()]
+    rows = [
+        el("tr", None, el("td", None, reason), el("td", {"class": "number"}, str(len(axes))), el("td", None, _names(axes)))
+        for reason, axes in reasons.items()
+    ]
     head = el("tr", None, *[el("th", None, word) for word in ("Reason", "Axes", "Which")])
     table = el("div", {"class": "scroll"}, el("table", {"class": "words"}, el("thead", None, head), el("tbody", None, *rows)))
-    text = f"{total} {'axis was' if total == 1 else 'axes were'} left alone, since cutting there could change what the model computes for its users."
-    return join(el("p", None, text), el("details", None, el("summary", None, f"{len(reasons)} reasons"), table) if len(reasons) > FOLD else table)
+    text = f"{total} {'axis was' if total == 1 else 'axes were'} left whole."
+    return join(
+        el("p", None, text),
+        el("details", None, el("summary", None, f"{len(reasons)} reasons"), table) if len(reasons) > FOLD else table,
+    )
 
 
 def notes(report: Mapping[str, Any]) -> Markup | None:
@@ -53,19 +62,40 @@ def notes(report: Mapping[str, Any]) -> Markup | None:
 def repeat(report: Mapping[str, Any]) -> Markup | None:
     """The command, the seed, the files, the machine."""
     model: Mapping[str, Any] = report.get("model") or {}
-    run = facts_list([("Seed", report.get("seed")), ("Goal", report.get("goal")), ("Model", model.get("source") or model.get("name")),
-                      ("Plan", report.get("plan")), ("Output", report.get("out")), ("Pomona", report.get("pomona")), ("Made", moment(report.get("created")))])
+    run = facts_list(
+        [
+            ("Seed", report.get("seed")),
+            ("Goal", report.get("goal")),
+            ("Model", model.get("source") or model.get("name")),
+            ("Plan", report.get("plan")),
+            ("Output", report.get("out")),
+            ("Pomona", report.get("pomona")),
+            ("Made", moment(report.get("created"))),
+        ]
+    )
     command = report.get("command")
-    shown = el("pre", {"class": "command"}, el("code", None, str(command))) if command else el("p", {"class": "fine"}, "Called from Python: no command line to repeat.")
+    shown = (
+        el("pre", {"class": "command"}, el("code", None, str(command)))
+        if command
+        else el("p", {"class": "fine"}, "Called from Python: no command line to repeat.")
+    )
     machine: Mapping[str, Any] = report.get("machine") or {}
-    facts = [("CPU", machine.get("cpu")), ("Cores", machine.get("cores")), ("Threads", machine.get("threads")), ("PyTorch", machine.get("torch")),
-             ("Python", machine.get("python")), ("System", machine.get("platform"))]
+    facts = [
+        ("CPU", machine.get("cpu")),
+        ("Cores", machine.get("cores")),
+        ("Threads", machine.get("threads")),
+        ("PyTorch", machine.get("torch")),
+        ("Python", machine.get("python")),
+        ("System", machine.get("platform")),
+    ]
     return join(shown, run, join(el("h3", None, "Machine"), facts_list(facts)) if machine else None)
 
 
 def facts_list(facts: Sequence[tuple[str, object]]) -> Markup | None:
     """Names and values in two columns; values that are None vanish."""
-    pairs = [el("div", None, el("dt", None, name), el("dd", None, breakable(str(value)))) for name, value in facts if value is not None]
+    pairs = [
+        el("div", None, el("dt", None, name), el("dd", None, breakable(str(value)))) for name, value in facts if value is not None
+    ]
     return el("dl", {"class": "facts"}, *pairs) if pairs else None
 
 
@@ -87,14 +117,22 @@ def sites(report: Mapping[str, Any]) -> Markup | None:
     if not listed:
         return None
     head = el("tr", None, *[el("th", None, word) for word in ("Site", "Kind", "Family", "Before", "After", "Left")])
-    rows = [el("tr", None, el("td", None, el("code", None, str(row.get("name")))), el("td", None, str(row.get("kind") or "")), el("td", None, str(row.get("family") or "")),
-               *[el("td", {"class": "number"}, text) for text in (_whole(row.get("before")), _whole(row.get("after")), _left(row))]) for row in listed]
+    rows = [
+        el(
+            "tr",
+            None,
+            el("td", None, el("code", None, str(row.get("name")))),
+            el("td", None, str(row.get("kind") or "")),
+            el("td", None, str(row.get("family") or "")),
+            *[
+                el("td", {"class": "number"}, text)
+                for text in (units.whole(row.get("before")), units.whole(row.get("after")), _left(row))
+            ],
+        )
+        for row in listed
+    ]
     table = el("div", {"class": "scroll"}, el("table", {"class": "sites"}, el("thead", None, head), el("tbody", None, *rows)))
     return el("details", None, el("summary", None, f"The {len(listed)} sites, unit by unit"), table)
-
-
-def _whole(value: float | None) -> str:
-    return units.MISSING if value is None else f"{int(value):,}".replace(",", "\u202f")
 
 
 def _left(row: Mapping[str, Any]) -> str:

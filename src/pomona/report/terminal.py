@@ -47,13 +47,31 @@ def text(report: Mapping[str, Any], width: int = 100) -> str:
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Name, before, after, change: one row for everything that was measured."""
-    found = [(label, write(pair.get("before")), write(pair.get("after")), units.times(reduction(pair))) for key, label, write in PRICES if (pair := report.get(key))]
+    found = [
+        (label, write(pair.get("before")), write(pair.get("after")), units.times(reduction(pair)))
+        for key, label, write in PRICES
+        if (pair := report.get(key))
+    ]
     latency, quality = report.get("latency") or {}, report.get("quality") or {}
     if speedup(latency) is not None:
-        found.append(("Latency", units.duration(latency.get("before_ms")), units.duration(latency.get("after_ms")), units.times(speedup(latency))))
+        found.append(
+            (
+                "Latency",
+                units.duration(latency.get("before_ms")),
+                units.duration(latency.get("after_ms")),
+                units.times(speedup(latency)),
+            )
+        )
     before, after = quality.get("before"), last(quality)
     if before is not None and after is not None:
         fraction = as_fraction(quality)
         name = str(quality.get("metric") or "quality")
-        found.append((name[:1].upper() + name[1:], units.quality(before, fraction), units.quality(after, fraction), units.change(after - before, fraction)))
+        found.append(
+            (
+                name[:1].upper() + name[1:],
+                units.quality(before, fraction),
+                units.quality(after, fraction),
+                units.change(after - before, fraction),
+            )
+        )
     return found

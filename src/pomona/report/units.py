@@ -35,8 +35,17 @@ def count(value: float | None) -> str:
     if value is None:
         return MISSING
     if abs(value) < 1000:
-        return str(int(value))
+        return str(round(value))
     return _scaled(float(value), 1000.0, ("", "k", "M", "G", "T", "P"))
+
+
+def whole(value: float | None) -> str:
+    """A number of things to the last one, thousands apart.
+
+    >>> whole(1379).replace(GAP, " ")
+    '1 379'
+    """
+    return MISSING if value is None else f"{int(value):,}".replace(",", GAP)
 
 
 def size(value: float | None) -> str:
@@ -107,6 +116,25 @@ def scientific(value: float | None) -> str:
     return f"{mantissa.replace('-', MINUS)}{GAP}×{GAP}10{raised}"
 
 
+def amount(value: float) -> str:
+    """A number of unknown size: plain where that is short, else a power of ten.
+
+    >>> amount(0.83), amount(4e-7).replace(GAP, " ")
+    ('0.83', '4.0 × 10⁻⁷')
+    """
+    return significant(value, 2) if value == 0 or 0.01 <= abs(value) < 1000 else scientific(value)
+
+
+def short(text: str) -> str:
+    """The same figure without zeros that say nothing, for ticks.
+
+    >>> short("20.0" + GAP + "ms").replace(GAP, " "), short("0.500"), short("20")
+    ('20 ms', '0.5', '20')
+    """
+    figure, gap, unit = text.partition(GAP)
+    return (figure.rstrip("0").rstrip(".") if "." in figure else figure) + gap + unit
+
+
 def is_fraction(metric: str, values: Sequence[float | None]) -> bool:
     """Whether the metric lives in [0, 1] and is read in per cent. Accuracies given out of 100 stay as they are."""
     known = any(word in FRACTIONS for word in metric.lower().replace("_", " ").replace("@", " ").split())
@@ -142,6 +170,6 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
     while abs(value) >= base and step < len(units) - 1:
         value, step = value / base, step + 1
     text = significant(value)
-    if float(text.replace(MINUS, "-")) >= base and step < len(units) - 1:      # 999 999 rounds to 1000 k: say 1.00 M
+    if float(text.replace(MINUS, "-")) >= base and step < len(units) - 1:  # 999 999 rounds to 1000 k: say 1.00 M
         text, step = significant(value / base), step + 1
     return f"{text}{GAP}{units[step]}".rstrip(GAP)

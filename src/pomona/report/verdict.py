@@ -100,7 +100,8 @@ def _cost(quality: Mapping[str, Any]) -> str | None:
         return None
     fraction = as_fraction(quality)
     left, right = units.quality(before, fraction), units.quality(after, fraction)
-    return f"{quality.get('metric') or 'quality'} {left.removesuffix(units.GAP + '%')} → {right}"
+    # No-break spaces: "91.2 → 90.8 %" is read in one look.
+    return f"{quality.get('metric') or 'quality'} {left.removesuffix(units.GAP + '%')}{units.GAP}→{units.GAP}{right}"
 
 
 def _equality(proof: Mapping[str, Any]) -> str:
