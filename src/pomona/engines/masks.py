@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from pomona.vocabulary import Site, Structure
+from pomona.vocabulary import Decision, Plan, Site, Structure
 
 Alive = Mapping[str, Tensor]  # site -> bool, the site's grid
 
@@ -31,11 +33,32 @@ def tensor_masks(structure: Structure, sites: Sequence[Site], alive: Alive) -> d
     return masks
 
 
+def plan_of(structure: Structure, sites: Sequence[Site], alive: Alive, solved: Mapping[str, Mapping[str, Tensor]]) -> Plan:
+    """The decisions as a plan. A plan speaks of elements: tiles and other grids on a weight are spread out over it."""
+    places, decisions = {}, {}
+    for site in sites:
+        keep = alive[site.name]
+        if site.kind == "element" and site.weight is not None:
+            keep = structure.expand(site, keep)[site.weight.tensor].expand(site.weight.shape).contiguous()
+        places[site.name] = replace(site, shape=tuple(keep.shape))
+        decisions[site.name] = Decision(keep, solved.get(site.name, {}))
+    return Plan(places, decisions)
+
+
+def stored(model: nn.Module, name: str) -> nn.Parameter:
+    """The parameter of that name; behind a gate, the dense one that the gate reads."""
+    owner, _, attribute = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if parametrize.is_parametrized(module, attribute):
+        return module.parametrizations[attribute].original  # type: ignore[index, union-attr, return-value]
+    return model.get_parameter(name)
+
+
 @torch.no_grad()
 def impose(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Make the dead exactly zero, in place (a NaN that was dead becomes zero too)."""
     for name, mask in masks.items():
-        parameter = model.get_parameter(name)
+        parameter = stored(model, name)
         parameter.masked_fill_(~mask, 0)
 
 
@@ -43,7 +66,7 @@ def impose(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 def impose_on_state(model: nn.Module, optimizer: torch.optim.Optimizer, masks: Mapping[str, Tensor]) -> None:
     """Forget what the optimiser remembers of the dead: momenta and moments become zero there."""
     for name, mask in masks.items():
-        parameter = model.get_parameter(name)
+        parameter = stored(model, name)
         for value in optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 value.masked_fill_(~mask, 0)

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from pomona.collect import collect
 from pomona.engines.decide import Ground, decide, write
-from pomona.engines.masks import everyone, impose, tensor_masks
+from pomona.engines.masks import everyone, impose, plan_of, tensor_masks
 from pomona.graph.masked import skipping
 from pomona.vocabulary import (
     Batch,
     Clock,
-    Decision,
     Drop,
     Gathered,
     Loss,
@@ -41,10 +40,11 @@ MakeTraining = Callable[[Callable[[nn.Module], None], dict[str, dict[str, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """`model` is masked at full size, `plan` says who stays, `rounds` what each cost; `recover`: a recovery is still due."""
+    """`model` is masked at full size, `plan` says who stays at what `price`, `rounds` what each cost; `recover`: a recovery is still due."""
 
     model: nn.Module
     plan: Plan
+    price: float
     rounds: tuple[Mapping[str, Any], ...]
     recover: bool
 
@@ -109,7 +109,7 @@ class _Run:
                         self.cut(action, clock)
                 stage.advance(1, left=f"{self.left:.1%}")
                 clock = replace(clock, round=clock.round + 1)
-        return Outcome(self.model, self.plan, tuple(self.rounds), due)
+        return Outcome(self.model, self.plan, self.left * self.ground.price.dense, tuple(self.rounds), due)
 
     @property
     def left(self) -> float:
@@ -119,8 +119,7 @@ class _Run:
 
     @property
     def plan(self) -> Plan:
-        decisions = {name: Decision(mask, self.solved.get(name, {})) for name, mask in self.alive.items()}
-        return Plan(self.ground.by_name, decisions)
+        return plan_of(self.ground.recipe.structure, self.ground.sites, self.alive, self.solved)
 
     def cut(self, action: Prune | Drop | Regrow, clock: Clock) -> None:
         tensors = {name: parameter.detach() for name, parameter in self.model.named_parameters(remove_duplicate=False)}

@@ -17,7 +17,7 @@ from pomona.face.report import Report
 from pomona.face.result import Result
 from pomona.face.wish import Batches, check_model, check_needs, check_recovery, goal_for, recipe_for
 from pomona.graph import Graph, trace
-from pomona.graph.export import arguments
+from pomona.graph.export import inputs_of
 from pomona.graph.proof import Proof, prove, require
 from pomona.graph.restore import restored
 from pomona.graph.surgery import Realised, realise
@@ -74,7 +74,7 @@ def prune(
     batches = Batches.of(data) if data is not None else None
     check_needs(recipe, name, batches, loss)
     check_recovery(recipe, loss, batches)
-    args, kwargs = arguments(args, kwargs)
+    args, kwargs = inputs_of(args, kwargs)
     judge = judge_of(test, metric)
 
     with progress.stage("tracing", 1) as stage:
@@ -88,7 +88,7 @@ def prune(
     )
     plan = Plan(outcome.plan.sites, outcome.plan.decisions, {
         "method": name, "recipe": str(recipe), "goal": str(ground.goal), "seed": seed,
-        "price": {"before": ground.price.dense, "after": ground.price(counts(outcome.plan))},
+        "price": {"before": ground.price.dense, "after": outcome.price},
     })
     if not plan.removes:
         raise InputError(f"The goal {ground.goal} removes nothing from this model; it leaves too much for the smallest cut.")
@@ -125,11 +125,6 @@ def _settle(structure: Structure, sites: Sequence[Site], goal: Goal | None) -> G
     return own
 
 
-def counts(plan: Plan) -> dict[str, Any]:
-    """How many stay at every site."""
-    return {name: decision.keep.sum() for name, decision in plan.decisions.items()}
-
-
 def _realise(
     outcome: Outcome, graph: Graph, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any], progress: Progress
 ) -> tuple[Realised, Proof]:
@@ -157,7 +152,7 @@ def recover_realised(
     """Train the small model, holding the masks that are left on it; None when no recovery is due."""
     if recipe.recovery is None or batches is None or not outcome.recover:
         return None
-    hold: Callable[[nn.Module], None] = held(graph, plan, recipe.structure)
+    hold: Callable[[nn.Module], None] = held(graph, plan)
     return recover(recipe.recovery, realised.model, make_training(batches, loss, teacher, valid, seed, progress)(hold, {}))
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pomona.engines.masks import impose, tensor_masks
+from pomona.engines.masks import impose
 from pomona.engines.oneshot import MakeTraining
 from pomona.face.quality import judge_of
 from pomona.face.wish import Batches
 from pomona.graph import Graph
 from pomona.graph.surgery import kept_units, renamed, sliced
-from pomona.vocabulary import Loss, Plan, Progress, Recovery, Structure, Training
+from pomona.vocabulary import Loss, Plan, Progress, Recovery, Training
 
 
 def make_training(batches: Batches, loss: Loss | None, teacher: nn.Module, valid: Any, seed: int, progress: Progress) -> MakeTraining:
@@ -27,12 +27,14 @@ def make_training(batches: Batches, loss: Loss | None, teacher: nn.Module, valid
     return training
 
 
-def held(graph: Graph, plan: Plan, structure: Structure) -> Callable[[nn.Module], None]:
+def held(graph: Graph, plan: Plan) -> Callable[[nn.Module], None]:
     """The element masks of a plan, cut to the shapes of the small model, as a function that re-imposes them."""
-    sites = [site for site in plan.sites.values() if site.kind == "element"]
-    whole = tensor_masks(structure, sites, {site.name: plan.keep(site.name) for site in sites})
     keep = kept_units(graph, plan)
-    masks = {renamed(name, plan): sliced(mask.expand(graph.weights[name].shape), graph.dims[name], keep) for name, mask in whole.items()}
+    masks = {}
+    for site in plan.sites.values():
+        if site.kind == "element":
+            name = site.members[0].tensor
+            masks[renamed(name, plan)] = sliced(plan.keep(site.name), graph.dims[name], keep)
     return lambda model: impose(model, masks)
 
 

@@ -1,0 +1,160 @@
+"""The report of a run as one dictionary: counted on the models themselves, never taken on trust from the plan."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from pomona import __version__
+from pomona.engines.decide import Ground
+from pomona.evaluate import Quality, bytes_on_disk, compare
+from pomona.face.quality import Judge
+from pomona.face.sentence import sentence
+from pomona.graph import Graph, trace
+from pomona.graph.proof import Proof
+from pomona.graph.surgery import Realised, kept_units, renamed, sliced
+from pomona.models import Source
+from pomona.runtime import Latency, machine
+from pomona.structures import named
+from pomona.vocabulary import Plan, Recipe
+
+
+def account(
+    dense: nn.Module,
+    realised: Realised,
+    graph: Graph,
+    plan: Plan,
+    recipe: Recipe,
+    method: str,
+    ground: Ground,
+    proof: Proof,
+    rounds: Sequence[Mapping[str, Any]],
+    timing: Latency | None,
+    history: Mapping[str, Any] | None,
+    *,
+    qualities: tuple[Quality | None, Quality | None, Quality | None],
+    judge: Judge | None,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    source: Source | None,
+    command: str | None,
+) -> dict[str, Any]:
+    """Everything that a reader of the report wants to know; see `docs/report.md` for the fields."""
+    small = realised.model
+    layers = layers_of(graph, plan, realised, args, kwargs)
+    return {
+        "pomona": __version__,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "command": command,
+        "seed": ground.seed,
+        "machine": machine(),
+        "model": {"name": source.value if source and source.value else type(dense).__name__, "class": type(dense).__name__,
+                  "source": f"{source.kind}:{source.value}" if source else None},
+        "recipe": {"method": method, "text": str(recipe), "sentence": sentence(recipe, ground.goal), "summary": recipe.summary,
+                   "papers": [str(p) for p in recipe.papers], "needs": sorted(recipe.needs), "when": recipe.when,
+                   "structure": named(recipe.structure)},
+        "goal": str(ground.goal),
+        "params": {"before": parameters(dense), "after": parameters(small)},
+        "nonzeros": {"before": nonzeros(dense), "after": nonzeros(small)},
+        "macs": {"before": graph.costs().macs, "after": sum(layer["macs_after"] for layer in layers) + _unweighted(graph, plan)},
+        "bytes": {"before": bytes_on_disk(dense), "after": bytes_on_disk(small)},
+        "latency": asdict(timing) if timing else None,
+        "quality": _quality(qualities, judge, dense, small),
+        "proof": asdict(proof) | {"form": realised.form, "notes": [*proof.notes, *realised.notes]},
+        "layers": layers,
+        "sites": [{"name": name, "kind": site.kind, "family": site.axis.family if site.axis else site.kind,
+                   "before": site.units, "after": int(plan.keep(name).sum())} for name, site in plan.sites.items()],
+        "frozen": [{"axis": axis.name, "reason": axis.frozen} for axis in graph.axes.values() if axis.frozen],
+        "rounds": [dict(entry) for entry in rounds],
+        "recovery": _recovery(history),
+        "notes": _notes(plan),
+        "plan": None,
+        "out": None,
+    }
+
+
+def layers_of(graph: Graph, plan: Plan, realised: Realised, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every prunable weight before and after. MACs of a resized model are counted on a trace of it, not predicted.
+
+    MACs on zeroed weights count as gone: a sparse kernel skips them, a dense one does not.
+    """
+    keep = kept_units(graph, plan)
+    left = {name: value for name, value in realised.model.named_parameters(remove_duplicate=False)} if realised.form != "graph" else {}
+    traced = trace(realised.model, args, kwargs).weights if realised.form == "eager" else {}
+    masks = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
+    rows = []
+    for weight in graph.weights.values():
+        if not weight.prunable:
+            continue
+        new = renamed(weight.tensor, plan)
+        value = left.get(new) if new is not None else None
+        if value is None and realised.form == "graph":
+            value = sliced(torch.ones(()).expand(weight.shape), graph.dims[weight.tensor], keep)
+        shape = tuple(value.shape) if value is not None else (0,) * len(weight.shape)
+        size = value.numel() if value is not None else 0
+        alive = int(masks[weight.tensor].sum()) if weight.tensor in masks and size == weight.size else int(value.count_nonzero()) if value is not None else 0
+        macs = traced[new].macs if new in traced else weight.macs * size // weight.size
+        if weight.tensor in masks and size:
+            macs = macs * alive // size
+        rows.append({"name": weight.tensor, "kind": weight.kind, "shape_before": list(weight.shape), "shape_after": list(shape),
+                     "params_before": weight.size, "params_after": size, "nonzeros_after": alive,
+                     "macs_before": weight.macs, "macs_after": macs})
+    return rows
+
+
+def _unweighted(graph: Graph, plan: Plan) -> int:
+    """MACs of ops that read no weight (attention between activations), as the plan leaves them."""
+    sizes = {name: int(plan.keep(name).sum()) for name, site in plan.sites.items() if site.kind == "axis"}
+    return graph.costs(sizes).macs - graph.costs(sizes).macs_of_weights
+
+
+def parameters(model: nn.Module) -> int:
+    """Elements of all parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def nonzeros(model: nn.Module) -> int:
+    """Elements that are not zero."""
+    return sum(int(p.count_nonzero()) for p in model.parameters())
+
+
+def _quality(
+    qualities: tuple[Quality | None, Quality | None, Quality | None], judge: Judge | None, dense: nn.Module, small: nn.Module
+) -> dict[str, Any] | None:
+    before, pruned, recovered = qualities
+    if before is None or pruned is None:
+        return None
+    told: dict[str, Any] = {"metric": before.metric, "higher_is_better": before.higher_is_better, "before": before.value,
+                            "after": pruned.value, "recovered": recovered.value if recovered else None, "examples": before.examples,
+                            "per_class": _per_class(before, pruned, recovered), "agreement": None, "kl": None}
+    if judge is not None and judge.data is not None and before.metric == "accuracy":
+        told |= compare(dense, small, judge.data)
+    return told
+
+
+def _per_class(before: Quality, pruned: Quality, recovered: Quality | None) -> list[dict[str, Any]]:
+    later = {c.label: c.value for c in recovered.per_class} if recovered else {}
+    after = {c.label: c.value for c in pruned.per_class}
+    return [{"label": c.label, "support": c.support, "before": c.value, "after": after[c.label], "recovered": later.get(c.label)}
+            for c in before.per_class]
+
+
+def _recovery(history: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if history is None:
+        return None
+    told = history["history"]
+    quality = told.get("quality") or [None] * len(told.get("loss", []))
+    return {"name": history["name"], "seconds": history["seconds"],
+            "epochs": [{"epoch": n + 1, "loss": loss, "quality": q} for n, (loss, q) in enumerate(zip(told.get("loss", []), quality, strict=True))]}
+
+
+def _notes(plan: Plan) -> list[str]:
+    notes = []
+    if any(site.kind == "element" for site in plan.sites.values()):
+        notes.append("MACs and non-zeros count only living weights; dense kernels compute the zeros as well, so see the latency.")
+    return notes
