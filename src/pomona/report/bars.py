@@ -11,6 +11,7 @@ from pomona.report.markup import Markup, el, join, percent
 
 THICK = 14  # pixels of a bar in a row
 HIGH = 150  # pixels of the skyline
+SEAM = 0.05  # per cent of the width: columns overlap by a hair, or rounding leaves gaps between them
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def legend(*entries: tuple[Markup, str]) -> Markup:
 
 def _row(measure: str, bar: Bar, longest: float) -> Markup:
     tip = _tip(measure, bar)
-    parts, x = [], 0.0
+    parts, x = [el("line", {"x1": 0, "x2": 0, "y1": -3, "y2": THICK + 3, "class": "zero"})], 0.0
     for kind, amount in (("kept", bar.kept), ("idle", bar.idle), ("gone", bar.gone)):
         width = 100 * amount / longest
         if amount > 0:
@@ -88,7 +89,7 @@ def _column(measure: str, bar: Bar, x: float, width: float) -> Markup:
     kept, idle = HIGH * bar.left, HIGH * bar.idle / bar.before
     spans = (("touch", 0.0, float(HIGH)), ("idle", HIGH - kept - idle, idle), ("kept", HIGH - kept, kept))
     parts = [
-        el("rect", {"x": percent(x), "width": percent(width), "y": y, "height": high, "class": kind, "fill": _fill(kind)})
+        el("rect", {"x": percent(x), "width": percent(width + SEAM), "y": y, "height": high, "class": kind, "fill": _fill(kind)})
         for kind, y, high in spans
         if high > 0
     ]

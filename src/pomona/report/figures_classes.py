@@ -54,15 +54,12 @@ def _row(row: Row, reach: float, better: int, fraction: bool) -> Markup:
 
 def _summary(rows: Sequence[Row], better: int, fraction: bool) -> str:
     fell, rose = (sum(sign * better * moved(row) > 0 for row in rows) for sign in (-1, 1))
-    parts = [
-        f"{fell} of {len(rows)} {'class' if len(rows) == 1 else 'classes'} got worse, {rose} better, {len(rows) - fell - rose} unchanged."
-    ]
+    noun = "class" if len(rows) == 1 else "classes"
+    parts = [f"{fell} of {len(rows)} {noun} got worse, {rose} better, {len(rows) - fell - rose} unchanged."]
     fewest = min((row["support"] for row in rows if row.get("support")), default=None)
     if fewest and fraction:
         grain = units.change(1 / fewest, True).lstrip("+")
-        parts.append(
-            f"In the smallest class ({units.whole(fewest)} {'example' if fewest == 1 else 'examples'}) one example is worth {grain}."
-        )
+        parts.append(f"In the class with the fewest examples ({units.whole(fewest)}) one example is worth {grain}.")
     return " ".join(parts)
 
 

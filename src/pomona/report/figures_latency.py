@@ -93,7 +93,9 @@ def _block(start: float, end: float, middle: float, high: float, kind: str) -> M
 def _dots(samples: Sequence[float], scale: Scale, middle: int, kind: str) -> list[Markup]:
     """At most DOTS of the samples, spread over the lane by a fixed low-discrepancy pattern: the same report, the same picture."""
     every = -(-len(samples) // DOTS)
-    places = [(scale(t), middle - 11 + 22 * (0.618034 * index % 1.0)) for index, t in enumerate(samples[::every]) if t <= scale.hi]
+    places = [
+        (scale(t), middle - 11 + 22 * (0.618034 * index % 1.0)) for index, t in enumerate(samples[::every]) if t <= scale.hi
+    ]
     return [el("circle", {"cx": percent(100 * x), "cy": y, "r": 2, "class": f"sample {kind}"}) for x, y in places]
 
 

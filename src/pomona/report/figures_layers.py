@@ -1,4 +1,4 @@
-"""What was removed where: a bar a layer, and for deep networks a skyline in order and sums over layers that play the same part."""
+"""What was removed where: a bar a layer; for deep networks a skyline in order and sums over layers that play the same part."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ FORMS = {
     "masked": "the masked model itself, since nothing was cut out",
 }
 APPROXIMATE = (
-    "Over these axes runs a softmax, a normaliser or a mean. Removing a unit there is another function than setting it to zero: the statistics are "
-    "taken over the units that stay. The comparison above does the same in the masked model and is as exact for these groups as for the others, "
-    "but a model trained with zeros in their place is only approximately the model that is handed back."
+    "Over these axes runs a softmax, a normaliser or a mean. Removing a unit there is another function than setting it to zero: "
+    "the statistics are taken over the units that stay. The comparison does the same in the masked model, so it is as strict for "
+    "these groups as for the others; but a model trained with zeros in their place only approximates the one handed back."
 )
 
 
@@ -41,7 +41,7 @@ def proof(report: Mapping[str, Any]) -> Markup | None:
 def _sentence(found: Mapping[str, Any]) -> str:
     form = FORMS.get(str(found.get("form")), "the result")
     verdict = "They agree within the tolerance" if found["passed"] else "They do not agree, and the model must not be used"
-    return f"The same inputs went through the original model with its removed units masked and through {form}, in float64. {verdict}."
+    return f"The same inputs went through the original model, its removed units masked, and through {form}. {verdict}."
 
 
 def _seen(sensitivity: float | None) -> Markup | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pomona.report import bars, units
 from pomona.report.axes import Point, Scale, around, dot, frame, line
-from pomona.report.markup import Markup, el, join
+from pomona.report.markup import Markup, el, join, percent
 from pomona.report.verdict import as_fraction
 
 HEIGHT = 240
@@ -75,11 +75,18 @@ def _plot(dense: float, pruned: list[Point], recovered: list[Point], size: str, 
         *dots(pruned, "hollow", "pruned"),
         *dots(recovered, "kept", "recovered"),
         *dots(start, "dense", "dense"),
+        *[_label(at(point), units.quality(point[1], fraction)) for point in (start[0], (recovered or pruned)[-1])],
     ]
     shown = [("dense", "dense", start), ("hollow", "after pruning", pruned), ("kept", "after recovery", recovered)]
     key = bars.legend(*[(_disc(kind), word) for kind, word, points in shown if points])
     write = (units.share, units.share if fraction else units.significant)
     return join(key, frame(x, y, marks, HEIGHT, (f"{NAMES[size]}, share of the dense model", metric), write))
+
+
+def _label(at: Point, text: str) -> Markup:
+    """The figure above its dot, turned inwards at the right end."""
+    kind = "end" if at[0] > 0.9 else "middle"
+    return el("text", {"x": percent(100 * at[0]), "y": HEIGHT * (1 - at[1]) - 12, "class": f"tick strong {kind}"}, text)
 
 
 def _across(points: Sequence[Point]) -> Scale:
