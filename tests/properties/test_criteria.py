@@ -1,0 +1,125 @@
+"""Laws of every criterion, found through the registry; a criterion without an example here fails."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from handmade import SITES, data, net, view
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+from pomona import registry
+from pomona.collect import collect
+from pomona.criteria.activation_taylor import ActivationTaylor
+from pomona.criteria.apoz import Apoz
+from pomona.criteria.block_influence import BlockInfluence
+from pomona.criteria.fisher import Fisher
+from pomona.criteria.geometric_median import GeometricMedian
+from pomona.criteria.gradient_magnitude import GradientMagnitude
+from pomona.criteria.magnitude import Magnitude
+from pomona.criteria.mean_activation import MeanActivation
+from pomona.criteria.norm_scale import NormScale
+from pomona.criteria.random import Random
+from pomona.criteria.taylor import Taylor
+from pomona.criteria.wanda import Wanda
+from pomona.vocabulary import Criterion, Gathered, Undeclared
+
+EXAMPLES = [
+    (Magnitude(), "axis"),
+    (Magnitude("l2"), "axis"),
+    (Magnitude("linf", roles=("self", "out", "in")), "axis"),
+    (Magnitude(), "element"),
+    (Magnitude("l2"), "branch"),
+    (Random(), "axis"),
+    (Random(), "element"),
+    (Random(), "branch"),
+    (Taylor(), "axis"),
+    (Taylor(roles=("out",)), "axis"),
+    (Taylor(), "element"),
+    (ActivationTaylor(), "axis"),
+    (ActivationTaylor(normalise=False), "axis"),
+    (Fisher(), "axis"),
+    (Fisher(), "element"),
+    (NormScale(), "axis"),
+    (GeometricMedian(), "axis"),
+    (Apoz(), "axis"),
+    (MeanActivation(), "axis"),
+    (Wanda(), "element"),
+    (BlockInfluence(), "branch"),
+    (GradientMagnitude(), "element"),
+]
+BLIND = {Random: "draws by position, sees no unit"}
+ELSEWHERE = {"GateValue": "reads a learned gate, which only the training engine has"}
+
+
+def score(criterion, model, site, seed=0):
+    x, y = data(8)
+    stats = collect(model, [site], criterion.needs, [(x[:4], y[:4]), (x[4:], y[4:])], cross_entropy)[site.name]
+    return criterion.score(view(model, site, stats, seed)).value
+
+
+@pytest.fixture(params=EXAMPLES, ids=lambda e: f"{e[0]}-{e[1]}")
+def example(request):
+    criterion, kind = request.param
+    return criterion, SITES[kind][0]()
+
+
+def test_every_criterion_has_an_example():
+    missing = set(registry.parts("criteria")) - {type(c).__name__ for c, _ in EXAMPLES} - set(ELSEWHERE)
+    assert not missing
+
+
+def test_scores_are_finite_float32_of_the_sites_shape(example):
+    criterion, site = example
+    value = score(criterion, net(), site)
+    assert isinstance(criterion, Criterion)
+    assert value.shape == site.shape
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value).all()
+
+
+def test_the_same_seed_gives_the_same_scores(example):
+    criterion, site = example
+    assert torch.equal(score(criterion, net(), site, seed=3), score(criterion, net(), site, seed=3))
+
+
+def test_scoring_changes_neither_the_model_nor_the_view(example):
+    criterion, site = example
+    model = net().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    score(criterion, model, site)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_permuting_the_units_permutes_the_scores(example):
+    criterion, site = example
+    if type(criterion) in BLIND:
+        return
+    if site.kind == "branch":
+        from dataclasses import replace
+
+        order = torch.tensor([2, 0, 1])
+        again = score(criterion, net(), replace(site, blocks=tuple(site.blocks[i] for i in order)))
+    else:
+        order = torch.tensor([3, 1, 4, 0, 2])
+        again = score(criterion, permuted(net(), order), site)
+    assert_close(again, score(criterion, net(), site)[order])
+
+
+def permuted(model, order):
+    """The same function with the convolution's channels in another order."""
+    with torch.no_grad():
+        for tensor in (model.conv.weight, model.conv.bias, *model.norm.parameters(), model.norm.running_mean, model.norm.running_var):
+            tensor.copy_(tensor[order].clone())
+        columns = (order.unsqueeze(1) * 16 + torch.arange(16)).flatten()
+        model.fc.weight.copy_(model.fc.weight[:, columns].clone())
+    return model
+
+
+def test_an_undeclared_statistic_is_refused(example):
+    criterion, site = example
+    if criterion.needs:
+        with pytest.raises(Undeclared):
+            criterion.score(view(net(), site, Gathered()))
