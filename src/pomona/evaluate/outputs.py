@@ -1,0 +1,64 @@
+"""Reading what a model gave: plain tensors, tuples, dicts and transformers outputs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pomona.vocabulary import Batch, InputError
+
+
+def predictions(output: Any) -> Tensor:
+    """The scores in a model's output: the tensor itself, `logits`, or the first tensor of a tuple or dict."""
+    return _named(output, "logits")
+
+
+def hidden(output: Any) -> Tensor:
+    """The token vectors of an encoder, (batch, length, width): `last_hidden_state` or the first tensor."""
+    return _named(output, "last_hidden_state")
+
+
+def inputs_only(batch: Batch) -> Batch:
+    """The batch without `labels`: given them, transformers models would spend time on a loss that nobody reads."""
+    return Batch(batch.args, {k: v for k, v in batch.kwargs.items() if k != "labels"}, batch.target)
+
+
+def batches(data: Iterable[Any]) -> Iterator[Batch]:
+    """Every batch of the data; raises InputError when there is none."""
+    empty = True
+    for raw in data:
+        empty = False
+        yield inputs_only(Batch.of(raw))
+    if empty:
+        raise InputError("The data to measure on is empty; at least one batch is needed.")
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        # Not inference_mode: tensors that a module caches meanwhile must stay usable in training.
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _named(output: Any, name: str) -> Tensor:
+    found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+    if isinstance(found, Tensor):
+        return found
+    if isinstance(output, Tensor):
+        return output
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    first = next((v for v in values if isinstance(v, Tensor)), None)
+    if first is None:
+        raise InputError(f"The model's output ({type(output).__name__}) holds no tensor to measure; give your own function as the test.")
+    return first
