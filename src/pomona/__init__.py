@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pomona.evaluate import evaluate as evaluate
     from pomona.face.catalogue import methods as methods
+    from pomona.face.demo import demo as demo
     from pomona.face.loading import load as load
     from pomona.face.prune import prune as prune
     from pomona.face.result import Result as Result
@@ -31,6 +32,7 @@ _HOMES = {
     "sparsify": "pomona.face.sparsify",
     "load": "pomona.face.loading",
     "methods": "pomona.face.catalogue",
+    "demo": "pomona.face.demo",
     "Result": "pomona.face.result",
     "trace": "pomona.graph",
     "evaluate": "pomona.evaluate",
@@ -43,7 +45,7 @@ _HOMES = {
     "Recipe": "pomona.vocabulary",
 }
 
-__all__ = ["Goal", "InputError", "Limits", "Plan", "ProofError", "Recipe", "Result", "evaluate", "load", "measure_latency", "methods",
+__all__ = ["Goal", "InputError", "Limits", "Plan", "ProofError", "Recipe", "Result", "demo", "evaluate", "load", "measure_latency", "methods",
            "prune", "sparsify", "trace"]
 
 

@@ -42,7 +42,7 @@ def prune(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     test: Any = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     valid: Any = None,
     latency: bool | Mapping[str, Any] = True,
     progress: Progress | None = None,
@@ -54,7 +54,7 @@ def prune(
     `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs of one forward pass. `method` is a name of
     `pomona.methods()`, a recipe or its text form; `structure` and `recover` replace the recipe's own ("2:4",
     "channels"; "finetune:3epochs"). `data` is an iterable of batches (tensors, (input, target) pairs or dicts) for
-    calibration and recovery, `loss` a function of (output, target). `test` is data of the same form, or a function of
+    calibration and recovery, `loss` a function of (output, target). `test` is data of the same form, a `Data` or a function of
     the model, and is only ever measured on; `valid` picks the best checkpoint of a recovery. `limits`, `only` and
     `skip` (glob patterns over names) say where. `latency` may hold `batch`, `threads`, `pairs`, `seconds`.
 

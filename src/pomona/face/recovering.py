@@ -19,7 +19,7 @@ from pomona.vocabulary import Loss, Plan, Progress, Recovery, Training
 
 def make_training(batches: Batches, loss: Loss | None, teacher: nn.Module, valid: Any, seed: int, progress: Progress) -> MakeTraining:
     """A function that joins the user's data and loss with an engine's masks and snapshots."""
-    judge = judge_of(valid, "accuracy")
+    judge = judge_of(valid, None)
 
     def training(hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]]) -> Training:
         return Training(batches, loss, hold, teacher, judge.signed if judge else None, snapshots, None, seed, progress)
