@@ -29,12 +29,14 @@ def export(
     debug: options.Debug = False,
 ) -> Answer:
     """Write MODEL to a file for another runtime, and check that it gives the same outputs."""
-    from pomona.runtime import export_onnx, export_program
+    suffix = SUFFIXES[one_of(to, SUFFIXES, "an export format")]
+    path = out if out.suffix else out.with_suffix(suffix)
+    from pomona.runtime import export_onnx, export_program  # loads torch
 
-    write = {"onnx": export_onnx, "pt2": export_program}[one_of(to, SUFFIXES, "an export format")]
-    path = out if out.suffix else out.with_suffix(SUFFIXES[to])
+    write = {"onnx": export_onnx, "pt2": export_program}[to]
+    progress = watching()
     with words.new(path):
-        opened = words.open_model(model, input)
-        with watching().stage(f"exporting to {to}"):
+        opened = words.open_model(model, input, progress)
+        with progress.stage(f"exporting to {to}"):
             found = write(opened.model, opened.args, opened.kwargs, path)
     return Answer({"model": model, "to": to, "out": str(path), **found}, Text(f"{path}  max error {found['max_error']:.2g}"))

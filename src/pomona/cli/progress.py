@@ -32,9 +32,10 @@ class Bars:
     """One bar a stage, with the numbers of the last step beside it; inner stages are indented and vanish when done."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[numbers]}", style="cyan"))  # fmt: skip
-        self._live = Progress(SpinnerColumn(finished_text="✓"), *columns, console=console, transient=False)
+        # No markup: a layer may be called "[red]".
+        name, numbers = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[numbers]}", "cyan", markup=False)
+        columns = (name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), numbers)
+        self._live = Progress(SpinnerColumn(finished_text="✓"), *columns, console=console)
         self._depth = 0
 
     @contextmanager

@@ -98,4 +98,5 @@ def prune(
         )
         if out is not None:
             result.save(out)
-    return Answer(result.report | {"out": out and str(out)}, renderable(result.report))
+    places = {} if out is None else {"out": str(out), "plan": str(out / "plan.safetensors")}
+    return Answer(result.report | places, renderable(result.report))

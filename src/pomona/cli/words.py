@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from pomona.data import Data
     from pomona.models import Loaded
     from pomona.vocabulary import Limits, Loss, Progress
-
-PLAN = "plan.safetensors"  # what marks a folder that pomona wrote
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +32,22 @@ def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
     """The model that MODEL names, and the inputs that `--input` or its source gives."""
     from pomona.models import example_inputs, load_model
 
-    ours = (Path(text) / PLAN).is_file()
-    loaded = None if ours else load_model(text)
-    model = pomona.load(text) if loaded is None else loaded.model
-    for note in loaded.notes if loaded else ():
+    if (Path(text) / "pomona.json").is_file():
+        return _open_ours(Path(text), shape)
+    loaded = load_model(text)
+    for note in loaded.notes:
         progress.note(note)
-    args, kwargs = example_inputs(model, loaded, shape)
-    return Opened(model, args, kwargs, loaded)
+    args, kwargs = example_inputs(loaded.model, loaded, shape)
+    return Opened(loaded.model, args, kwargs, loaded)
+
+
+def _open_ours(folder: Path, shape: str | None) -> Opened:
+    from pomona.face.loading import load_example
+    from pomona.models import example_inputs
+
+    model = pomona.load(folder)
+    args, kwargs = example_inputs(model, None, shape) if shape else load_example(folder / "example.safetensors")
+    return Opened(model, args, kwargs, None)
 
 
 def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0) -> Data:
@@ -84,9 +90,7 @@ def _share(text: str, option: str) -> tuple[str, float]:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise refused(
-            f"{option} {text} is not a share from 0 to 1; write {option} 0.1 or {option} 'layer1.*=0.25'."
-        )
+        raise refused(f"{option} {text} is not a share from 0 to 1; write {option} 0.1 or {option} 'layer1.*=0.25'.")
     return pattern or "*", share
 
 
@@ -105,22 +109,11 @@ def free(path: Path) -> Path:
 def new(path: Path | None) -> Iterator[None]:
     """Refuse a place that exists or cannot be written before the work that fills it; on Ctrl-C say what is there."""
     if path is not None:
-        _refuse_unwritable(path)
+        from pomona.face.saving import check_free
+
+        check_free(path)
     try:
         yield
     except KeyboardInterrupt:
         state = "nothing was written" if path is None else f"{path} is complete" if path.exists() else f"{path} was not written"
         raise Interrupted(f"Interrupted; {state}.") from None
-
-
-def _refuse_unwritable(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise refused(f"{path} exists already; choose a new name with --out, or remove it first.")
-    place = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise refused(
-            f"{path} cannot be written ({place}: {error.strerror}); choose another place with --out."
-        ) from None
