@@ -44,11 +44,13 @@ def _row(row: Row, reach: float, better: int, fraction: bool) -> Markup:
     place = {"x": percent(50.0 if difference > 0 else 50 - width), "width": percent(width), "height": bars.THICK}
     bar = el("rect", {**place, "class": "gain" if better * difference > 0 else "loss"})
     axis = el("line", {"x1": "50%", "x2": "50%", "y1": -4, "y2": bars.THICK + 4, "class": "zero"})
-    tip = f"{row.get('label')}: {said}"
+    tip = f"{row.get('label') or 'unnamed'}: {said}"
     drawing = el("svg", {"height": bars.THICK, "role": "img", "aria-label": tip}, bar, axis, el("title", None, tip))
     support = row.get("support")
     note = said if support is None else f"{said}, {units.whole(support)} {'example' if support == 1 else 'examples'}"
-    name = el("span", {"class": "name"}, el("span", None, bars.breakable(str(row.get("label")))), el("small", None, note))
+    name = el(
+        "span", {"class": "name"}, el("span", None, bars.breakable(str(row.get("label") or "unnamed"))), el("small", None, note)
+    )
     return el("li", None, name, drawing, el("span", {"class": "figure"}, units.change(difference, fraction)))
 
 

@@ -33,11 +33,11 @@ def layers(report: Mapping[str, Any]) -> Markup | None:
 def _weights(row: Row) -> Bar:
     stored = _number(row, "params_after")
     living = min(stored, _number(row, "nonzeros_after", stored))
-    return Bar(str(row.get("name")), _shapes(row), _number(row, "params_before"), living, stored - living)
+    return Bar(str(row.get("name") or "unnamed"), _shapes(row), _number(row, "params_before"), living, stored - living)
 
 
 def _macs(row: Row) -> Bar:
-    return Bar(str(row.get("name")), _shapes(row), _number(row, "macs_before"), _number(row, "macs_after"))
+    return Bar(str(row.get("name") or "unnamed"), _shapes(row), _number(row, "macs_before"), _number(row, "macs_after"))
 
 
 def _number(row: Row, key: str, default: float = 0.0) -> float:

@@ -109,7 +109,7 @@ def _table(steps: Sequence[Step], size: str, full: float, fraction: bool) -> Mar
     heads = ("Round", NAMES[size][:1].upper() + NAMES[size][1:], "Share", "Pruned", "Recovered")
     cells = [
         (
-            str(step.get("round", "")),
+            units.whole(step.get("round")),
             units.count(step.get(size)),
             units.share(step[size] / full if step.get(size) is not None else None),
             units.quality(step.get("quality"), fraction),

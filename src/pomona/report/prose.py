@@ -36,7 +36,7 @@ def frozen(report: Mapping[str, Any]) -> Markup | None:
     """Axes that could not be pruned, gathered by reason; None where everything could."""
     reasons: dict[str, list[str]] = {}
     for row in report.get("frozen") or ():
-        reasons.setdefault(str(row.get("reason") or "no reason recorded"), []).append(str(row.get("axis")))
+        reasons.setdefault(str(row.get("reason") or "no reason recorded"), []).append(str(row.get("axis") or "unnamed"))
     if not reasons:
         return None
     total = sum(len(axes) for axes in reasons.values())
@@ -121,7 +121,7 @@ def sites(report: Mapping[str, Any]) -> Markup | None:
         el(
             "tr",
             None,
-            el("td", None, el("code", None, str(row.get("name")))),
+            el("td", None, el("code", None, str(row.get("name") or "unnamed"))),
             el("td", None, str(row.get("kind") or "")),
             el("td", None, str(row.get("family") or "")),
             *[

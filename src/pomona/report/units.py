@@ -6,7 +6,6 @@ Every function takes None for "not measured" and answers with a dash.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, log10
 
 GAP = "\u00a0"
 MINUS = "\u2212"
@@ -22,7 +21,7 @@ def significant(value: float, digits: int = 3) -> str:
     """
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - floor(log10(abs(value))))
+    decimals = max(0, digits - 1 - _power(value, digits))
     return f"{value:.{decimals}f}".replace("-", MINUS)
 
 
@@ -84,7 +83,8 @@ def share(fraction: float | None) -> str:
     hundred = 100 * fraction
     if hundred != 0 and abs(hundred) < 0.05:
         return f"{significant(hundred, 2)}{GAP}%"
-    text = f"{hundred:.1f}".removesuffix(".0")
+    nearly = 0 < abs(100 - hundred) < 0.05
+    text = f"{hundred:.{min(9, -_power(100 - hundred, 1))}f}" if nearly else f"{hundred:.1f}".removesuffix(".0")
     return f"{text.replace('-', MINUS)}{GAP}%"
 
 
@@ -171,5 +171,10 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
         value, step = value / base, step + 1
     text = significant(value)
     if float(text.replace(MINUS, "-")) >= base and step < len(units) - 1:  # 999 999 rounds to 1000 k: say 1.00 M
-        text, step = significant(value / base), step + 1
+        text, step = significant(round(value) / base), step + 1
     return f"{text}{GAP}{units[step]}".rstrip(GAP)
+
+
+def _power(value: float, digits: int) -> int:
+    """The power of ten after rounding to that many digits: 999.9 is 1.00e3."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
