@@ -11,6 +11,7 @@ import torch
 
 import pomona
 from pomona.cli.app import run
+from pomona.evaluate import ClassQuality, Quality
 from pomona.vocabulary import Axis, Branch, Member
 
 REPORT = {
@@ -23,6 +24,17 @@ REPORT = {
               "form": "eager", "sensitivity": 1.0, "notes": []},
     "layers": [], "sites": [], "frozen": [], "rounds": [], "recovery": None, "notes": [], "plan": None, "out": None,
 }  # fmt: skip
+
+
+@dataclass
+class Timed:
+    before_ms: float = 4.0
+    after_ms: float = 2.0
+    ratio: float = 0.5
+    spread: tuple[float, float] = (0.4, 0.6)
+    pairs: int = 20
+    batch: int = 1
+    threads: int = 1
 
 
 @dataclass
@@ -68,12 +80,12 @@ def face(monkeypatch):
     }
     costs = SimpleNamespace(params=100, macs=1000, activation_bytes=4096)
     graph = SimpleNamespace(axes=axes, branches=(Branch("blocks", ("blocks.0", "blocks.1")),), costs=lambda: costs)
-    timed = {"before_ms": 4.0, "after_ms": 2.0, "ratio": 0.5, "spread": [0.4, 0.6], "pairs": 20, "batch": 1, "threads": 1}
+    timed = Timed()
     answers = {
         "prune": SimpleNamespace(report=dict(REPORT), save=save),
         "trace": graph,
         "measure_latency": timed,
-        "evaluate": {"metric": "accuracy", "value": 0.75, "examples": 4},
+        "evaluate": Quality("accuracy", 0.75, per_class=(ClassQuality("cat", 4, 0.75),), examples=4),
         "load": torch.nn.Linear(2, 2),
     }
     for name, result in answers.items():

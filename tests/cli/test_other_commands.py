@@ -19,6 +19,8 @@ def test_eval_measures_on_the_data(face, net, cli):
     found = cli("eval", net, "--data", "nets.py:data", "--json").json
     assert found["value"] == 0.75 and found["data"] == "nets.py:data"
     assert face.calls["evaluate"][0][2] == "accuracy"
+    assert "cat  0.75" in cli("eval", net, "--data", "nets.py:data", "--dense", net).out
+    assert face.calls["evaluate"][1]["dense"] is not None
 
 
 def test_bench_times_both_on_the_same_inputs(face, net, cli):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -29,10 +30,9 @@ def bench(
         found = pomona.measure_latency(
             old.model, new.model, old.args, old.kwargs, progress=progress, **words.given(batch=batch, threads=threads)
         )
-    low, high = found["spread"]
+    low, high = found.spread
     said = (
-        f"{before}  {found['before_ms']:.3g} ms\n{after}  {found['after_ms']:.3g} ms\n"
-        f"ratio {found['ratio']:.3g} ({low:.3g} to {high:.3g} over {found['pairs']} pairs), "
-        f"batch {found['batch']}, threads {found['threads']}"
+        f"{before}  {found.before_ms:.3g} ms\n{after}  {found.after_ms:.3g} ms\n"
+        f"ratio {found.ratio:.3g} ({low:.3g} to {high:.3g} over {found.pairs} pairs), batch {found.batch}, threads {found.threads}"
     )
-    return Answer({"before": before, "after": after, **found}, Text(said))
+    return Answer({"before": before, "after": after, **asdict(found)}, Text(said))

@@ -9,7 +9,6 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-import pomona
 from pomona.cli import options, words
 from pomona.cli.answer import Answer
 from pomona.cli.progress import watching
@@ -27,11 +26,12 @@ def demo(
     debug: options.Debug = False,
 ) -> Answer:
     """Prune a convolutional net, a pretrained picture classifier and a pretrained sentence encoder; ten minutes on two cores."""
+    from pomona.face.demo import demo as run
     from pomona.report import renderable
 
     folder = out or words.free(Path("out/demo"))
     with words.new(folder):
-        results = pomona.demo(folder, seed=seed, progress=watching())
+        results = run(folder, seed=seed, progress=watching())
     body = [part for name, report in results.items() for part in (Text(), Text(name, "bold underline"), renderable(report))]
     paths = [Text(f"{report['out']}/report.html") for report in results.values()]
     return Answer({"out": str(folder), "results": results}, Group(*body, Text(), Text("Reports:", "bold"), *paths))

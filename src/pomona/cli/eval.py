@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 import pomona
 from pomona.cli import options, words
@@ -17,6 +18,10 @@ def evaluate(
     model: options.Model,
     data: Annotated[str, typer.Option("--data", metavar="DATA", show_default=False, help="What to measure on.")],
     metric: options.Metric = None,
+    dense: Annotated[
+        str | None,
+        typer.Option("--dense", metavar="MODEL", show_default=False, help="What agreement and kl compare with."),
+    ] = None,
     input: options.Input = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -26,9 +31,10 @@ def evaluate(
     with words.new(None):
         opened = words.open_model(model, input, progress)
         brought = words.open_data(data, opened, progress)
-        found = pomona.evaluate(opened.model, brought.test, metric or brought.metric)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in found.items():
-        if not isinstance(value, (list, dict)):
-            table.add_row(str(name), f"{value:.4g}" if isinstance(value, float) else str(value))
-    return Answer({"model": model, "data": data, **found}, table)
+        other = words.open_model(dense, input, progress).model if dense else None
+        found = pomona.evaluate(
+            opened.model, brought.test, metric or brought.metric, dense=other, names=brought.classes, progress=progress
+        )
+    lines = [f"{found.metric} {found.value:.4g} on {found.examples} examples"]
+    lines += [f"  {part.label}  {part.value:.4g} on {part.support}" for part in found.per_class]
+    return Answer({"model": model, "data": data, **asdict(found)}, Text("\n".join(lines)))

@@ -40,7 +40,7 @@ def row(name: str, recipe: Recipe) -> dict[str, str]:
     """One line of the table: strings by the names of COLUMNS."""
     paper = f"{recipe.papers[0].authors} {recipe.papers[0].year}" if recipe.papers else ""
     needs = ", ".join(need for need in ("data", "labels", "gradients") if need in recipe.needs)
-    structure = type(recipe.structure).__name__.lower()
+    structure = str(recipe.structure)
     return dict(zip(COLUMNS, (name, recipe.summary, structure, needs or "nothing", recipe.when, paper), strict=True))
 
 
