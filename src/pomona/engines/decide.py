@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.engines.budget import budget
+from pomona.engines.masks import stored
 from pomona.vocabulary import (
     Criterion,
     Decision,
@@ -69,7 +70,7 @@ def decide(
     needs = tuple(dict.fromkeys((*criterion.needs, *(solver.needs if solver else ()))))
     stats = gather(needs) if needs else {}
     views = {
-        site.name: View(site, recipe.structure, _members(site, tensors), alive[site.name], stats.get(site.name, Gathered()),
+        site.name: View(site, recipe.structure, members(site, tensors), alive[site.name], stats.get(site.name, Gathered()),
                         generator(ground.seed, salt, number))
         for number, site in enumerate(ground.sites)
     }
@@ -97,12 +98,14 @@ def write(model: nn.Module, decisions: Mapping[str, Decision]) -> None:
     """Put what a solver made of the survivors into the model, in place."""
     for decision in decisions.values():
         for name, value in decision.tensors.items():
-            parameter = model.get_parameter(name)
+            parameter = stored(model, name)
             parameter.copy_(value.to(parameter))
 
 
-def _members(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {member.tensor: tensors[member.tensor] for member in site.members if not member.buffer}
+def members(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The members' values, and under `gate/<name>` what a gate has learned here (`<site>/gate/<name>` in `tensors`)."""
+    learned = {key.removeprefix(f"{site.name}/"): value for key, value in tensors.items() if key.startswith(f"{site.name}/gate/")}
+    return {member.tensor: tensors[member.tensor] for member in site.members if not member.buffer} | learned
 
 
 def _score(criterion: Criterion, view: View) -> Scores:

@@ -50,7 +50,8 @@ def stored(model: nn.Module, name: str) -> nn.Parameter:
     owner, _, attribute = name.rpartition(".")
     module = model.get_submodule(owner)
     if parametrize.is_parametrized(module, attribute):
-        return module.parametrizations[attribute].original  # type: ignore[index, union-attr, return-value]
+        behind: nn.Parameter = module.parametrizations[attribute].original  # type: ignore[index, union-attr, assignment]
+        return behind
     return model.get_parameter(name)
 
 

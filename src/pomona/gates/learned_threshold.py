@@ -64,7 +64,7 @@ class LearnedThreshold:
     def learned(self, site: Site, weight: Tensor) -> Mapping[str, Tensor]:
         """Thresholds that broadcast over the weight; raises InputError for sites that are not made of weight elements."""
         if site.kind != "element" or site.shape != tuple(weight.shape):
-            raise InputError(f"Learned thresholds act on single weights; {site.name} is made of larger units. Use structure=weights.")
+            raise InputError(f"Learned thresholds act on single weights; {site.name} is made of larger units. Use Weights().")
         row = (site.weight.out_dim if site.weight else None) or 0
         shape = {
             "neuron": [size if dim == row else 1 for dim, size in enumerate(weight.shape)],

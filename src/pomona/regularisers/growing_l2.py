@@ -38,9 +38,10 @@ class GrowingL2:
         if clock.step == 0 or clock.step % self.every:
             return {"lam": lam, "ratio": torch.zeros(()) if state is None else state["ratio"]}
         sizes = view.reduce({name: t.detach().abs() for name, t in view.tensors.items()}, how="mean", roles=self.roles)
-        gone = ~view.alive
-        now = sizes[view.alive].mean() / sizes[gone].mean().clamp_min(1e-30) if gone.any() and view.alive.any() else torch.zeros(())
-        ratio = now.cpu() if state is None or not state["ratio"] else 0.9 * state["ratio"] + 0.1 * now.cpu()
+        gone, now = ~view.alive, torch.zeros(())
+        if gone.any() and view.alive.any():
+            now = (sizes[view.alive].mean() / sizes[gone].mean().clamp_min(1e-30)).cpu()
+        ratio = now if state is None or not state["ratio"] else 0.9 * state["ratio"] + 0.1 * now
         if ratio <= self.ratio:
             lam = torch.where(gone, (lam + self.delta).clamp_max(self.ceiling), torch.zeros_like(lam))
         return {"lam": lam, "ratio": ratio}
