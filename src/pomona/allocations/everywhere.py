@@ -1,0 +1,50 @@
+"""Global: one threshold for the whole model, on scores as they are or made relative to their site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from pomona.allocations.cut import cut
+from pomona.allocations.leaving import finite, leaving
+from pomona.vocabulary import Budget, InputError, Keeps, Scores, Site
+
+Relative = Literal["none", "mean", "l2", "standardise", "max"]
+
+_SCALES: Mapping[str, Callable[[Tensor], tuple[Tensor | float, Tensor | float]]] = {  # what is subtracted, what divides
+    "none": lambda v: (0.0, 1.0),
+    "mean": lambda v: (0.0, v.abs().mean()),
+    "l2": lambda v: (0.0, v.norm()),
+    "standardise": lambda v: (v.mean(), v.std(correction=0)),
+    "max": lambda v: (0.0, v.abs().max()),
+}
+
+
+@dataclass(frozen=True)
+class Global:
+    """Every unit of the model competes with every other by score.
+
+    `relative` makes sites comparable first: scores over the site's mean (DepGraph), its Euclidean norm or its maximum, or
+    standardised to mean 0 and deviation 1 (FLAP). Statistics run over the living only.
+    """
+
+    relative: Relative = "none"
+
+    def __post_init__(self) -> None:
+        if self.relative not in get_args(Relative):
+            raise InputError(f"Scores can be relative to {', '.join(get_args(Relative))}; '{self.relative}' is none of them.")
+
+    def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
+        """Counts () of the units above the one threshold that meets the budget."""
+        return cut(sites, {name: self._keys(scores[name]) for name in sites}, budget)
+
+    def _keys(self, scores: Scores) -> Tensor:
+        values = leaving(scores)
+        living = finite(values)
+        if len(living):
+            shift, scale = _SCALES[self.relative](living)
+            values = (values - shift) / (scale if scale else 1.0)  # all equal to nothing: stays as it is
+        return values.float()

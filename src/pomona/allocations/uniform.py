@@ -1,0 +1,45 @@
+"""Uniform: the same share of every weight, or of every output row of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pomona.allocations.cut import cut
+from pomona.vocabulary import Budget, InputError, Keeps, Scores, Site
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A unit's key is its rank inside its site (or row), as a share; scores of different sites are never compared.
+
+    `per="row"` compares within one output row of a weight, as Wanda does; sites without rows (axes, layers) count whole.
+    """
+
+    per: Literal["site", "row"] = "site"
+
+    def __post_init__(self) -> None:
+        if self.per not in ("site", "row"):
+            raise InputError(f"Uniform compares per 'site' or per 'row', not per '{self.per}'.")
+
+    def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
+        """Equal shares that meet the budget; counts () or, per row, (rows,)."""
+        lists = {name: rows(site) if self.per == "row" else None for name, site in sites.items()}
+        return cut(sites, {name: _ramp(site.units, lists[name]) for name, site in sites.items()}, budget)
+
+
+def rows(site: Site) -> int | None:
+    """How many output rows a site has: the size of the weight's output dimension, or rows of the grid of blocks."""
+    if site.weight is None or site.weight.out_dim is None or site.weight.in_dim is None:
+        return None
+    return site.shape[site.weight.out_dim] if site.shape == site.weight.shape else site.shape[0]
+
+
+def _ramp(units: int, rows: int | None) -> Tensor:
+    length = units // (rows or 1)
+    ramp = (torch.arange(length, dtype=torch.float64) + 0.5).div(length).float()  # + .5: counts round to the nearest
+    return ramp if rows is None else ramp.expand(rows, length).contiguous()
