@@ -87,7 +87,8 @@ def linear_site(name: str, shape: tuple[int, int], out_dim: int = 0) -> Site:
 
 def branch_site() -> Site:
     blocks = ("blocks.0", "blocks.1", "blocks.2")
-    members = tuple(Member(f"{b}.map.{part}", "self", shape=s) for b in blocks for part, s in (("weight", (6, 6)), ("bias", (6,))))
+    parts = (("weight", (6, 6)), ("bias", (6,)))
+    members = tuple(Member(f"{block}.map.{part}", "self", shape=shape) for block in blocks for part, shape in parts)
     return Site("blocks", "branch", (3,), members, blocks=blocks)
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from handmade import SITES, axis_site, branch_site, data, element_site, linear_site, net
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+from handmade import SITES, axis_site, branch_site, data, element_site, linear_site, net
 from pomona.collect import collect, observe
 from pomona.collect.collector import split
 from pomona.probes.forward import Forward
@@ -22,7 +22,8 @@ def test_one_pass_a_probe_serves_every_statistic_and_site():
     model, (x, y) = net(), data(8)
     calls = []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
-    gathered = collect(model, [axis_site()], [ActivationMean(), ZeroShare(), GateGradient(), SquaredTaylor()], [(x, y)] * 3, cross_entropy)
+    needs = [ActivationMean(), ZeroShare(), GateGradient(), SquaredTaylor()]
+    gathered = collect(model, [axis_site()], needs, [(x, y)] * 3, cross_entropy)
     assert len(calls) == 6
     assert len(gathered["channels"]) == 4
 

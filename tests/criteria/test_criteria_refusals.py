@@ -1,7 +1,7 @@
 import pytest
 import torch
-from handmade import axis_site, branch_site, element_site, filters, net, view
 
+from handmade import axis_site, branch_site, element_site, filters, net, view
 from pomona.criteria.geometric_median import GeometricMedian
 from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.norm_scale import NormScale

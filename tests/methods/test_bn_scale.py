@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import torch
-from handmade import axis_site, net, view
 from torch.testing import assert_close
 
+from handmade import axis_site, net, view
 from pomona.criteria.norm_scale import NormScale
 from pomona.structures.axes import Axes
 from pomona.vocabulary import Member, Site

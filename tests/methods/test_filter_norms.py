@@ -1,9 +1,9 @@
 """Pruning filters by their norms (Li et al., 2017)."""
 
 import torch
-from handmade import axis_site, filters, net, view
 from torch.testing import assert_close
 
+from handmade import axis_site, filters, net, view
 from pomona.criteria.magnitude import Magnitude
 from pomona.structures.axes import Axes
 

@@ -1,9 +1,9 @@
 """Filter pruning by the geometric median (He et al., 2019)."""
 
 import torch
-from handmade import filters
 from torch.testing import assert_close
 
+from handmade import filters
 from pomona.criteria.geometric_median import GeometricMedian
 from pomona.criteria.magnitude import Magnitude
 from pomona.structures.axes import Axes

@@ -1,11 +1,11 @@
 """Optimal brain damage with the Fisher diagonal (LeCun et al., 1989)."""
 
 import torch
-from handmade import axis_site, data, linear_site, net, view
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+from handmade import axis_site, data, linear_site, net, view
 from pomona.collect import collect
 from pomona.criteria.fisher import Fisher
 from pomona.criteria.magnitude import Magnitude

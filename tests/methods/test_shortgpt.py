@@ -1,10 +1,10 @@
 """Block influence (ShortGPT, Men et al., 2024)."""
 
 import torch
-from handmade import branch_site, net, view
 from torch import nn
 from torch.testing import assert_close
 
+from handmade import branch_site, net, view
 from pomona.collect import collect
 from pomona.criteria.block_influence import BlockInfluence
 from pomona.structures.layers import Layers

@@ -1,10 +1,10 @@
 """Wanda: |w| times the input's norm (Sun et al., 2024)."""
 
 import torch
-from handmade import linear_site
 from torch import nn
 from torch.testing import assert_close
 
+from handmade import linear_site
 from pomona.collect import collect
 from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.wanda import Wanda

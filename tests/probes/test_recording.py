@@ -1,10 +1,10 @@
 import pytest
 import torch
-from handmade import data, net
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+from handmade import data, net
 from pomona.probes.forward import Forward
 from pomona.probes.loss_gradient import LossGradient
 from pomona.vocabulary import Batch, InputError, Watch
@@ -46,7 +46,8 @@ def test_inputs_given_by_keyword_are_seen():
             return self.inner(input=x)
 
     x = torch.randn(3, 4)
-    assert torch.equal(Forward().run(Keyword(), Batch.of(x), None, Watch(inputs=frozenset({"inner.weight"}))).inputs["inner.weight"], x)
+    seen = Forward().run(Keyword(), Batch.of(x), None, Watch(inputs=frozenset({"inner.weight"})))
+    assert torch.equal(seen.inputs["inner.weight"], x)
 
 
 def test_calls_of_a_shared_module_are_joined_along_the_batch():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from handmade import SITES, data, net, view
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+from handmade import SITES, data, net, view
 from pomona import registry
 from pomona.collect import collect
 from pomona.criteria.activation_taylor import ActivationTaylor
@@ -98,8 +100,6 @@ def test_permuting_the_units_permutes_the_scores(example):
     if type(criterion) in BLIND:
         return
     if site.kind == "branch":
-        from dataclasses import replace
-
         order = torch.tensor([2, 0, 1])
         again = score(criterion, net(), replace(site, blocks=tuple(site.blocks[i] for i in order)))
     else:
@@ -111,7 +111,8 @@ def test_permuting_the_units_permutes_the_scores(example):
 def permuted(model, order):
     """The same function with the convolution's channels in another order."""
     with torch.no_grad():
-        for tensor in (model.conv.weight, model.conv.bias, *model.norm.parameters(), model.norm.running_mean, model.norm.running_var):
+        running = (model.norm.running_mean, model.norm.running_var)
+        for tensor in (model.conv.weight, model.conv.bias, *model.norm.parameters(), *running):
             tensor.copy_(tensor[order].clone())
         columns = (order.unsqueeze(1) * 16 + torch.arange(16)).flatten()
         model.fc.weight.copy_(model.fc.weight[:, columns].clone())

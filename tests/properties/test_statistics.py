@@ -7,10 +7,10 @@ from itertools import permutations
 
 import pytest
 import torch
-from handmade import SITES, data, net
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+from handmade import SITES, data, net
 from pomona import registry
 from pomona.collect import collect
 from pomona.collect.collector import split

@@ -2,11 +2,11 @@ from itertools import product
 
 import pytest
 import torch
-from handmade import linear_site
 from torch import nn
 from torch.nn.functional import unfold
 from torch.testing import assert_close
 
+from handmade import linear_site
 from pomona.collect import collect
 from pomona.statistics.input_norm import InputNorm
 from pomona.vocabulary import Convolution, Member, Site, Weight
@@ -63,4 +63,5 @@ def test_transposed_convolutions_have_one_norm_an_input_channel():
 
 def test_half_precision_does_not_overflow():
     x = torch.full((4, 3), 300.0, dtype=torch.float16)
-    assert_close(norms(nn.Linear(3, 2).half(), x, linear_site("0.weight", (2, 3))), torch.full((1, 3), 600.0, dtype=torch.float64))
+    found = norms(nn.Linear(3, 2).half(), x, linear_site("0.weight", (2, 3)))
+    assert_close(found, torch.full((1, 3), 600.0, dtype=torch.float64))
