@@ -1,10 +1,12 @@
+import re
 from itertools import pairwise
+from math import log10
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pomona.report import units
+from pomona.report import figures_rounds, units
 from pomona.report.axes import Scale, around
 from pomona.report.bars import Bar, rows, skyline
 from pomona.report.figures_latency import quantile
@@ -102,3 +104,11 @@ def test_the_skyline_is_as_wide_as_it_costs_and_as_high_as_it_keeps():
 def test_the_error_lies_at_its_power_of_ten(error, place, kind):
     drawn = proof({"proof": {"passed": kind == "good", "max_error": error, "tolerance": 1e-9}})
     assert f'<circle cx="{place}" cy="24" r="6" class="mark {kind}">' in drawn
+
+
+def test_an_exploded_perplexity_does_not_flatten_the_rounds(sample):
+    sample["quality"] = {"metric": "perplexity", "higher_is_better": False, "before": 12.0, "after": 1200.0, "recovered": 12.0}
+    sample["rounds"] = [{"round": 1, "macs": 10_000, "quality": 1200.0, "recovered": 24.0}]
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)" r="5"', figures_rounds.rounds(sample))]
+    whole = log10(1200 * 1.3) - log10(12 / 1.3)
+    assert heights == pytest.approx([240 * (log10(1200 * 1.3) - log10(value)) / whole for value in (1200, 24, 12)], abs=0.01)

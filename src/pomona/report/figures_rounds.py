@@ -96,6 +96,9 @@ def _across(points: Sequence[Point]) -> Scale:
 
 
 def _upwards(values: Sequence[float], fraction: bool) -> Scale:
+    """Around the values; logarithmic where a perplexity exploded and would flatten all the rest."""
+    if not fraction and min(values) > 0 and max(values) > 8 * min(values):
+        return Scale(min(values) / 1.3, max(values) * 1.3, log=True)
     scale = around(values)
     return Scale(max(0.0, scale.lo), min(1.0, scale.hi)) if fraction else scale
 
