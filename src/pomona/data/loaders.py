@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class ArrayLoader:
         return -(-len(self.x) // self.batch)
 
     def __iter__(self) -> Iterator[Any]:
-        for rows in order(len(self.x), self.seed).split(self.batch):
+        for rows in pieces(order(len(self.x), self.seed), self.batch):
             yield self.x[rows] if self.y is None else (self.x[rows], self.y[rows])
 
 
@@ -47,7 +47,7 @@ class TokenLoader:
         return -(-len(self.windows) // self.batch)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for rows in order(len(self.windows), self.seed).split(self.batch):
+        for rows in pieces(order(len(self.windows), self.seed), self.batch):
             ids = self.windows[rows]
             yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
@@ -63,8 +63,8 @@ class SentenceLoader:
     ids: Sequence[Sequence[int]]
     pad: int = 0
     batch: int = 32
-    pairs: Tensor = torch.empty(0, 2, dtype=torch.int64)
-    scores: Tensor = torch.empty(0, dtype=torch.float64)
+    pairs: Tensor = field(default_factory=lambda: torch.empty(0, 2, dtype=torch.int64))
+    scores: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -81,6 +81,11 @@ class SentenceLoader:
 def order(count: int, seed: int | None) -> Tensor:
     """0 to count - 1, shuffled when there is a seed."""
     return torch.arange(count) if seed is None else torch.randperm(count, generator=generator(seed))
+
+
+def pieces(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """The rows in pieces of `size`, the last perhaps smaller."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def split(count: int, seed: int, share: float = 0.2) -> tuple[Tensor, Tensor]:

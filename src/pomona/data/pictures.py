@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pomona.data.data import Data
-from pomona.data.loaders import order, split
+from pomona.data.loaders import order, pieces, split
 from pomona.vocabulary import InputError
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
@@ -62,7 +62,7 @@ class PictureLoader:
         return -(-len(self.files) // self.batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in order(len(self.files), self.seed).split(self.batch):
+        for rows in pieces(order(len(self.files), self.seed), self.batch):
             yield torch.stack([self.pixels(self.files[i]) for i in rows.tolist()]), self.labels[rows]
 
 

@@ -103,9 +103,9 @@ def _stub() -> Iterator[None]:
         parent, _, leaf = name.rpartition(".")
         if parent:
             setattr(modules[parent], leaf, module)
-    setattr(modules["torchvision.ops.misc"], "FrozenBatchNorm2d", FrozenBatchNorm2d)
+    vars(modules["torchvision.ops.misc"])["FrozenBatchNorm2d"] = FrozenBatchNorm2d
     for name in ("torchvision.transforms", "torchvision.transforms.functional"):
-        setattr(modules[name], "InterpolationMode", InterpolationMode)
+        vars(modules[name])["InterpolationMode"] = InterpolationMode
     sys.modules.update(modules)
     try:
         yield

@@ -1,0 +1,36 @@
+"""Example inputs at another batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pomona.vocabulary import InputError
+
+
+def batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """The first dimension of the first tensor input; raises InputError when no input is a tensor with dimensions."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.dim() > 0:
+            return len(value)
+    raise InputError("None of the example inputs is a tensor with a batch dimension.")
+
+
+def resized(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same inputs with `batch` rows: repeated, or cut, along dimension 0.
+
+    Only tensors whose dimension 0 is the batch (that of the first tensor) change.
+    """
+    if batch < 1:
+        raise InputError(f"A batch holds at least one example; got {batch}.")
+    size = batch_of(args, kwargs)
+    rows = torch.arange(batch) % size
+
+    def grow(value: Any) -> Any:
+        fits = isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
+        return value[rows.to(value.device)] if fits else value
+
+    return tuple(grow(value) for value in args), {name: grow(value) for name, value in kwargs.items()}

@@ -1,0 +1,110 @@
+"""ONNX files, checked against ONNX Runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from pomona.graph.export import export, inputs_of
+from pomona.runtime.export import appearing, difference, free_path, need, outputs, quiet
+from pomona.runtime.inputs import batch_of, resized
+from pomona.vocabulary import InputError
+
+_LARGEST = 1.9e9  # bytes of weights; protobuf messages end at 2 GB
+
+
+def export_onnx(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path, tolerance: float = 1e-4
+) -> dict[str, Any]:
+    """Write an ONNX file and check it with ONNX Runtime on the example inputs and on random ones of the same kind.
+
+    The batch stays free where the model allows it, and is then checked at another size as well. Returns `max_error`
+    (see `difference`), `tolerance`, `bytes` and `dynamic_batch`. Raises InputError when packages are missing, the file
+    exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
+    """
+    need("onnx", "onnxscript", "onnxruntime")
+    path = free_path(Path(path))
+    positional, keywords = inputs_of(args, kwargs)
+    if sum(p.numel() * p.element_size() for p in model.parameters()) > _LARGEST:
+        raise InputError("An ONNX file holds at most 2 GB and this model is larger; export it to pt2.")
+    with appearing(path) as partial, quiet():
+        free = _with_free_batch(model, positional, keywords)
+        _write(free or export(model, positional, keywords), model, partial)
+        trials = [(positional, keywords), _redrawn(positional, keywords)]
+        if free is not None:
+            trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
+        error = max(difference(_run(partial, *trial), outputs(model, *trial)) for trial in trials)
+        if not error <= tolerance:
+            raise InputError(f"ONNX Runtime differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
+    return {"max_error": error, "tolerance": tolerance, "bytes": path.stat().st_size, "dynamic_batch": free is not None}
+
+
+def _write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) -> None:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            made = torch.onnx.export(program, dynamo=True, verbose=False)
+            assert made is not None
+            made.save(path, external_data=False)
+    # The exporter wraps whatever an operator's translation raised in errors of its own that no public name covers.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{type(model).__name__} cannot be written as ONNX: {reason}.") from error
+
+
+def _with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram | None:
+    """The program with its batch dimension free; None where the forward pass ties it to a number."""
+    size = batch_of(args, kwargs)
+    # Traced with at least two rows: torch.export takes a dimension of one row for the constant 1.
+    rows_args, rows_kwargs = resized(args, kwargs, max(2, size))
+    free = torch.export.Dim("batch", min=1)
+    given = inspect.signature(model.forward).bind(*rows_args, **rows_kwargs).arguments
+    shapes = tree_map(lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        return torch.export.export(model, rows_args, rows_kwargs, dynamic_shapes=shapes, strict=False)
+    # Every reason against a free batch ends here, and the answer to all is the same: export it with a fixed one.
+    except Exception:
+        return None
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
+    names = [entry.name for entry in session.get_inputs()]
+    if len(names) != len(tensors):
+        raise InputError(f"The ONNX file takes {len(names)} inputs ({', '.join(names)}) where the model takes {len(tensors)} tensors.")
+    fed = {name: kwargs.get(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
+    return [torch.from_numpy(array) for array in session.run(None, {n: t.detach().cpu().numpy() for n, t in fed.items()})]
+
+
+def _redrawn(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Other inputs of the same kind: normal numbers of the same scale; whole numbers change places, so they stay valid."""
+    generator = torch.Generator().manual_seed(1)
+
+    def redraw(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.numel() < 2:
+            return value
+        if value.is_floating_point():
+            drawn = torch.randn(value.shape, generator=generator).to(value)
+            return drawn * value.std() + value.mean()
+        return value.flatten()[torch.randperm(value.numel(), generator=generator)].view(value.shape)
+
+    return tuple(redraw(value) for value in args), {name: redraw(value) for name, value in kwargs.items()}

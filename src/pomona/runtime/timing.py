@@ -1,0 +1,98 @@
+"""Timing two functions fairly on a machine that does other things as well."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+
+from pomona.vocabulary import InputError, Stage
+
+_SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
+_LONG = 20e-3  # from here on a call refills the caches by itself, and a warming call before it would only cost time
+_FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Seconds per call of two functions, pair by pair: the two of a pair were timed one right after the other."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def ratios(self) -> list[float]:
+        """After / before of each pair, ascending."""
+        return sorted(b / a for a, b in zip(self.before, self.after, strict=True))
+
+
+def time_pairs(before: Callable[[], object], after: Callable[[], object], pairs: int, seconds: float, seed: int, stage: Stage) -> Pairs:
+    """Time both functions in `pairs` pairs, in random order within a pair, or fewer when `seconds` are over (5 at least).
+
+    A slow spell of the machine then falls on both alike, and neither profits from always coming second.
+    """
+    draw = random.Random(seed)
+    repeats = {function: _repeats(function) for function in (before, after)}
+    samples: dict[Callable[[], object], list[float]] = {before: [], after: []}
+    end = perf_counter() + seconds
+    while len(samples[before]) < pairs and (len(samples[before]) < _FEWEST or perf_counter() < end):
+        for function in draw.sample((before, after), 2):
+            samples[function].append(_seconds(function, repeats[function]))
+        stage.advance(1)
+    return Pairs(tuple(samples[before]), tuple(samples[after]))
+
+
+def median_interval(ascending: list[float]) -> tuple[float, float]:
+    """A 95 % confidence interval of the median from order statistics (binomial, normal approximation).
+
+    >>> median_interval([float(i) for i in range(1, 101)])
+    (40.0, 61.0)
+    """
+    count = len(ascending)
+    half = 0.98 * count**0.5
+    low, high = int(count / 2 - half), round(count / 2 + half)
+    return ascending[max(0, low - 1)], ascending[min(count - 1, high)]
+
+
+def quantile(ascending: list[float], share: float) -> float:
+    """The value below which `share` of the sorted values lie, interpolated."""
+    place = share * (len(ascending) - 1)
+    low = int(place)
+    high = min(low + 1, len(ascending) - 1)
+    return ascending[low] + (place - low) * (ascending[high] - ascending[low])
+
+
+@contextmanager
+def threads_set(threads: int | None) -> Iterator[int]:
+    """Torch's thread count set to `threads` (None: left alone), then put back; yields the count in force."""
+    if threads is not None and threads < 1:
+        raise InputError(f"At least one thread is needed; got {threads}.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _repeats(function: Callable[[], object]) -> int:
+    """Calls per sample, after warming up: first calls allocate, pack weights and pick kernels."""
+    for _ in range(2):
+        function()
+    start = perf_counter()
+    function()
+    once = perf_counter() - start
+    return max(1, min(1000, round(_SHORTEST / max(once, 1e-7))))
+
+
+def _seconds(function: Callable[[], object], repeats: int) -> float:
+    if repeats > 1:
+        function()  # the other function has just filled the caches with its own weights
+    start = perf_counter()
+    for _ in range(repeats):
+        function()
+    return (perf_counter() - start) / repeats

@@ -1,0 +1,47 @@
+"""What one forward pass does, counted while it runs: operations, multiply-accumulates, weights read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Work:
+    """`ops` are tensor operations that reach a kernel, `zeros` the share of the parameters' values that are 0."""
+
+    ops: int
+    macs: int
+    params: int
+    zeros: float
+    weight_bytes: int
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # Views cost no kernel, but they do cost a trip through the dispatcher, which is what overhead is made of.
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
+    """Count one forward pass of the model on these inputs."""
+    call: Callable[[], Any] = lambda: model(*args, **kwargs)  # noqa: E731 (run twice, under different counters)
+    with FlopCounterMode(display=False) as flops:
+        call()
+    with _Operations() as operations:
+        call()
+    parameters = list(model.parameters())
+    params = sum(p.numel() for p in parameters)
+    zeros = params - sum(int(p.count_nonzero()) for p in parameters)
+    weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    return Work(operations.count, flops.get_total_flops() // 2, params, zeros / max(1, params), weight_bytes)
