@@ -84,9 +84,11 @@ def _plot(dense: float, pruned: list[Point], recovered: list[Point], size: str, 
 
 
 def _label(at: Point, text: str) -> Markup:
-    """The figure above its dot, turned inwards at the right end."""
-    kind = "end" if at[0] > 0.9 else "middle"
-    return el("text", {"x": percent(100 * at[0]), "y": HEIGHT * (1 - at[1]) - 12, "class": f"tick strong {kind}"}, text)
+    """The figure left of its dot, where no curve runs; above it at the two edges of the plot."""
+    place = {"x": percent(100 * at[0]), "y": HEIGHT * (1 - at[1])}
+    if 0.15 < at[0] < 0.9:
+        return el("text", {**place, "dx": -11, "dy": 4, "class": "tick strong end"}, text)
+    return el("text", {**place, "dy": -12, "class": f"tick strong {'end' if at[0] > 0.5 else 'middle'}"}, text)
 
 
 def _across(points: Sequence[Point]) -> Scale:
