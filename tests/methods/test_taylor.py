@@ -1,4 +1,4 @@
-"""First-order Taylor importance on weights (Molchanov et al., 2019), with a real net as the judge."""
+"""First-order Taylor importance on weights (Molchanov et al., 2019), with real nets as the judge."""
 
 from functools import cache
 
@@ -96,13 +96,21 @@ def digit_sites():
     ]
 
 
+SEEDS = (0, 1, 2, 3)  # 24 filters of one net are few: single nets correlate between 0.58 and 0.97, so several are judged
+
+
 @cache
-def trained():
-    """A convolutional net trained on scikit-learn's handwritten digits, and batches to judge it on."""
+def digits():
     datasets = pytest.importorskip("sklearn.datasets")
     images, labels = datasets.load_digits(return_X_y=True)
-    x, y = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(labels)
-    torch.manual_seed(0)
+    return torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(labels)
+
+
+@cache
+def trained(seed):
+    """A convolutional net trained on scikit-learn's handwritten digits."""
+    x, y = digits()
+    torch.manual_seed(seed)
     model = Digits()
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     for _ in range(10):
@@ -111,28 +119,27 @@ def trained():
             cross_entropy(model(x[i]), y[i]).backward()
             optimizer.step()
     assert (model(x).argmax(1) == y).float().mean() > 0.95
-    return model.eval(), list(zip(x.split(64), y.split(64), strict=True))
+    return model.eval()
 
 
 @cache
-def oracle():
+@torch.no_grad()
+def oracle(seed):
     """The loss change of silencing each filter, by really doing it."""
-    model, batches = trained()
-    x, y = (torch.cat(side) for side in zip(*batches, strict=True))
-    changes = []
-    with torch.no_grad():
-        dense = cross_entropy(model(x), y)
-        for layer in (model.conv1, model.conv2):
-            for unit in range(layer.out_channels):
-                saved = layer.weight[unit].clone(), layer.bias[unit].clone()
-                layer.weight[unit], layer.bias[unit] = 0, 0
-                changes.append(cross_entropy(model(x), y) - dense)
-                layer.weight[unit], layer.bias[unit] = saved
+    model, (x, y) = trained(seed), digits()
+    dense, changes = cross_entropy(model(x), y), []
+    for layer in (model.conv1, model.conv2):
+        for unit in range(layer.out_channels):
+            saved = layer.weight[unit].clone(), layer.bias[unit].clone()
+            layer.weight[unit], layer.bias[unit] = 0, 0
+            changes.append(cross_entropy(model(x), y) - dense)
+            layer.weight[unit], layer.bias[unit] = saved
     return torch.stack(changes)
 
 
-def scores(criterion):
-    model, batches = trained()
+def scores(criterion, seed):
+    model, (x, y) = trained(seed), digits()
+    batches = list(zip(x.split(64), y.split(64), strict=True))
     stats = collect(model, digit_sites(), criterion.needs, batches, cross_entropy)
     return torch.cat([criterion.score(view(model, site, stats[site.name])).value for site in digit_sites()])
 
@@ -145,12 +152,14 @@ def spearman(a, b):
     return pearson(a.argsort().argsort().float(), b.argsort().argsort().float())
 
 
-def test_taylor_foretells_what_removing_a_filter_of_a_real_net_costs():
-    taylor, magnitude = pearson(scores(Taylor()), oracle().square()), pearson(scores(Magnitude("l2")), oracle().square())
-    assert taylor > 0.7
-    assert taylor > magnitude
+def test_taylor_foretells_what_removing_a_filter_of_real_nets_costs():
+    taylor = [pearson(scores(Taylor(), seed), oracle(seed).square()) for seed in SEEDS]
+    magnitude = [pearson(scores(Magnitude("l2"), seed), oracle(seed).square()) for seed in SEEDS]
+    assert sum(taylor) / len(taylor) > 0.7
+    assert all(t > m for t, m in zip(taylor, magnitude, strict=True))
 
 
-def test_taylor_on_activations_ranks_filters_of_a_real_net_better_than_magnitude():
-    found = spearman(scores(ActivationTaylor()), oracle().abs())
-    assert found > spearman(scores(Magnitude("l2")), oracle().abs())
+def test_taylor_on_activations_ranks_filters_of_real_nets_better_than_magnitude():
+    for seed in SEEDS:
+        ranked = spearman(scores(ActivationTaylor(), seed), oracle(seed).abs())
+        assert ranked > spearman(scores(Magnitude("l2"), seed), oracle(seed).abs())

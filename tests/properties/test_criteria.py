@@ -51,7 +51,7 @@ EXAMPLES = [
     (GradientMagnitude(), "element"),
 ]
 BLIND = {Random: "draws by position, sees no unit"}
-ELSEWHERE = {"GateValue": "reads a learned gate, which only the training engine has"}
+ELSEWHERE = {"GateMargin": "reads the thresholds of a learned gate, which only the training engine has"}
 
 
 def score(criterion, model, site, seed=0):
