@@ -63,7 +63,9 @@ def _from_name(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise InputError(f"There is no module '{name}' here or among the installed ones; for a file write path/file.py:function.") from None
+            raise InputError(
+                f"There is no module '{name}' here or among the installed ones; for a file write path/file.py:function."
+            ) from None
         raise
     finally:
         if added and here in sys.path:

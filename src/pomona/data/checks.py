@@ -18,7 +18,9 @@ def check_arrays(x: Tensor, y: Tensor | None, name: str, classes: int | None = N
     if y is None:
         return
     if y.dim() == 0 or len(y) != len(x):
-        raise InputError(f"{name} has {len(x)} inputs and {0 if y.dim() == 0 else len(y)} labels; there must be one label an input.")
+        raise InputError(
+            f"{name} has {len(x)} inputs and {0 if y.dim() == 0 else len(y)} labels; there must be one label an input."
+        )
     check_finite(y, f"The labels of {name}")
     if classes is not None:
         check_labels(y, classes, name)
@@ -31,7 +33,9 @@ def check_finite(x: Tensor, what: str) -> None:
     bad = ~torch.isfinite(x)
     if bool(bad.any()):
         first = tuple(int(i) for i in bad.nonzero()[0])
-        raise InputError(f"{what} hold {int(bad.sum())} values that are NaN or infinite, the first at {first}; all must be finite.")
+        raise InputError(
+            f"{what} hold {int(bad.sum())} values that are NaN or infinite, the first at {first}; all must be finite."
+        )
 
 
 def check_labels(y: Tensor, classes: int, name: str) -> None:
@@ -40,7 +44,9 @@ def check_labels(y: Tensor, classes: int, name: str) -> None:
         return
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= classes:
-        raise InputError(f"The labels of {name} run from {low} to {high}; the model has {classes} classes, so they must lie in 0 to {classes - 1}.")
+        raise InputError(
+            f"The labels of {name} run from {low} to {high}; with {classes} classes they must lie in 0 to {classes - 1}."
+        )
 
 
 def check_batch(raw: object, name: str) -> None:

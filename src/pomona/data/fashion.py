@@ -36,12 +36,18 @@ def fashion_mnist(batch: int = 128, seed: int = 0) -> Data:
 
 def from_idx(folder: Path, batch: int, seed: int) -> Data:
     """Data from the four idx files of a set laid out like MNIST."""
-    loaded = [read_idx(folder / f"{half}-{what}.gz") for half in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    loaded = [
+        read_idx(folder / f"{half}-{what}.gz")
+        for half in ("train", "t10k")
+        for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
     x, y, x_test, y_test = loaded
     for images, labels, name in ((x, y, "the training half"), (x_test, y_test, "the test half")):
         check_arrays(images, labels, f"{name} of {folder}", len(CLASSES))
     train, test = ((((images.float() / 255) - MEAN) / STD)[:, None] for images in (x, x_test))
-    return Data(ArrayLoader(train, y.long(), batch, seed), ArrayLoader(test, y_test.long(), 500), "accuracy", "fashion-mnist", CLASSES)
+    return Data(
+        ArrayLoader(train, y.long(), batch, seed), ArrayLoader(test, y_test.long(), 500), "accuracy", "fashion-mnist", CLASSES
+    )
 
 
 def read_idx(path: Path) -> Tensor:

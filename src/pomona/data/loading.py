@@ -67,7 +67,9 @@ def from_object(made: Any, name: str) -> Data:
     if isinstance(made, Mapping) and "train" in made:
         unknown = sorted(set(made) - {"train", "test", "metric", "classes"})
         if unknown:
-            raise InputError(f"{name} returned a dict with the unknown key '{unknown[0]}'; it may have train, test, metric and classes.")
+            raise InputError(
+                f"{name} returned a dict with the unknown key '{unknown[0]}'; it may have train, test, metric and classes."
+            )
         train = _batches(made["train"], name)
         test = _batches(made["test"], name) if "test" in made else train
         return Data(train, test, made.get("metric") or _metric(test), name, tuple(made.get("classes", ())))

@@ -83,7 +83,9 @@ def load_folder(folder: Path, pixels: Mapping[str, Any] | None, batch: int, seed
         files, labels = _listed(folder, names)
         halves = [([files[i] for i in rows.tolist()], labels[rows]) for rows in split(len(files), seed)]
     if not all(files for files, _ in halves):
-        raise InputError(f"{folder} has too few pictures; put at least two into a folder for each class, like {folder}/cat/1.jpg.")
+        raise InputError(
+            f"{folder} has too few pictures; put at least two into a folder for each class, like {folder}/cat/1.jpg."
+        )
     (learn, learn_labels), (test, test_labels) = halves
     train = PictureLoader(learn, learn_labels, prepare, batch, seed)
     classes = () if _numbered(names) else tuple(names)
@@ -113,7 +115,9 @@ def _numbered(names: Sequence[str]) -> bool:
 def _listed(folder: Path, names: Sequence[str]) -> tuple[list[Path], Tensor]:
     unknown = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in names)
     if unknown:
-        raise InputError(f"{folder / unknown[0]} is a class that the training pictures do not have; they have {', '.join(names[:5])}.")
+        raise InputError(
+            f"{folder / unknown[0]} is a class that the training pictures do not have; they have {', '.join(names[:5])}."
+        )
     label = {name: int(name) if _numbered(names) else number for number, name in enumerate(names)}
     files, labels = [], []
     for name in names:

@@ -23,7 +23,7 @@ def foolbox_imagenet(pixels: Mapping[str, Any] | None = None, batch: int = 20) -
     files = sorted((package_folder("foolbox", "foolbox") / "data").glob("imagenet_*.jpg"))
     labels = torch.tensor([int(f.stem.rpartition("_")[2]) for f in files], dtype=torch.int64)
     loader = PictureLoader(files, labels, Pixels(**dict(pixels or {})), batch)
-    note = "foolbox-imagenet has 20 pictures, and the same ones for calibration and for measuring: accuracy moves in steps of 5 points."
+    note = "foolbox-imagenet has 20 pictures, the same for calibration and measuring: accuracy moves in steps of 5 points."
     return Data(loader, loader, "accuracy", "foolbox-imagenet", (), (note,))
 
 

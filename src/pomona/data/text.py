@@ -15,7 +15,7 @@ from pomona.vocabulary import InputError
 
 
 def load_text(path: Path, tokenizer: Any, length: int, batch: int, seed: int) -> Data:
-    """Data from a `.txt` file, or a `.jsonl` file whose lines have a field `text`; the last fifth of the windows is for testing."""
+    """Data from a `.txt` file, or from the field `text` of each line of a `.jsonl` file; the last fifth is for testing."""
     need_tokenizer(tokenizer, path.name)
     try:
         content = path.read_text(encoding="utf-8")
@@ -55,7 +55,9 @@ def sentences(texts: list[str], tokenizer: Any, batch: int, longest: int, **rate
 def need_tokenizer(tokenizer: Any, name: str) -> None:
     """Raise InputError when there is none."""
     if tokenizer is None:
-        raise InputError(f"{name} is text and this model brought no tokenizer; use a transformers folder with one, or module:function data.")
+        raise InputError(
+            f"{name} is text and this model brought no tokenizer; use a transformers folder with one, or module:function data."
+        )
 
 
 def _line(line: str, number: int, path: Path) -> str:

@@ -51,7 +51,9 @@ def _labels(target: Any, scores: Tensor) -> Tensor:
     if not isinstance(target, Tensor) or target.is_floating_point():
         raise InputError("Accuracy needs whole-number labels: batches of (input, label).")
     if scores.dim() < 2 or target.shape != (scores.shape[0], *scores.shape[2:]):
-        raise InputError(f"Labels of shape {tuple(target.shape)} do not fit scores of shape {tuple(scores.shape)}; one label an example is needed.")
+        raise InputError(
+            f"Labels of shape {tuple(target.shape)} do not fit scores of shape {tuple(scores.shape)}; give one an example."
+        )
     labels = target.flatten().long().cpu()
     if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= scores.shape[1]):
         raise InputError(

@@ -45,7 +45,9 @@ def count(model: nn.Module, graph: Priced | None = None) -> Counts:
     """Parameters (tied ones once), non-zeros, bytes on disk and, from the model's own `graph`, MACs."""
     parameters = list(model.parameters())
     nonzeros = sum(int(p.count_nonzero()) for p in parameters)
-    return Counts(sum(p.numel() for p in parameters), nonzeros, file_bytes(model), None if graph is None else int(graph.costs().macs))
+    return Counts(
+        sum(p.numel() for p in parameters), nonzeros, file_bytes(model), None if graph is None else int(graph.costs().macs)
+    )
 
 
 def file_bytes(model: nn.Module) -> int:

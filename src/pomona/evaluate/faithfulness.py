@@ -27,14 +27,18 @@ def divergence(model: nn.Module, dense: nn.Module, data: Iterable[Any], meter: M
     return _mean(kl, model, dense, data, meter)
 
 
-def _mean(compare: Callable[[Tensor, Tensor], Tensor], model: nn.Module, dense: nn.Module, data: Iterable[Any], meter: Meter) -> Tally:
+def _mean(
+    compare: Callable[[Tensor, Tensor], Tensor], model: nn.Module, dense: nn.Module, data: Iterable[Any], meter: Meter
+) -> Tally:
     """Mean of a comparison over what the models choose between (classes or vocabulary), padding left out."""
     total, count = 0.0, 0
     with measuring(dense):
         for batch in batches(data):
             ours, theirs = (_choices_last(predictions(m(*batch.args, **batch.kwargs))) for m in (model, dense))
             if ours.shape != theirs.shape:
-                raise InputError(f"The models' outputs differ in shape, {tuple(ours.shape)} and {tuple(theirs.shape)}; they cannot be compared.")
+                raise InputError(
+                    f"Outputs of shape {tuple(ours.shape)} and {tuple(theirs.shape)} cannot be compared; they must be alike."
+                )
             values = compare(ours, theirs)
             mask = batch.kwargs.get("attention_mask")
             if isinstance(mask, Tensor) and mask.shape == values.shape:

@@ -15,7 +15,7 @@ from pomona.vocabulary import Batch, InputError
 
 
 def perplexity(model: nn.Module, data: Iterable[Any], meter: Meter) -> Tally:
-    """exp of the mean negative log-likelihood, in nats, of every token but the first of each row of ids.
+    """Exp of the mean negative log-likelihood, in nats, of every token but the first of each row of ids.
 
     Rows are windows without overlap, each read on its own: token t is predicted from tokens 1 to t - 1 of its window,
     so short windows give a higher number than long ones. Tokens that the attention mask leaves out do not count, neither
@@ -26,7 +26,9 @@ def perplexity(model: nn.Module, data: Iterable[Any], meter: Meter) -> Tally:
         ids, counted = _tokens(batch)
         logits = predictions(model(*batch.args, **batch.kwargs))
         if logits.dim() != 3 or logits.shape[:2] != ids.shape:
-            raise InputError(f"Perplexity needs a language model with logits (batch, length, vocabulary); got {tuple(logits.shape)}.")
+            raise InputError(
+                f"Perplexity needs a language model with logits (batch, length, vocabulary); got {tuple(logits.shape)}."
+            )
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
         keep = counted[:, 1:].flatten()
         total += float(loss[keep].double().sum())

@@ -60,5 +60,7 @@ def _named(output: Any, name: str) -> Tensor:
     values = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
     first = next((v for v in values if isinstance(v, Tensor)), None)
     if first is None:
-        raise InputError(f"The model's output ({type(output).__name__}) holds no tensor to measure; give your own function as the test.")
+        raise InputError(
+            f"The model's output ({type(output).__name__}) holds no tensor to measure; give your own function as the test."
+        )
     return first

@@ -29,7 +29,9 @@ class RatedPairs(Protocol):
 def correlation(model: nn.Module, data: Iterable[Any], kind: Literal["spearman", "pearson"], meter: Meter) -> Tally:
     """Pearson's correlation, or Spearman's (of ranks, ties averaged), between cosine similarities and people's scores."""
     if not isinstance(data, RatedPairs) or len(data.pairs) < 2:
-        raise InputError(f"'{kind}' needs rated sentence pairs: data with pairs and scores, such as the built-in lee or wordsim353.")
+        raise InputError(
+            f"'{kind}' needs rated sentence pairs: data with pairs and scores, such as the built-in lee or wordsim353."
+        )
     vectors = sentence_vectors(model, data, meter)
     if int(data.pairs.max()) >= len(vectors):
         raise InputError(f"A pair names sentence {int(data.pairs.max())}; the data has {len(vectors)}.")
@@ -65,7 +67,9 @@ def ranks(x: Tensor) -> Tensor:
     >>> ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
     [2.5, 1.0, 2.5]
     """
-    _, group, size = x.unique(return_inverse=True, return_counts=True)
+    group: Tensor
+    size: Tensor
+    _, group, size = torch.unique(x, return_inverse=True, return_counts=True)
     last = size.cumsum(0).double()
     mean: Tensor = last - (size.double() - 1) / 2
     return mean[group]

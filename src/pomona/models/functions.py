@@ -19,7 +19,11 @@ def load(text: str) -> dict[str, Any]:
     model, example = _call(text)
     place, _, name = text.rpartition(":")
     value = f"{Path(place).resolve()}:{name}" if place.endswith(".py") else text
-    return {"model": model.eval(), "source": Source("function", value), "example": None if example is None else as_call(example, text)}
+    return {
+        "model": model.eval(),
+        "source": Source("function", value),
+        "example": None if example is None else as_call(example, text),
+    }
 
 
 def rebuild(source: Source) -> nn.Module:

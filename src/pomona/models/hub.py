@@ -31,14 +31,18 @@ def load(text: str) -> dict[str, Any]:
         kind = _class(config)
         model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"'{text}' could not be loaded as a transformers model ({_first_line(error)}); is it complete?") from None
+        raise InputError(
+            f"'{text}' could not be loaded as a transformers model ({_first_line(error)}); is it complete?"
+        ) from None
     missing = sorted(info.get("missing_keys", ()))
     return {
         "model": model.eval(),
         "source": Source("transformers", str(folder.resolve()) if folder.is_dir() else text, kind.__name__, _plain(config)),
         "tokenizer": _tokenizer(text),
         "pixels": _pixels(folder, config),
-        "notes": (f"{len(missing)} tensors are not in {text} and have random values: {', '.join(missing[:3])}.",) if missing else (),
+        "notes": (f"{len(missing)} tensors are not in {text} and have random values: {', '.join(missing[:3])}.",)
+        if missing
+        else (),
     }
 
 
@@ -47,7 +51,9 @@ def rebuild(source: Source) -> nn.Module:
     transformers = import_transformers()
     data = dict(source.kwargs)
     if data.get("model_type") not in transformers.CONFIG_MAPPING:
-        raise InputError(f"This transformers ({transformers.__version__}) does not know the model type '{data.get('model_type')}'; update it.")
+        raise InputError(
+            f"This transformers ({transformers.__version__}) does not know the model type '{data.get('model_type')}'; update it."
+        )
     config = transformers.CONFIG_MAPPING[data["model_type"]].from_dict(data)
     model: nn.Module = _class(config, source.task)._from_config(config, dtype=torch.float32)
     return model
@@ -73,7 +79,9 @@ def _class(config: Any, name: str | None = None) -> Any:
         return bare
     found = getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
-        raise InputError(f"'{name}' is not a model class of transformers {transformers.__version__}; models that bring their own code are not run.")
+        raise InputError(
+            f"'{name}' is not a model class of transformers {transformers.__version__}; code that models bring is not run."
+        )
     return found
 
 

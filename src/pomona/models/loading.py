@@ -15,7 +15,10 @@ from pomona.models import functions, hub, pretrained, programs, timms
 from pomona.models.source import Kind, Source
 from pomona.vocabulary import InputError
 
-FORMS = "a transformers folder or hub id, timm:NAME, module:function, file.py:function, a .pt2 file, or one of efficientnet-lite0, minilm, smollm2"
+FORMS = (
+    "a transformers folder or hub id, timm:NAME, module:function, file.py:function, a .pt2 file, "
+    f"or one of {', '.join(pretrained.NAMES)}"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,10 +34,12 @@ def efficientnet_lite0() -> tuple[nn.Module, torch.Tensor]:
 
 
 def minilm() -> tuple[nn.Module, Any]:
-    """all-MiniLM-L6-v2 and its tokenizer: a BertModel of 22.7 M parameters; mean-pooled, normalised outputs are sentence vectors."""
+    """all-MiniLM-L6-v2 and its tokenizer: a BertModel of 22.7 M parameters, a sentence encoder by mean pooling."""
     transformers = import_transformers()
     folder = minilm_folder()
-    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), transformers.AutoTokenizer.from_pretrained(folder)
+    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), transformers.AutoTokenizer.from_pretrained(
+        folder
+    )
 
 
 def minilm_folder() -> Path:

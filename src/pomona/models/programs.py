@@ -37,7 +37,9 @@ def _read(path: Path) -> torch.export.ExportedProgram:
     try:
         return torch.export.load(str(path))
     except (RuntimeError, ValueError, KeyError, AssertionError, OSError) as error:
-        raise InputError(f"{path} is not a readable exported program ({_first_line(error)}); write it with torch.export.save.") from None
+        raise InputError(
+            f"{path} is not a readable exported program ({_first_line(error)}); write it with torch.export.save."
+        ) from None
 
 
 def _module(program: torch.export.ExportedProgram) -> nn.Module:

@@ -36,5 +36,7 @@ class Source:
         """The inverse of `to_json`; raises InputError on anything else."""
         known = {"kind", "value", "task", "kwargs"}
         if not {"kind", "value"} <= set(data) <= known or data["kind"] not in get_args(Kind):
-            raise InputError(f"A model source has the fields kind ({', '.join(get_args(Kind))}), value, task and kwargs; got {dict(data)}.")
+            raise InputError(
+                f"A model source has the fields kind ({', '.join(get_args(Kind))}), value, task and kwargs; got {dict(data)}."
+            )
         return cls(data["kind"], data["value"], data.get("task"), dict(data.get("kwargs") or {}))

@@ -58,7 +58,9 @@ def _create(name: str, options: Mapping[str, Any], download: bool) -> nn.Module:
     except (OSError, RuntimeError) as error:
         if not download:
             raise
-        raise InputError(f"No pretrained weights for {name} could be fetched ({error}); give a file with ?weights=FILE.") from None
+        raise InputError(
+            f"No pretrained weights for {name} could be fetched ({error}); give a file with ?weights=FILE."
+        ) from None
     return model
 
 
@@ -66,7 +68,9 @@ def _fill(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
     try:
-        state: dict[str, Tensor] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} holds no readable weights ({error}); a state dict in .safetensors or .pt is needed.") from None
     try:

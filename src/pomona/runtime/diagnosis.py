@@ -40,12 +40,12 @@ def diagnose(before: Work, after: Work, seconds: float, batch: int, ratio: float
         return Diagnosis(
             f"The model is too small for its width to matter: {after.ops} operations at some {_OVERHEAD * 1e6:.0f} µs "
             f"of dispatch each make up most of the {seconds * 1e3:.2g} ms.",
-            "Use a larger batch, compile or export the model (pomona export --to onnx), or remove whole layers (--structure layers).",
+            "Use a larger batch, export the model (pomona export --to onnx), or remove whole layers (--structure layers).",
         )
     if params > 0.9 and after.weight_bytes / seconds > _STREAM:
         return Diagnosis(
-            f"The time goes into reading weights, {after.weight_bytes / 1e6:.0f} MB a pass, and {params:.0%} of them are still there.",
-            "Prune where the parameters are, like --goal params=0.5x, or use a larger batch, which reads them once for all its rows.",
+            f"The time goes into reading weights, {after.weight_bytes / 1e6:.0f} MB a pass; {params:.0%} of them are still there.",
+            "Prune where the parameters are, like --goal params=0.5x, or use a larger batch, which reads them once for all rows.",
         )
     return Diagnosis(
         f"The multiply-accumulates fell to {macs:.0%}, but in layers or to widths where the kernels gain nothing.",

@@ -33,7 +33,9 @@ def export_program(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None
         again = torch.export.load(partial).module()
         error = difference(outputs(again, positional, keywords), outputs(model, positional, keywords))
         if error > 1e-6:
-            raise InputError(f"The exported program differs from the model by {error:.2g}; is there randomness in its forward pass?")
+            raise InputError(
+                f"The exported program differs from the model by {error:.2g}; is there randomness in its forward pass?"
+            )
     return {"max_error": error, "bytes": path.stat().st_size}
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pomona.graph.export import inputs_of
-from pomona.runtime.diagnosis import diagnose
+from pomona.runtime.diagnosis import Diagnosis, diagnose
 from pomona.runtime.inputs import batch_of, resized
 from pomona.runtime.timing import Pairs, median_interval, quantile, threads_set, time_pairs
 from pomona.runtime.work import work_of
@@ -76,13 +76,14 @@ def measure_latency(
     with threads_set(threads) as running, _ready(before, after), (progress or Silent()).stage("timing", pairs) as stage:
         for model in (before, after):
             _check_runs(model, positional, keywords, size)
-        calls: tuple[Callable[[], Any], ...] = tuple(lambda m=m: m(*positional, **keywords) for m in (before, after))
-        timed = time_pairs(*calls, pairs, seconds, seed, stage)
-        works = [work_of(model, positional, keywords) for model in (before, after)]
-    return _judged(timed, size, running, lambda seconds, ratio, noisy: diagnose(*works, seconds, size, ratio, noisy))
+        timed = time_pairs(
+            lambda: before(*positional, **keywords), lambda: after(*positional, **keywords), pairs, seconds, seed, stage
+        )
+        old, new = (work_of(model, positional, keywords) for model in (before, after))
+    return _judged(timed, size, running, lambda took, ratio, noisy: diagnose(old, new, took, size, ratio, noisy))
 
 
-def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, float, bool], Any]) -> Latency:
+def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, float, bool], Diagnosis]) -> Latency:
     ratios = timed.ratios
     ratio, (_, highest) = median(ratios), median_interval(ratios)
     faster = ratio <= FASTER and highest < 1

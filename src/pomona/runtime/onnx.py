@@ -66,7 +66,9 @@ def _with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
     rows_args, rows_kwargs = resized(args, kwargs, max(2, size))
     free = torch.export.Dim("batch", min=1)
     given = inspect.signature(model.forward).bind(*rows_args, **rows_kwargs).arguments
-    shapes = tree_map(lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given))
+    shapes = tree_map(
+        lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given)
+    )
     modes = {module: module.training for module in model.modules()}
     try:
         for module in modes:
@@ -90,7 +92,9 @@ def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[T
     tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
     names = [entry.name for entry in session.get_inputs()]
     if len(names) != len(tensors):
-        raise InputError(f"The ONNX file takes {len(names)} inputs ({', '.join(names)}) where the model takes {len(tensors)} tensors.")
+        raise InputError(
+            f"The ONNX file takes {len(names)} inputs ({', '.join(names)}) where the model takes {len(tensors)} tensors."
+        )
     fed = {name: kwargs.get(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
     return [torch.from_numpy(array) for array in session.run(None, {n: t.detach().cpu().numpy() for n, t in fed.items()})]
 

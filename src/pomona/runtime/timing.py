@@ -30,7 +30,9 @@ class Pairs:
         return sorted(b / a for a, b in zip(self.before, self.after, strict=True))
 
 
-def time_pairs(before: Callable[[], object], after: Callable[[], object], pairs: int, seconds: float, seed: int, stage: Stage) -> Pairs:
+def time_pairs(
+    before: Callable[[], object], after: Callable[[], object], pairs: int, seconds: float, seed: int, stage: Stage
+) -> Pairs:
     """Time both functions in `pairs` pairs, in random order within a pair, or fewer when `seconds` are over (5 at least).
 
     A slow spell of the machine then falls on both alike, and neither profits from always coming second.
