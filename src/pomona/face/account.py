@@ -12,12 +12,14 @@ from torch import nn
 
 from pomona import __version__
 from pomona.engines.decide import Ground
-from pomona.evaluate import Quality, bytes_on_disk, compare
+from pomona.evaluate import Quality, count, evaluate
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
 from pomona.graph import Graph, trace
 from pomona.graph.proof import Proof
-from pomona.graph.surgery import Realised, kept_units, renamed, sliced
+from pomona.graph.reference import take
+from pomona.graph.surgery import Realised, renamed
+from pomona.graph.units import kept_units
 from pomona.models import Source
 from pomona.runtime import Latency, machine
 from pomona.structures import named
@@ -46,6 +48,7 @@ def account(
 ) -> dict[str, Any]:
     """Everything that a reader of the report wants to know; see `docs/report.md` for the fields."""
     small = realised.model
+    whole, left = count(dense), count(small)
     layers = layers_of(graph, plan, realised, args, kwargs)
     return {
         "pomona": __version__,
@@ -59,10 +62,10 @@ def account(
                    "papers": [str(p) for p in recipe.papers], "needs": sorted(recipe.needs), "when": recipe.when,
                    "structure": named(recipe.structure)},
         "goal": str(ground.goal),
-        "params": {"before": parameters(dense), "after": parameters(small)},
-        "nonzeros": {"before": nonzeros(dense), "after": nonzeros(small)},
+        "params": {"before": whole.params, "after": left.params},
+        "nonzeros": {"before": whole.nonzeros, "after": left.nonzeros},
         "macs": {"before": graph.costs().macs, "after": sum(layer["macs_after"] for layer in layers) + _unweighted(graph, plan)},
-        "bytes": {"before": bytes_on_disk(dense), "after": bytes_on_disk(small)},
+        "bytes": {"before": whole.bytes, "after": left.bytes},
         "latency": asdict(timing) if timing else None,
         "quality": _quality(qualities, judge, dense, small),
         "proof": asdict(proof) | {"form": realised.form, "notes": [*proof.notes, *realised.notes]},
@@ -94,7 +97,7 @@ def layers_of(graph: Graph, plan: Plan, realised: Realised, args: tuple[Any, ...
         new = renamed(weight.tensor, plan)
         value = left.get(new) if new is not None else None
         if value is None and realised.form == "graph":
-            value = sliced(torch.ones(()).expand(weight.shape), graph.dims[weight.tensor], keep)
+            value = take(torch.ones(()).expand(weight.shape), graph.dims[weight.tensor], keep)
         shape = tuple(value.shape) if value is not None else (0,) * len(weight.shape)
         size = value.numel() if value is not None else 0
         alive = int(masks[weight.tensor].sum()) if weight.tensor in masks and size == weight.size else int(value.count_nonzero()) if value is not None else 0
@@ -113,16 +116,6 @@ def _unweighted(graph: Graph, plan: Plan) -> int:
     return graph.costs(sizes).macs - graph.costs(sizes).macs_of_weights
 
 
-def parameters(model: nn.Module) -> int:
-    """Elements of all parameters, tied ones once."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def nonzeros(model: nn.Module) -> int:
-    """Elements that are not zero."""
-    return sum(int(p.count_nonzero()) for p in model.parameters())
-
-
 def _quality(
     qualities: tuple[Quality | None, Quality | None, Quality | None], judge: Judge | None, dense: nn.Module, small: nn.Module
 ) -> dict[str, Any] | None:
@@ -133,7 +126,7 @@ def _quality(
                             "after": pruned.value, "recovered": recovered.value if recovered else None, "examples": before.examples,
                             "per_class": _per_class(before, pruned, recovered), "agreement": None, "kl": None}
     if judge is not None and judge.data is not None and before.metric == "accuracy":
-        told |= compare(dense, small, judge.data)
+        told |= {name: evaluate(small, judge.data, name, dense=dense).value for name in ("agreement", "kl")}
     return told
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pomona.data import Data
 from pomona.engines.decide import Ground
 from pomona.engines.oneshot import Outcome, run
 from pomona.engines.prices import price
@@ -71,6 +72,8 @@ def prune(
     check_model(model)
     recipe = recipe_for(method, structure, recover, only, skip)
     name = method if isinstance(method, str) else "custom"
+    if isinstance(data, Data):
+        data, test = data.train, test if test is not None else data
     batches = Batches.of(data) if data is not None else None
     check_needs(recipe, name, batches, loss)
     check_recovery(recipe, loss, batches)

@@ -13,7 +13,9 @@ from pomona.engines.oneshot import MakeTraining
 from pomona.face.quality import judge_of
 from pomona.face.wish import Batches
 from pomona.graph import Graph
-from pomona.graph.surgery import kept_units, renamed, sliced
+from pomona.graph.reference import take
+from pomona.graph.surgery import renamed
+from pomona.graph.units import kept_units
 from pomona.vocabulary import Loss, Plan, Progress, Recovery, Training
 
 
@@ -34,7 +36,7 @@ def held(graph: Graph, plan: Plan) -> Callable[[nn.Module], None]:
     for site in plan.sites.values():
         if site.kind == "element":
             name = site.members[0].tensor
-            masks[renamed(name, plan)] = sliced(plan.keep(site.name), graph.dims[name], keep)
+            masks[renamed(name, plan)] = take(plan.keep(site.name), graph.dims[name], keep)
     return lambda model: impose(model, masks)
 
 

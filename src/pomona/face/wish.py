@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from pomona import registry
 from pomona.recovery import parse as parse_recovery
-from pomona.structures import parse as parse_structure
+from pomona.structures import structure as parse_structure
 from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Structure
 
 
@@ -30,12 +30,16 @@ class Batches:
             raise InputError(f"data must be an iterable of batches; got {type(data).__name__}. Wrap a single batch in a list.")
         raw = list(data) if isinstance(data, Iterator) else data
         made = cls(raw)
-        if next(iter(made), None) is None:
+        if next(iter(raw), None) is None:
             raise InputError("The data is empty; pass at least one batch.")
         return made
 
     def __iter__(self) -> Iterator[Batch]:
         return (Batch.of(raw) for raw in self.raw)
+
+    def __len__(self) -> int:
+        """Number of batches; data without a length are read once to count."""
+        return len(self.raw) if isinstance(self.raw, Sized) else sum(1 for _ in self.raw)
 
     def set_epoch(self, epoch: int) -> None:
         """Hand the epoch to data that shuffles by it."""

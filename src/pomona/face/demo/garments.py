@@ -40,8 +40,8 @@ def garments(seed: int, progress: Progress, epochs: int = 3) -> dict[str, Result
         name="training the dense net")
     first = next(iter(data.test))[0][:64]
     result = prune(
-        model.eval(), first, method="taylor", goal="macs=0.35x", data=data.train, loss=F.cross_entropy, recover=FineTune(epochs=2, lr=2e-3),
-        test=data, seed=seed, latency={"batch": 64}, progress=progress, source=Source("function", "pomona.face.demo.garments:net"),
+        model.eval(), first, method="taylor", goal="macs=0.35x", data=data, loss=F.cross_entropy, recover=FineTune(epochs=2, lr=2e-3),
+        seed=seed, latency={"batch": 64}, progress=progress, source=Source("function", "pomona.face.demo.garments:net"),
         command="pomona demo",
     )
     return {"fashion-channels": result}

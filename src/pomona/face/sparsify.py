@@ -1,0 +1,68 @@
+"""The training engine behind one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pomona.engines import training
+from pomona.engines.prices import price
+from pomona.engines.training import Sparsifier
+from pomona.face.wish import Batches, check_model, goal_for, recipe_for
+from pomona.graph import trace
+from pomona.vocabulary import Goal, InputError, Limits, Loss, Recipe, Structure
+
+
+def sparsify(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    method: str | Recipe = "gradual-magnitude",
+    goal: str | Goal | None = None,
+    steps: int,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    structure: str | Structure | None = None,
+    data: Any = None,
+    loss: Loss | None = None,
+    limits: Limits | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    seed: int = 0,
+    state: Mapping[str, Any] | None = None,
+) -> Sparsifier:
+    """Prune while a plain loop trains: `with sparsify(...) as s:` and `s.step()` after each `optimizer.step()`.
+
+    `steps` is how many optimiser steps the training will take. `args` (a tensor, tuple or dict) and `kwargs` are
+    example inputs to trace the model with; the first batch of `data` serves where they are left out. Add `s.loss()` to
+    the loss for recipes with a regulariser. Raises InputError before anything is touched.
+
+    >>> import pomona, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+    >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> x, y = torch.randn(32, 8), torch.randint(0, 2, (32,))
+    >>> with pomona.sparsify(net, optimizer, method="rigl", goal="sparsity=0.75", steps=10, args=x) as s:
+    ...     for _ in range(10):
+    ...         optimizer.zero_grad()
+    ...         torch.nn.functional.cross_entropy(net(x), y).backward()
+    ...         optimizer.step()
+    ...         s.step()
+    >>> s.density
+    0.25
+    """
+    check_model(model)
+    recipe = recipe_for(method, structure, None, only, skip)
+    batches = Batches.of(data) if data is not None else None
+    if args is None and not kwargs:
+        if batches is None:
+            raise InputError("Give example inputs to trace the model with: args=, kwargs= or data=.")
+        first = next(iter(batches))
+        args, kwargs = first.args, first.kwargs
+    graph = trace(model, args if args is not None else (), kwargs)
+    wish = goal_for(goal, recipe)
+    cost = price(wish or Goal("sparsity", 1.0), graph, recipe.structure.sites(graph), recipe.structure)
+    return training.sparsify(model, optimizer, recipe, wish, steps, graph=graph, price=cost, limits=limits, seed=seed, data=batches, loss=loss,
+                             state=state)
