@@ -1,0 +1,38 @@
+"""Whole channels go, judged by what the loss says about them."""
+
+from pomona.allocations.everywhere import Global
+from pomona.criteria.activation_taylor import ActivationTaylor
+from pomona.criteria.fisher import Fisher
+from pomona.criteria.taylor import Taylor
+from pomona.schedules.once import Once
+from pomona.structures.axes import Axes
+from pomona.vocabulary import Paper, Recipe
+
+taylor = Recipe(
+    Axes(("channel",)),
+    Taylor(),
+    Global(relative="mean"),
+    Once(),
+    summary="Removes the channels whose loss is least to first order: squared sum of weight times gradient, relative to the layer.",
+    papers=(Paper("Molchanov, Mallya, Tyree, Frosio, Kautz", "Importance Estimation for Neural Network Pruning", 2019),),
+)
+
+taylor_activation = taylor.but(
+    criterion=ActivationTaylor(),
+    allocation=Global(),
+    summary="Removes the feature maps whose activation times gradient is smallest, layers compared after L2 normalisation.",
+    papers=(
+        Paper(
+            "Molchanov, Tyree, Karras, Aila, Kautz",
+            "Pruning Convolutional Neural Networks for Resource Efficient Inference",
+            2017,
+        ),
+    ),
+)
+
+fisher = taylor.but(
+    criterion=Fisher(),
+    allocation=Global(),
+    summary="Removes the channels whose loss is least to second order, with the Fisher diagonal for the curvature.",
+    papers=(Paper("LeCun, Denker, Solla", "Optimal Brain Damage", 1989),),
+)
