@@ -1,0 +1,103 @@
+"""The original architecture with a plan as zeros: what a pruned model is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from pomona.graph.skip import PassThrough
+from pomona.vocabulary import InputError, Member, Plan, Site
+
+
+@torch.no_grad()
+def masked(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy of the model that carries out a plan without changing a shape; works from the plan alone.
+
+    Solved tensors are written first; dead elements and every parameter at the positions of dead units become zero;
+    dead blocks hand their input on. Buffers stay (a zeroed frequency table would be another function, not a smaller
+    one), tied parameters stay tied. Raises InputError where the plan was made for another model.
+    """
+    copy = deepcopy(model)
+    write(copy, plan)
+    for name, block in _dead_blocks(copy, plan).items():
+        copy.set_submodule(name, PassThrough(block))
+    return copy
+
+
+@torch.no_grad()
+def write(model: nn.Module, plan: Plan) -> None:
+    """Solved tensors and zeros of a plan into the parameters of a model, in place; blocks are left alone."""
+    for decision in plan.decisions.values():
+        for name, value in decision.tensors.items():
+            parameter = _parameter(model, name)
+            if value.shape != parameter.shape:
+                raise InputError(f"The plan solves {name} as {tuple(value.shape)}, the model has {tuple(parameter.shape)}; use its model.")
+            parameter.copy_(value)
+    for name, site in plan.sites.items():
+        keep = plan.keep(name)
+        if site.kind == "branch" or bool(keep.all()):
+            continue
+        for member in site.members:
+            if not member.buffer:
+                parameter = _parameter(model, member.tensor)
+                dead = _dead_elements(site, keep, parameter) if site.kind == "element" else dead_units(member, keep, parameter)
+                parameter.masked_fill_(dead.to(parameter.device), 0)
+
+
+@contextmanager
+def skipping(model: nn.Module, plan: Plan) -> Iterator[None]:
+    """Within it, the model's dead blocks hand their input on; afterwards they stand where they stood."""
+    blocks = _dead_blocks(model, plan)
+    try:
+        for name, block in blocks.items():
+            model.set_submodule(name, PassThrough(block))
+        yield
+    finally:
+        for name, block in blocks.items():
+            model.set_submodule(name, block)
+
+
+def dead_blocks(plan: Plan) -> list[str]:
+    """Names of the modules that the plan leaves out, in order."""
+    sites = (site for site in plan.sites.values() if site.kind == "branch")
+    return [block for site in sites for block, lives in zip(site.blocks, plan.keep(site.name).tolist(), strict=True) if not lives]
+
+
+def dead_units(member: Member, keep: Tensor, tensor: Tensor) -> Tensor:
+    """Bool mask that broadcasts over the tensor: True where a dead unit of the site reaches."""
+    dim = 0 if member.dim is None else member.dim
+    width = tensor.shape[dim]
+    dead = (~keep).flatten().nonzero().flatten()
+    positions = dead if member.index is None else member.index[dead].flatten()
+    if len(keep) > width or (positions.numel() and int(positions.max()) >= width):
+        raise InputError(f"The plan reaches beyond dimension {dim} of {member.tensor}, which is {width} long; use the model it was made for.")
+    mask = torch.zeros(width, dtype=torch.bool)
+    mask[positions] = True
+    return mask.view([-1 if d == dim else 1 for d in range(tensor.dim())])
+
+
+def _dead_elements(site: Site, keep: Tensor, tensor: Tensor) -> Tensor:
+    if keep.shape != tensor.shape:
+        raise InputError(f"The mask of {site.name} is {tuple(keep.shape)}, its weight {tuple(tensor.shape)}; a plan holds masks of elements.")
+    return ~keep
+
+
+def _parameter(model: nn.Module, name: str) -> nn.Parameter:
+    try:
+        return model.get_parameter(name)
+    except AttributeError:
+        raise InputError(f"The plan names {name}, which {type(model).__name__} does not have; use the model it was made for.") from None
+
+
+def _dead_blocks(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
+    found = {}
+    for name in dead_blocks(plan):
+        try:
+            found[name] = model.get_submodule(name)
+        except AttributeError:
+            raise InputError(f"The plan leaves out {name}, which {type(model).__name__} does not have; use the model it was made for.") from None
+    return found

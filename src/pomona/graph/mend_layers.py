@@ -1,0 +1,66 @@
+"""The layers of `torch.nn`: what their integers are, by the shapes of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from pomona.graph.mend_sizes import Sizes
+
+Read = Callable[[Any, int], Any]  # (layer, its number of groups) -> the attribute's value
+
+_CONV: Mapping[str, Read] = {
+    "groups": lambda m, g: g,
+    "out_channels": lambda m, g: m.weight.shape[0],
+    "in_channels": lambda m, g: m.weight.shape[1] * g,
+}
+_TRANSPOSED: Mapping[str, Read] = {
+    "groups": lambda m, g: g,
+    "out_channels": lambda m, g: m.weight.shape[1] * g,
+    "in_channels": lambda m, g: m.weight.shape[0],
+}
+_BATCH: Mapping[str, Read] = {"num_features": lambda m, g: len(m.running_mean if m.running_mean is not None else m.weight)}
+_RECURRENT: Mapping[str, Read] = {
+    "input_size": lambda m, g: m.weight_ih_l0.shape[1],
+    "hidden_size": lambda m, g: m.weight_ih_l0.shape[0] // {"LSTM": 4, "GRU": 3}.get(m.mode, 1),
+    "proj_size": lambda m, g: m.weight_hr_l0.shape[0] if m.proj_size else 0,
+}
+_CELL: Mapping[str, Read] = {"input_size": lambda m, g: m.weight_ih.shape[1], "hidden_size": lambda m, g: m.weight_hh.shape[1]}
+
+LAYERS: Mapping[type, Mapping[str, Read]] = {
+    nn.Linear: {"in_features": lambda m, g: m.weight.shape[1], "out_features": lambda m, g: m.weight.shape[0]},
+    nn.Bilinear: {
+        "in1_features": lambda m, g: m.weight.shape[1],
+        "in2_features": lambda m, g: m.weight.shape[2],
+        "out_features": lambda m, g: m.weight.shape[0],
+    },
+    nn.Conv1d: _CONV, nn.Conv2d: _CONV, nn.Conv3d: _CONV,
+    nn.ConvTranspose1d: _TRANSPOSED, nn.ConvTranspose2d: _TRANSPOSED, nn.ConvTranspose3d: _TRANSPOSED,
+    nn.BatchNorm1d: _BATCH, nn.BatchNorm2d: _BATCH, nn.BatchNorm3d: _BATCH, nn.SyncBatchNorm: _BATCH,
+    nn.InstanceNorm1d: _BATCH, nn.InstanceNorm2d: _BATCH, nn.InstanceNorm3d: _BATCH,
+    nn.GroupNorm: {"num_groups": lambda m, g: g, "num_channels": lambda m, g: len(m.weight)},
+    nn.LayerNorm: {"normalized_shape": lambda m, g: tuple(m.weight.shape)},
+    nn.RMSNorm: {"normalized_shape": lambda m, g: tuple(m.weight.shape)},
+    nn.Embedding: {"num_embeddings": lambda m, g: m.weight.shape[0], "embedding_dim": lambda m, g: m.weight.shape[1]},
+    nn.EmbeddingBag: {"num_embeddings": lambda m, g: m.weight.shape[0], "embedding_dim": lambda m, g: m.weight.shape[1]},
+    nn.PReLU: {"num_parameters": lambda m, g: len(m.weight)},
+    nn.LSTM: _RECURRENT, nn.GRU: _RECURRENT, nn.RNN: _RECURRENT,
+    nn.LSTMCell: _CELL, nn.GRUCell: _CELL, nn.RNNCell: _CELL,
+}  # fmt: skip
+
+
+def mend_layers(model: nn.Module, known: Sizes) -> None:
+    """Set the integers of every layer that the table knows, in place. A layer without its tensors keeps its integers."""
+    for path, module in model.named_modules():
+        if not any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.buffers(recurse=False)):
+            continue
+        divided = known.groups.get(path, getattr(module, "groups", getattr(module, "num_groups", 1)))
+        for attribute, read in settled(module).items():
+            setattr(module, attribute, read(module, divided))
+
+
+def settled(module: nn.Module) -> Mapping[str, Read]:
+    """The attributes of a layer that its tensors settle."""
+    return next((LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS), {})

@@ -1,0 +1,103 @@
+"""What the numbers that a module's code may have written down have become: old length -> possible new lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from pomona.graph.blocks import renamed
+from pomona.graph.expr import Atom, Const, Dims, Expr, Keep, Product, norm, product_of, size, sum_of
+from pomona.graph.graph import Graph
+from pomona.graph.masked import dead_blocks
+from pomona.graph.nodes import frames
+from pomona.vocabulary import Plan
+
+Changes = dict[int, dict[int, None]]  # old length -> new lengths, most telling first
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Module (by its name in the small model) -> what lengths became in its frame; number of groups by layer; containers' lengths."""
+
+    frames: Mapping[str, Changes] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    containers: Mapping[int, int] = field(default_factory=dict)
+    dropped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # old length -> positions that are gone
+
+
+def sizes(graph: Graph, keep: Keep, plan: Plan) -> Sizes:
+    """Lengths of tensors, and of the parts that they are made of, in every module's frame: its own operations first."""
+    own: dict[str, list[Dims]] = {}
+    below: dict[str, list[Dims]] = {}
+    groups: dict[str, int] = {}
+    for name, dims in graph.dims.items():
+        _add(own, renamed(name, plan), tuple(dims), above=True)
+    for n, value in graph.values.items():
+        stack = frames(n)
+        for number, path in enumerate(reversed(stack)):
+            there = renamed(path, plan) if path else ""
+            if there is not None:
+                (below if number else own).setdefault(there, []).extend(_seen(n, graph, value))
+        if stack and (divided := getattr(graph.facts.get(n), "groups", None)) is not None:
+            groups[renamed(stack[-1], plan) or ""] = size(divided, keep)
+    found = {path: _changes([*own.get(path, []), *below.get(path, [])], keep) for path in {**own, **below}}
+    return Sizes(found, groups, *_containers(plan))
+
+
+def _add(into: dict[str, list[Dims]], name: str | None, dims: Dims, above: bool) -> None:
+    if name is not None:
+        into.setdefault(name.rpartition(".")[0] if above else name, []).append(dims)
+
+
+def _seen(n: fx.Node, graph: Graph, value: object) -> Iterator[Dims]:
+    yield from _dims(value)
+    for source in n.all_input_nodes:
+        yield from _dims(graph.values.get(source))
+
+
+def _dims(value: object) -> Iterator[Dims]:
+    """The dimensions of a tensor, or of each of several."""
+    if isinstance(value, (tuple, list)):
+        if all(isinstance(e, (Const, Atom, Product)) or hasattr(e, "n") for e in value):
+            yield tuple(value)
+        else:
+            for part in value:
+                yield from _dims(part)
+
+
+def _changes(every: Iterable[Dims], keep: Keep) -> Changes:
+    found: Changes = {}
+    done: set[int] = set()
+    for e in (norm(e) for dims in every for e in dims):
+        if id(e) not in done:
+            done.add(id(e))
+            for part in _parts(e):
+                found.setdefault(part.n, {})[size(part, keep)] = None
+    return found
+
+
+def _parts(e: Expr) -> Iterator[Expr]:
+    """An expression, the runs of neighbours that it is made of, and theirs."""
+    yield e
+    if isinstance(e, (Const, Atom)):
+        return
+    count = len(e.parts)
+    join = product_of if isinstance(e, Product) else sum_of
+    for start in range(count):
+        for stop in range(start + 2, count + (start > 0)) if count <= 8 else ():
+            yield join(e.parts[start:stop])
+    for part in e.parts:
+        yield from _parts(part)
+
+
+def _containers(plan: Plan) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
+    lengths, dropped = {}, {}
+    gone = dead_blocks(plan)
+    for site in plan.sites.values():
+        if site.kind == "branch":
+            dead = tuple(number for number, block in enumerate(site.blocks) if block in gone)
+            lengths[len(site.blocks)] = len(site.blocks) - len(dead)
+            dropped[len(site.blocks)] = dead
+    return lengths, dropped

@@ -1,0 +1,88 @@
+"""Where a module's code may have written down a size, and which numbers could stand there now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from pomona.graph.mend_layers import settled
+from pomona.graph.mend_sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An integer attribute, or one place of a tuple, of one module; `options` are ordered by likelihood."""
+
+    module: str
+    attribute: str
+    place: int | None
+    options: tuple[int, ...]
+
+    def set(self, model: nn.Module, value: int) -> None:
+        """Write a value into the module of this name."""
+        module = model.get_submodule(self.module)
+        if self.place is not None:
+            old = getattr(module, self.attribute)
+            new: Any = type(old)(value if number == self.place else x for number, x in enumerate(old))
+        else:
+            new = value
+        setattr(module, self.attribute, new)
+
+
+@dataclass(eq=False)
+class Group:
+    """Slots of the same attribute in modules of one class, decided together: option k of each, or its last one."""
+
+    slots: list[Slot] = field(default_factory=list)
+    chosen: int = 0
+
+    @property
+    def options(self) -> int:
+        """How many choices there are."""
+        return max(len(slot.options) for slot in self.slots)
+
+    def choose(self, model: nn.Module, option: int) -> None:
+        """Write this choice into a model."""
+        self.chosen = option
+        for slot in self.slots:
+            slot.set(model, slot.options[min(option, len(slot.options) - 1)])
+
+
+def slots(model: nn.Module, known: Sizes) -> Iterator[Slot]:
+    """Every integer of a module's own attributes that equals a length which changed in its frame.
+
+    The old value is always among the options: last for single numbers, which mostly are widths, first for places in tuples,
+    which mostly are positions, when such a length stayed in the frame as well.
+    """
+    for path, module in model.named_modules():
+        changes, done = known.frames.get(path, {}), settled(module)
+        for attribute, value in list(vars(module).items()):
+            if attribute.startswith("_") or attribute in done:
+                continue
+            for place, old in _integers(value):
+                new = [n for n in changes.get(old, {}) if n != old]
+                if path == "" or not new:
+                    new += [n for o, n in known.containers.items() if o == old]
+                if new:
+                    stays = old in changes.get(old, {}) and place is not None
+                    yield Slot(path, attribute, place, (old, *new) if stays else (*new, old))
+
+
+def groups(found: Iterable[Slot], model: nn.Module) -> list[Group]:
+    """Slots that belong together, in the order of the modules."""
+    together: dict[Any, Group] = {}
+    for slot in found:
+        kind = type(model.get_submodule(slot.module))
+        together.setdefault((kind, slot.attribute, slot.place, len(slot.options)), Group()).slots.append(slot)
+    return list(together.values())
+
+
+def _integers(value: Any) -> list[tuple[int | None, int]]:
+    if type(value) is int:
+        return [(None, value)]
+    if type(value) in (tuple, list) and value and all(type(x) is int for x in value):
+        return list(enumerate(value))
+    return []

@@ -1,0 +1,64 @@
+"""Forward passes in float64, whatever precision the model's own code asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+COARSE = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class _Widen(TorchDispatchMode):
+    """Casts to a coarser float become casts to float64: a rounding in the middle would hide an error of coupling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops = 0  # how far a forward pass came
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.ops += 1
+        if func is torch.ops.aten._assert_tensor_metadata.default:
+            return None
+        widened = (*map(_wider, args),), {name: _wider(value) for name, value in (kwargs or {}).items()}
+        return func(*widened[0], **widened[1])
+
+
+@contextmanager
+def precisely() -> Iterator[_Widen]:
+    """Within it nothing is computed or created in less than float64; yields a counter of operations."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), _Widen() as mode:
+            yield mode
+    finally:
+        torch.set_default_dtype(default)
+
+
+def precise(model: nn.Module) -> nn.Module:
+    """A float64 copy of a model in evaluation mode; rewritten programs have no other mode."""
+    copy = deepcopy(model)
+    if not isinstance(model, torch.fx.GraphModule):
+        copy.eval()
+    return copy.double()
+
+
+def widened(tree: Any) -> Any:
+    """Inputs with every floating-point tensor as a float64 copy and every other tensor copied (models may write to them)."""
+    return pytree.tree_map(lambda x: wide(x).clone() if isinstance(x, Tensor) else x, tree)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Float64 where it is floating point."""
+    return x.detach().to(torch.float64) if x.is_floating_point() else x.detach()
+
+
+def _wider(value: Any) -> Any:
+    return torch.float64 if isinstance(value, torch.dtype) and value in COARSE else value

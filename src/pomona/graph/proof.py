@@ -1,0 +1,111 @@
+"""The proof that a small model is the masked one: equal outputs in float64, on the example inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from pomona.graph.graph import Graph
+from pomona.graph.masked import dead_blocks, masked
+from pomona.graph.precise import precise, precisely, widened
+from pomona.graph.reference import reference, tensors_of
+from pomona.graph.units import axis_of, kept_units
+from pomona.vocabulary import Plan, ProofError
+
+Form = Literal["eager", "graph", "masked"]
+TOLERANCE = 1e-9  # rounding of float64 over a deep network stays a thousand times below, a wrong slice far above
+DEAD = 1e-6  # an output that answers less than this to another input could hide a wrong slice
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the comparison of the small with the masked model gave.
+
+    `max_error` is the largest difference of outputs over the largest output. In `exact_groups` a zeroed and a removed unit
+    are the same function; over `approximate_groups` a normaliser or a mean runs, so that removing a unit is what a normaliser
+    that never saw it would do: there the comparison is made with normalisers over the kept entries. `sensitivity` is how much
+    the output moves with another input, relative to its size.
+    """
+
+    passed: bool
+    max_error: float
+    tolerance: float
+    exact_groups: tuple[str, ...]
+    approximate_groups: tuple[str, ...]
+    form: Form
+    sensitivity: float
+    notes: tuple[str, ...] = ()
+
+
+def prove(
+    model: nn.Module, graph: Graph, plan: Plan, small: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> Proof:
+    """Compare `small` with `model` masked by the plan, both in float64 and evaluation mode, on these inputs.
+
+    `args` and `kwargs` have the structure that the graph was traced with. Nothing given is changed.
+    """
+    kwargs = dict(kwargs or {})
+    pruned = [(name, site) for name, site in plan.sites.items() if site.kind == "axis" and not bool(plan.keep(name).all())]
+    axes = [axis_of(site, graph) for _, site in pruned]
+    exact = tuple(axis for axis in axes if graph.axes[axis].exact)
+    approximate = tuple(axis for axis in axes if not graph.axes[axis].exact)
+    whole, tiny = precise(masked(model, plan)), precise(small)
+    with_kept = reference(whole, graph, kept_units(graph, plan), dead_blocks(plan), args, kwargs)
+    got = answer(tiny, args, kwargs)
+    errors = [difference(got, with_kept)]
+    if not approximate:
+        errors.append(difference(got, answer(whole, args, kwargs)))
+    resized = bool(axes or dead_blocks(plan))
+    if not resized:
+        errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
+    error = max(errors, key=lambda e: float("inf") if e != e else e)
+    moved = difference(answer(tiny, *another((args, kwargs))), got)
+    form: Form = "graph" if isinstance(small, fx.GraphModule) else "eager" if resized else "masked"
+    notes = () if moved >= DEAD else (f"The output moves by only {moved:.1e} with another input, so this proof says little.",)
+    return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
+
+
+def require(proof: Proof) -> Proof:
+    """The proof, if it holds; raises ProofError otherwise."""
+    if not proof.passed:
+        raise ProofError(f"The pruned model differs from the masked one by {proof.max_error:.1e} where {proof.tolerance:.0e} is allowed.")
+    return proof
+
+
+def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The output tensors of a float64 model on copies of these inputs."""
+    with precisely():
+        return tensors_of(model(*widened(args), **widened(dict(kwargs))))
+
+
+def difference(a: list[Tensor], b: list[Tensor]) -> float:
+    """Largest max|a - b| / max|b| over pairs of tensors; infinite where their numbers or shapes differ."""
+    if len(a) != len(b) or any(x.shape != y.shape for x, y in zip(a, b, strict=False)):
+        return float("inf")
+    found = [float((x - y).abs().max() / y.abs().max().clamp(min=1e-300)) for x, y in zip(a, b, strict=True) if y.is_floating_point()]
+    return max(found, key=lambda e: float("inf") if e != e else e, default=0.0)
+
+
+def another(inputs: Any) -> Any:
+    """Other inputs of the same kind: noise of the same size on numbers, whole numbers in reverse order."""
+    random = torch.Generator().manual_seed(0)
+
+    def changed(x: Any) -> Any:
+        if not isinstance(x, Tensor) or x.dtype == torch.bool or x.dim() == 0:
+            return x
+        if not x.is_floating_point():
+            return x.flip(-1)
+        spread = x.double().std() if x.numel() > 1 else x.double().abs()
+        return x + (torch.randn(x.shape, generator=random).to(x.device) * spread.nan_to_num().clamp(min=1e-3)).to(x.dtype)
+
+    return pytree.tree_map(changed, inputs)
+
+
+def _same_state(a: nn.Module, b: nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

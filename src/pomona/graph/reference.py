@@ -1,0 +1,113 @@
+"""The masked model, run op by op, with normalisers looking at the kept entries only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+
+from pomona.graph.expr import Dims, Keep, atoms, index, norm
+from pomona.graph.graph import Graph
+from pomona.graph.nodes import short_cuts
+from pomona.graph.precise import precisely, wide, widened
+from pomona.graph.rewrite import resized
+
+
+def reference(
+    masked: nn.Module, graph: Graph, keep: Keep, dead_blocks: Iterable[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[Tensor]:
+    """The output tensors, in float64, of the masked model; what pruning must reproduce exactly, whatever it removes.
+
+    Softmax, LayerNorm, a mean: over a pruned axis, they differ between "zero" and "gone". Here such an op is evaluated on the
+    kept entries and its result put back among zeros, so that the comparison is exact for every axis.
+    """
+    module = graph.program.graph_module
+    runner = _Runner(module, graph, keep, short_cuts(module.graph, tuple(dead_blocks)))
+    with precisely():
+        out = runner.run(*_inputs(masked, graph, args, kwargs))
+    return tensors_of(out)
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors in a model's output, in order, in float64."""
+    return [wide(leaf) for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
+class _Runner(fx.Interpreter):
+    """Frees each value after its last use."""
+
+    def __init__(self, module: fx.GraphModule, graph: Graph, keep: Keep, short_cuts: Mapping[fx.Node, tuple[str, fx.Node]]) -> None:
+        super().__init__(module)
+        self.traced, self.keep, self.short_cuts = graph, keep, short_cuts
+        self.carried: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n in self.short_cuts:
+            block, entry = self.short_cuts[n]
+            if block not in self.carried:
+                self.carried[block] = self.env[entry]  # later its last use may be over
+            return self.carried[block]
+        region = next((a for a in n.args if isinstance(a, fx.Node) and isinstance(self.env.get(a), fx.GraphModule)), None)
+        if region is not None:
+            return self._region(self.env[region], n.args[n.args.index(region) + 1 :])
+        if atoms(*self.traced.normed.get(n, ())).keys() & self.keep.keys():
+            return self._on_kept(n)
+        return super().run_node(n)
+
+    def _region(self, module: fx.GraphModule, args: Any) -> Any:
+        """A region with its own settings (no gradients, autocast): walked in place."""
+        inner = _Runner(module, self.traced, self.keep, self.short_cuts)
+        return inner.run(*self.map_nodes_to_values(args, next(iter(module.graph.nodes))))
+
+    def _on_kept(self, n: fx.Node) -> Any:
+        values = self.traced.values
+
+        def narrowed(v: fx.Node) -> Any:
+            dims = values.get(v)
+            return take(self.env[v], dims, self.keep) if isinstance(self.env[v], Tensor) and dims else self.env[v]
+
+        target, args, kwargs = resized(n, self.traced, self.keep)
+        small = target(*fx.map_arg(args, narrowed), **fx.map_arg(kwargs, narrowed))
+        dims = values[n]
+        if isinstance(small, Tensor):
+            return put_back(small, dims, self.keep)
+        return tuple(put_back(t, d, self.keep) if isinstance(t, Tensor) else t for t, d in zip(small, dims, strict=True))
+
+
+def take(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
+    """The kept entries along every dimension."""
+    for dim, e in enumerate(dims):
+        kept = index(e, keep)
+        if len(kept) != tensor.shape[dim]:
+            tensor = tensor.index_select(dim, kept.to(tensor.device))
+    return tensor
+
+
+def put_back(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
+    """Kept entries at their places in zeros of the full size: the inverse of `take`."""
+    for dim, e in enumerate(map(norm, dims)):
+        kept = index(e, keep)
+        if len(kept) != e.n:
+            full = tensor.new_zeros(*tensor.shape[:dim], e.n, *tensor.shape[dim + 1 :])
+            tensor = full.index_copy(dim, kept.to(tensor.device), tensor)
+    return tensor
+
+
+def _inputs(masked: nn.Module, graph: Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """What the program's placeholders stand for, in float64: the masked model's state, constants, then the inputs."""
+    program = graph.program
+    names = program.call_spec.in_spec.children_specs[1].context  # the order in which the program expects its keywords
+    given = iter(pytree.tree_leaves(widened((tuple(args), {name: kwargs[name] for name in names}))))
+    state = {**dict(masked.named_parameters(remove_duplicate=False)), **dict(masked.named_buffers(remove_duplicate=False))}
+    found: list[Any] = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            found.append(next(given))
+        else:
+            value = state[spec.target] if spec.target in state else {**program.state_dict, **program.constants}[spec.target]
+            found.append(wide(value).clone() if isinstance(value, Tensor) else value)
+    return found

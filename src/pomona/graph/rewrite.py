@@ -1,0 +1,126 @@
+"""The exported program at its new sizes: every length that tracing wrote into an op comes from the dimensions anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature, InputKind
+
+from pomona.graph.expr import Keep, size
+from pomona.graph.facts import Attention, Grouped, Pieces, Slice
+from pomona.graph.graph import Graph
+from pomona.graph.nodes import arguments, call, name_of, short_cuts
+
+_LENGTHS = ("size", "shape")  # arguments that list the lengths of the result
+
+
+def rewritten(state: dict[str, Tensor], graph: Graph, keep: Keep, dead_blocks: Iterable[str]) -> fx.GraphModule:
+    """The program as a module that holds `state`, whose tensors have the new sizes, under their names in the traced model.
+
+    It computes the evaluation-mode forward pass for inputs of the traced shapes; it can be trained, saved and exported.
+    """
+    program, gone = graph.program, tuple(dead_blocks)
+    module = deepcopy(program.graph_module)
+    twins = dict(_twins(program.graph_module, module))
+    for n, twin in twins.items():
+        if n.op == "call_function":
+            target, args, kwargs = resized(n, graph, keep)
+            twin.target, twin.args, twin.kwargs = target, fx.map_arg(args, twins.__getitem__), fx.map_arg(kwargs, twins.__getitem__)
+    _cut_out(program, twins, gone)
+    signature = _without_unused(module.graph, program.graph_signature, gone)
+    module.recompile()
+    small = ExportedProgram(
+        root=module,
+        graph=module.graph,
+        graph_signature=signature,
+        state_dict={name: t for name, t in state.items() if name in program.state_dict},
+        range_constraints=program.range_constraints,
+        module_call_graph=deepcopy(program.module_call_graph),
+        constants={**program.constants, **{name: t for name, t in state.items() if name in program.constants}},
+    )
+    runnable = small.module()
+    assert isinstance(runnable, fx.GraphModule)
+    return runnable
+
+
+def resized(n: fx.Node, graph: Graph, keep: Keep) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A node's op and arguments at the new sizes: (target, args, kwargs), nodes standing for themselves."""
+    if not hasattr(n.target, "_schema"):
+        return n.target, n.args, dict(n.kwargs)
+    target, given = n.target, arguments(n)
+    changed = _by_fact(graph.facts.get(n), given, keep)
+    lengths = _lengths(graph.values.get(n), keep)
+    if isinstance(graph.facts.get(n), Pieces):
+        return torch.ops.aten.split_with_sizes.default, (n.args[0], changed["sizes"], changed["dim"]), {}
+    if name_of(n) == "unflatten" and lengths:
+        return torch.ops.aten.reshape.default, (n.args[0], lengths), {}
+    if lengths:
+        changed |= {word: lengths for word in _LENGTHS if isinstance(given.get(word), (list, tuple)) and len(given[word]) == len(lengths)}
+        if "normalized_shape" in given:
+            changed["normalized_shape"] = lengths[-len(given["normalized_shape"]) :]
+    if all(_same(given[word], value) for word, value in changed.items()):
+        return target, n.args, dict(n.kwargs)
+    args, kwargs = call(n, {**given, **changed})
+    return target, args, kwargs
+
+
+def _by_fact(fact: Any, given: dict[str, Any], keep: Keep) -> dict[str, Any]:
+    """What the facts about a node say of its arguments at the new sizes."""
+    if isinstance(fact, Slice):
+        start, length = size(fact.before, keep), size(fact.piece, keep)
+        return {"start": start, "length": length} if "length" in given else {"start": start, "end": start + length}
+    if isinstance(fact, Pieces):
+        return {"sizes": [size(e, keep) for e in fact.pieces], "dim": fact.dim}
+    if isinstance(fact, Grouped):
+        return {"num_groups" if "num_groups" in given else "groups": size(fact.groups, keep)}
+    if isinstance(fact, Attention) and given.get("scale") is None:
+        # Without a scale the op would divide by the root of the head width that is left: another function.
+        return {"scale": 1 / sqrt(fact.width)}
+    return {}
+
+
+def _lengths(dims: Any, keep: Keep) -> list[int]:
+    """The lengths of a tensor; empty where a node has several or no tensors."""
+    single = isinstance(dims, (list, tuple)) and not any(isinstance(e, (list, tuple)) or e is None for e in dims)
+    return [size(e, keep) for e in dims] if single else []
+
+
+def _same(a: Any, b: Any) -> bool:
+    return list(a) == list(b) if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) else bool(a == b)
+
+
+def _twins(a: fx.GraphModule, b: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Nodes of a graph and of its copy, regions within it included."""
+    others = dict(b.named_modules())
+    for path, module in a.named_modules():
+        if isinstance(module, fx.GraphModule):
+            yield from zip(module.graph.nodes, others[path].graph.nodes, strict=True)  # type: ignore[union-attr, arg-type]
+
+
+def _cut_out(program: ExportedProgram, twins: dict[fx.Node, fx.Node], gone: tuple[str, ...]) -> None:
+    """Lead round the blocks that are gone, and erase what they did (some of it may write in place)."""
+    inside = short_cuts(program.graph, gone)
+    for n, (_, entry) in inside.items():
+        for user in [user for user in n.users if user not in inside]:
+            twins[user].replace_input_with(twins[n], twins[entry])
+    for n in reversed(inside):
+        twins[n].graph.erase_node(twins[n])
+
+
+def _without_unused(graph: fx.Graph, signature: ExportGraphSignature, gone: tuple[str, ...]) -> ExportGraphSignature:
+    """The signature without the tensors of blocks that are gone; their placeholders are erased."""
+    dead = {
+        spec.arg.name
+        for spec in signature.input_specs
+        if spec.kind != InputKind.USER_INPUT and any(str(spec.target).startswith(f"{block}.") for block in gone)
+    }
+    for node in [n for n in graph.nodes if n.op == "placeholder" and n.name in dead]:
+        graph.erase_node(node)
+    return replace(signature, input_specs=[spec for spec in signature.input_specs if spec.arg.name not in dead])

@@ -1,0 +1,42 @@
+"""A block that has been left out: its input goes on in its stead."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+
+class PassThrough(nn.Module):
+    """Returns its first tensor input in the form in which the block would have answered: a tensor, or a tuple that starts with it.
+
+    The form is learnt by running the block once, on copies of its first inputs, and the block is then forgotten. It has no
+    parameters, so that counts and state speak of what is left.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        # Containers read plain attributes of their blocks, such as the kind of attention.
+        self.__dict__.update({k: v for k, v in vars(block).items() if not k.startswith("_")})
+        self._unseen: list[nn.Module] = [block]  # in a list: not a submodule
+        self._rest: tuple[Any, ...] | None = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The first tensor among the inputs; further places of a tuple are what the block put there at first."""
+        given = next(leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        if self._unseen:
+            answer = _rehearse(self._unseen.pop(), args, kwargs)
+            self._rest = answer[1:] if isinstance(answer, tuple) else None
+        return given if self._rest is None else (given, *self._rest)
+
+
+@torch.no_grad()
+def _rehearse(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the block answers, with everything that it might change (caches, statistics, random state) copied before."""
+    leaves, form = pytree.tree_flatten((args, kwargs))
+    args, kwargs = pytree.tree_unflatten([x.detach().clone() if isinstance(x, Tensor) else deepcopy(x) for x in leaves], form)
+    with torch.random.fork_rng(devices=[]):
+        return deepcopy(block)(*args, **kwargs)
