@@ -69,7 +69,7 @@ def sparsify(
     sites = tuple(recipe.structure.sites(graph))
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     reached = sorted({m.tensor for site in sites for m in site.members if not m.buffer})
-    if not reached:
+    if any(site.kind == "branch" for site in sites):
         raise InputError("Whole layers are not pruned during training; use a structure of weights, blocks or axes.")
     if not any(id(model.get_parameter(name)) in trained for name in reached):
         raise InputError(f"The optimizer does not train {reached[0]}; make it from the pruned model's parameters().")

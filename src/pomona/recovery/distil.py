@@ -36,10 +36,18 @@ class Distil:
     clip: float | None = None
     amp: bool | None = None
 
+    def __post_init__(self) -> None:
+        self.descent  # noqa: B018 (refuses bad settings before any work)
+
     @property
     def requires(self) -> frozenset[Requirement]:
         """Inputs; labels and a loss only for the hard part."""
         return frozenset({"data", "labels", "gradients"}) if self.hard else frozenset({"data"})
+
+    @property
+    def descent(self) -> Descent:
+        """How it walks downhill."""
+        return Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, clip=self.clip, amp=self.amp)
 
     @property
     def rewinds(self) -> bool:
@@ -56,9 +64,8 @@ class Distil:
             at = matched(model, training.teacher, onto(first, next(model.parameters()).device))
         mix = {"temperature": self.temperature, "hard": self.hard, "features": self.features}
         objective = distilled(training.teacher, training.loss, **mix, at=at)
-        descent = Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, clip=self.clip, amp=self.amp)
         return fit(
-            model, training.data, objective, descent, epochs=self.epochs, name="distilling",
+            model, training.data, objective, self.descent, epochs=self.epochs, name="distilling",
             hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed,
             progress=training.progress,
         )

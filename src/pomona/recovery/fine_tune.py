@@ -32,10 +32,18 @@ class FineTune:
     clip: float | None = None
     amp: bool | None = None
 
+    def __post_init__(self) -> None:
+        self.descent  # noqa: B018 (refuses bad settings before any work)
+
     @property
     def requires(self) -> frozenset[Requirement]:
         """Labelled data and a loss."""
         return frozenset({"data", "labels", "gradients"})
+
+    @property
+    def descent(self) -> Descent:
+        """How it walks downhill."""
+        return Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp)
 
     @property
     def rewinds(self) -> bool:
@@ -44,9 +52,8 @@ class FineTune:
 
     def recover(self, model: nn.Module, training: Training) -> Mapping[str, Any]:
         """Train in place."""
-        descent = Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp)
         return fit(
-            model, training.data, supervised(training.loss), descent, epochs=self.epochs, name="fine-tuning",
+            model, training.data, supervised(training.loss), self.descent, epochs=self.epochs, name="fine-tuning",
             hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed,
             progress=training.progress,
         )

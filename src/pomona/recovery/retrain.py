@@ -38,6 +38,7 @@ class Retrain:
     amp: bool | None = None
 
     def __post_init__(self) -> None:
+        self.descent  # noqa: B018 (refuses bad settings before any work)
         word, _, number = self.start.partition(" ")
         if self.start not in ("start", "here") and not (word == "step" and number.isdigit()):
             raise InputError(f"'{self.start}' is not a place to rewind to; use start, 'step N' or here.")
@@ -46,6 +47,11 @@ class Retrain:
     def requires(self) -> frozenset[Requirement]:
         """Labelled data and a loss."""
         return frozenset({"data", "labels", "gradients"})
+
+    @property
+    def descent(self) -> Descent:
+        """How it walks downhill."""
+        return Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp)
 
     @property
     def rewinds(self) -> bool:
@@ -69,9 +75,8 @@ class Retrain:
         if self.rewinds and not first:
             restore(model, _snapshot(training, self.start))
             training.hold(model)
-        descent = Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp)
         history = fit(
-            model, training.data, supervised(training.loss), descent, epochs=self.epochs, keep="last", name="retraining",
+            model, training.data, supervised(training.loss), self.descent, epochs=self.epochs, keep="last", name="retraining",
             begin=0 if first else self.step, watch=self._recorder(training) if first else None,
             hold=training.hold, folder=training.folder, seed=training.seed, progress=training.progress,
         )
