@@ -20,7 +20,7 @@ l1_filters = Recipe(
 
 fpgm = l1_filters.but(
     criterion=GeometricMedian(),
-    summary="Removes the channels whose filters lie nearest the geometric median of their layer: the others can stand in for them.",
+    summary="Removes the channels whose filters lie nearest the geometric median of their layer, where others can stand in.",
     papers=(
         Paper(
             "He, Liu, Wang, Hu, Yang",

@@ -13,7 +13,7 @@ taylor = Recipe(
     Taylor(),
     Global(relative="mean"),
     Once(),
-    summary="Removes the channels whose loss is least to first order: squared sum of weight times gradient, relative to the layer.",
+    summary="Removes the channels whose removal costs least to first order, relative to the other channels of its axis.",
     papers=(Paper("Molchanov, Mallya, Tyree, Frosio, Kautz", "Importance Estimation for Neural Network Pruning", 2019),),
 )
 
@@ -33,6 +33,6 @@ taylor_activation = taylor.but(
 fisher = taylor.but(
     criterion=Fisher(),
     allocation=Global(),
-    summary="Removes the channels whose loss is least to second order, with the Fisher diagonal for the curvature.",
+    summary="Removes the channels whose removal costs least to second order, with the Fisher diagonal for the curvature.",
     papers=(Paper("LeCun, Denker, Solla", "Optimal Brain Damage", 1989),),
 )
