@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,9 @@ def _read(path: Path) -> Mapping[str, Any]:
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except UnpicklingError:
+        raise InputError(f"{path} holds more than arrays, and nothing else is read; save x and y as plain tensors.") from None
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be read as plain arrays ({reason}); it may be truncated or hold objects.") from None
     if isinstance(found, (tuple, list)) and len(found) == 2:

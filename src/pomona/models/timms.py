@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -71,6 +72,8 @@ def _fill(model: nn.Module, path: Path) -> None:
         state: dict[str, Tensor] = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
         )
+    except UnpicklingError:
+        raise InputError(f"{path} holds more than tensors, and nothing else is read; save the state dict alone.") from None
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} holds no readable weights ({error}); a state dict in .safetensors or .pt is needed.") from None
     try:

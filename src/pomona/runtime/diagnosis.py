@@ -26,8 +26,8 @@ def diagnose(before: Work, after: Work, seconds: float, batch: int, ratio: float
     macs, params = after.macs / max(1, before.macs), after.params / max(1, before.params)
     if noisy:
         return Diagnosis(
-            f"The pairs scatter too much to tell: the median ratio is {ratio:.2f}, but it could as well be 1.",
-            "Measure on a quiet machine, or with more --pairs.",
+            f"The timings scatter too much to tell: the median ratio is {ratio:.2f}, but a tenth of the pairs show no gain.",
+            "Measure on a quiet machine, or for longer.",
         )
     if after.zeros > 0.1 and macs > 0.95:
         return _zeros(after, batch)
@@ -44,8 +44,8 @@ def diagnose(before: Work, after: Work, seconds: float, batch: int, ratio: float
         )
     if params > 0.9 and after.weight_bytes / seconds > _STREAM:
         return Diagnosis(
-            f"The time goes into reading weights, {after.weight_bytes / 1e6:.0f} MB a pass; {params:.0%} of them are still there.",
-            "Prune where the parameters are, like --goal params=0.5x, or use a larger batch, which reads them once for all rows.",
+            f"The time goes into reading {after.weight_bytes / 1e6:.0f} MB of weights, and {params:.0%} of them are still there.",
+            "Prune where the parameters are, like --goal params=0.5x, or use a larger batch, which shares each reading.",
         )
     return Diagnosis(
         f"The multiply-accumulates fell to {macs:.0%}, but in layers or to widths where the kernels gain nothing.",

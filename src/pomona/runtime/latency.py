@@ -14,7 +14,7 @@ from torch import nn
 from pomona.graph.export import inputs_of
 from pomona.runtime.diagnosis import Diagnosis, diagnose
 from pomona.runtime.inputs import batch_of, resized
-from pomona.runtime.timing import Pairs, median_interval, quantile, threads_set, time_pairs
+from pomona.runtime.timing import Pairs, quantile, threads_set, time_pairs
 from pomona.runtime.work import work_of
 from pomona.vocabulary import InputError, Progress, Silent
 
@@ -26,8 +26,8 @@ class Latency:
     """Two models timed turn by turn. Times are milliseconds per forward pass of the whole batch; `ratio` is after / before.
 
     `ratio` is the median over the pairs and `spread` their 10 % and 90 % quantiles. `faster` is True when the median
-    lies at or below 0.97 and its 95 % confidence interval below 1; otherwise `reason` says what is in the way and
-    `advice` what would help.
+    lies at or below 0.97 and the whole spread below 1; otherwise `reason` says what is in the way and `advice` what
+    would help.
     """
 
     before_ms: float
@@ -85,14 +85,14 @@ def measure_latency(
 
 def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, float, bool], Diagnosis]) -> Latency:
     ratios = timed.ratios
-    ratio, (_, highest) = median(ratios), median_interval(ratios)
-    faster = ratio <= FASTER and highest < 1
+    ratio, spread = median(ratios), (quantile(ratios, 0.1), quantile(ratios, 0.9))
+    faster = ratio <= FASTER and spread[1] < 1
     cause = None if faster else explain(median(timed.after), ratio, ratio <= FASTER)
     return Latency(
         before_ms=1e3 * median(timed.before),
         after_ms=1e3 * median(timed.after),
         ratio=ratio,
-        spread=(quantile(ratios, 0.1), quantile(ratios, 0.9)),
+        spread=spread,
         batch=batch,
         threads=threads,
         pairs=len(ratios),

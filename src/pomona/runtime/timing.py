@@ -48,20 +48,12 @@ def time_pairs(
     return Pairs(tuple(samples[before]), tuple(samples[after]))
 
 
-def median_interval(ascending: list[float]) -> tuple[float, float]:
-    """A 95 % confidence interval of the median from order statistics (binomial, normal approximation).
-
-    >>> median_interval([float(i) for i in range(1, 101)])
-    (40.0, 61.0)
-    """
-    count = len(ascending)
-    half = 0.98 * count**0.5
-    low, high = int(count / 2 - half), round(count / 2 + half)
-    return ascending[max(0, low - 1)], ascending[min(count - 1, high)]
-
-
 def quantile(ascending: list[float], share: float) -> float:
-    """The value below which `share` of the sorted values lie, interpolated."""
+    """The value below which `share` of the sorted values lie, interpolated.
+
+    >>> quantile([0.0, 1.0, 2.0, 3.0], 0.5)
+    1.5
+    """
     place = share * (len(ascending) - 1)
     low = int(place)
     high = min(low + 1, len(ascending) - 1)

@@ -1,0 +1,69 @@
+import json
+
+import pytest
+import torch
+
+from pomona.models import example_inputs, load_model, rebuild
+from pomona.models.source import Source
+from pomona.vocabulary import InputError
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+MODELS = {
+    "llama": lambda: transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**SMALL, num_key_value_heads=1, vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    ),
+    "bert": lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL, vocab_size=64, num_labels=3)),
+    "vit": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, image_size=16, patch_size=8)),
+}
+
+
+@pytest.fixture(params=MODELS)
+def folder(request, tmp_path):
+    torch.manual_seed(0)
+    MODELS[request.param]().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_gives_the_class_of_its_config_and_is_rebuilt_without_the_folder(folder):
+    loaded = load_model(str(folder))
+    assert loaded.source.task == json.loads((folder / "config.json").read_text())["architectures"][0]
+    assert loaded.notes == () and not loaded.model.training and loaded.tokenizer is None
+    args, kwargs = example_inputs(loaded.model, loaded)
+    source = Source.from_json(json.loads(json.dumps(loaded.source.to_json())))
+    for file in folder.iterdir():
+        file.unlink()
+    again = rebuild(source)
+    again.load_state_dict(loaded.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(*args, **kwargs)[0], loaded.model(*args, **kwargs)[0])
+
+
+def test_half_precision_folders_become_float32(tmp_path):
+    MODELS["bert"]().to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path))
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in rebuild(loaded.source).parameters()} == {torch.float32}
+
+
+def test_truncated_weights_are_refused(tmp_path):
+    MODELS["bert"]().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="could not be loaded"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["AutoTokenizer", "os", "NoSuchModel", "BertConfig"])
+def test_only_model_classes_of_transformers_are_built(tmp_path, name):
+    MODELS["bert"]().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": [name]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"'{name}' is not a model class"):
+        load_model(str(tmp_path))
+
+
+def test_a_config_of_an_unknown_type_cannot_be_rebuilt():
+    with pytest.raises(InputError, match="model type 'pear'"):
+        rebuild(Source("transformers", "x", "BertModel", {"model_type": "pear"}))
