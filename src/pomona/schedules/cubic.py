@@ -27,7 +27,7 @@ class Cubic:
 
     def __post_init__(self) -> None:
         if not 0 <= self.begin < self.end <= 1:
-            raise InputError(f"Gradual pruning runs from begin to end, 0 <= begin < end <= 1; got {self.begin:g} and {self.end:g}.")
+            raise InputError(f"Gradual pruning needs 0 <= begin < end <= 1; got {self.begin:g} and {self.end:g}.")
         if self.every < 1 or self.power <= 0 or not 0 <= self.initial < 1:
             raise InputError("Gradual pruning needs every >= 1, power > 0 and an initial sparsity of at least 0 and below 1.")
 
