@@ -6,7 +6,10 @@ heads of 4), the forward pass decides by trial against the outputs of the masked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import inf
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,9 +18,9 @@ from pomona.graph.expr import Keep
 from pomona.graph.graph import Graph
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
-from pomona.graph.mend_scale import fold_scales
-from pomona.graph.mend_slots import Group, groups, slots
-from pomona.graph.mend_sizes import Sizes, sizes
+from pomona.graph.mend_scale import Unscalable, fold, unrounded
+from pomona.graph.mend_slots import Group, groups, role, slots
+from pomona.graph.mend_sizes import sizes
 from pomona.graph.precise import precise, precisely, widened
 from pomona.graph.proof import TOLERANCE, difference
 from pomona.graph.reference import tensors_of
@@ -26,69 +29,96 @@ from pomona.vocabulary import Plan
 TRIALS = 60
 
 
-def mend(small: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
+def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
     """Bring the integers of a model with sliced tensors up to date, in place; None, or why it does not work.
 
-    `expected` is what the model must answer to the example inputs of the graph, in float64.
+    `whole` is the model before slicing; `expected` is what the model must answer to the graph's example inputs, in float64.
     """
     known = sizes(graph, keep, plan)
-    obstacle = fold_scales(small, graph, keep, plan)
-    if obstacle:
-        return obstacle
+    try:
+        fold(small, graph, keep, plan)
+    except Unscalable as obstacle:
+        return str(obstacle)
     mend_layers(small, known)
-    open_questions = groups(slots(small, known), small)
+    open_questions = groups(slots(small, known))
     for group in open_questions:
-        group.choose(small, 0)
+        group.choose(0, small)
     mend_configs(small, known)
     args, kwargs = graph.program.example_inputs
-    return _Trial(small, expected, args, kwargs).resolve(open_questions)
+    twin = precise(small)
+    unrounded(twin, small, whole, graph, keep, plan)
+    return _Trial(twin, expected, args, kwargs).resolve(open_questions, small)
 
 
 class _Trial:
-    """Forward passes of a float64 twin of the small model, each with other integers; the best answer is kept."""
+    """Forward passes of a float64 twin of the small model, each with other integers."""
 
-    def __init__(self, small: nn.Module, expected: Sequence[Tensor], args: Any, kwargs: Mapping[str, Any]) -> None:
-        self.small, self.twin = small, precise(small)
-        self.expected, self.args, self.kwargs = list(expected), args, kwargs
-        self.failure = ""
+    def __init__(self, twin: nn.Module, expected: Sequence[Tensor], args: Any, kwargs: Mapping[str, Any]) -> None:
+        self.twin, self.expected, self.args, self.kwargs = twin, list(expected), args, kwargs
+        self.names = {id(module): name for name, module in twin.named_modules()}
         self.left = TRIALS
 
-    def resolve(self, questions: Iterable[Group]) -> str | None:
-        """Change one group of equal integers at a time, keeping what gets further; None once the answer is right."""
+    def resolve(self, questions: Sequence[Group], small: nn.Module) -> str | None:
+        """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
+        by_role: dict[str, list[Group]] = {}
+        for group in questions:
+            by_role.setdefault(group.role, []).append(group)
         best = self.run()
-        reason = self.failure
-        undecided = [group for group in questions if group.options > 1]
-        improved = True
-        while best < _RIGHT and improved and self.left > 0:
-            improved = False
-            for group in undecided:
-                before = group.chosen
-                for option in range(group.options):
-                    if option == before or best >= _RIGHT or self.left <= 0:
-                        continue
-                    group.choose(self.twin, option)
-                    result = self.run()
-                    if result > best:
-                        best, reason, before, improved = result, self.failure, option, True
-                group.choose(self.twin, before)
-                group.choose(self.small, before)
-        return None if best >= _RIGHT else reason
+        while not best.right:
+            found = self.better(best, sorted(by_role, key=lambda r: r != role(best.where)), by_role)
+            if found is None:
+                return best.failure
+            best = found
+        for group in questions:
+            group.choose(group.chosen, small)
+        return None
 
-    def run(self) -> tuple[float, float]:
-        """How good it is: (operations before it failed, minus the error); right answers compare as highest."""
+    def better(self, best: _Result, roles: Sequence[str], by_role: Mapping[str, Sequence[Group]]) -> _Result | None:
+        """The first other combination of the integers of one role that gets further; None where none does."""
+        for name in roles:
+            groups = by_role[name]
+            now = tuple(group.chosen for group in groups)
+            others = product(*(range(group.options) for group in groups))
+            for combination in sorted(others, key=lambda c: sum(a != b for a, b in zip(c, now, strict=True)))[1:]:
+                if self.left <= 0:
+                    return None
+                self.choose(groups, combination)
+                result = self.run()
+                if result.reached > best.reached:
+                    return result
+            self.choose(groups, now)
+        return None
+
+    def choose(self, groups: Sequence[Group], combination: Sequence[int]) -> None:
+        for group, option in zip(groups, combination, strict=True):
+            group.choose(option, self.twin)
+
+    def run(self) -> _Result:
         self.left -= 1
         with precisely() as counter:
             # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.
             try:
                 got = tensors_of(self.twin(*widened(self.args), **widened(dict(self.kwargs))))
             except Exception as error:
-                self.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                return counter.ops, float("-inf")
+                text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                return _Result((float(counter.ops), 0.0), text, self.running(error))
         error = difference(got, self.expected)
-        if error <= TOLERANCE:
-            return _RIGHT
-        self.failure = f"its output differs by {error:.1e}"
-        return float("inf"), -error if error == error else float("-inf")
+        return _Result((inf, -error if error == error else -inf), f"its output differs by {error:.1e}", "", error <= TOLERANCE)
+
+    def running(self, error: Exception) -> str:
+        """The innermost module whose forward was running when an error arose."""
+        found, trace = "", error.__traceback__
+        while trace is not None:
+            found = self.names.get(id(trace.tb_frame.f_locals.get("self")), found)
+            trace = trace.tb_next
+        return found
 
 
-_RIGHT = (float("inf"), 0.0)
+@dataclass(frozen=True)
+class _Result:
+    """How far a forward pass came (operations, then minus the error), what went wrong and where."""
+
+    reached: tuple[float, float]
+    failure: str
+    where: str
+    right: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +35,9 @@ class Slot:
 
 @dataclass(eq=False)
 class Group:
-    """Slots of the same attribute in modules of one class, decided together: option k of each, or its last one."""
+    """Slots of one attribute in modules of one role, decided together: option k of each, or its last one."""
 
+    role: str
     slots: list[Slot] = field(default_factory=list)
     chosen: int = 0
 
@@ -44,11 +46,21 @@ class Group:
         """How many choices there are."""
         return max(len(slot.options) for slot in self.slots)
 
-    def choose(self, model: nn.Module, option: int) -> None:
-        """Write this choice into a model."""
+    def choose(self, option: int, *models: nn.Module) -> None:
+        """Write this choice into models."""
         self.chosen = option
         for slot in self.slots:
-            slot.set(model, slot.options[min(option, len(slot.options) - 1)])
+            for model in models:
+                slot.set(model, slot.options[min(option, len(slot.options) - 1)])
+
+
+def role(module: str) -> str:
+    """What modules at the same place of their blocks have in common.
+
+    >>> role("layers.3.attention.out")
+    'layers.*.attention.out'
+    """
+    return re.sub(r"\b\d+\b", "*", module)
 
 
 def slots(model: nn.Module, known: Sizes) -> Iterator[Slot]:
@@ -71,12 +83,12 @@ def slots(model: nn.Module, known: Sizes) -> Iterator[Slot]:
                     yield Slot(path, attribute, place, (old, *new) if stays else (*new, old))
 
 
-def groups(found: Iterable[Slot], model: nn.Module) -> list[Group]:
+def groups(found: Iterable[Slot]) -> list[Group]:
     """Slots that belong together, in the order of the modules."""
     together: dict[Any, Group] = {}
     for slot in found:
-        kind = type(model.get_submodule(slot.module))
-        together.setdefault((kind, slot.attribute, slot.place, len(slot.options)), Group()).slots.append(slot)
+        key = (role(slot.module), slot.attribute, slot.place, len(slot.options))
+        together.setdefault(key, Group(key[0])).slots.append(slot)
     return list(together.values())
 
 

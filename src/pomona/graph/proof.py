@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
+from pomona.graph.mend_scale import unrounded
 from pomona.graph.precise import precise, precisely, widened
 from pomona.graph.reference import reference, tensors_of
 from pomona.graph.units import axis_of, kept_units
@@ -54,19 +55,21 @@ def prove(
     axes = [axis_of(site, graph) for _, site in pruned]
     exact = tuple(axis for axis in axes if graph.axes[axis].exact)
     approximate = tuple(axis for axis in axes if not graph.axes[axis].exact)
-    whole, tiny = precise(masked(model, plan)), precise(small)
-    with_kept = reference(whole, graph, kept_units(graph, plan), dead_blocks(plan), args, kwargs)
+    keep, whole, tiny = kept_units(graph, plan), precise(masked(model, plan)), precise(small)
+    form: Form = "graph" if isinstance(small, fx.GraphModule) else "eager" if axes or dead_blocks(plan) else "masked"
+    rounded = unrounded(tiny, small, whole, graph, keep, plan) if form == "eager" else ()
+    with_kept = reference(whole, graph, keep, dead_blocks(plan), args, kwargs)
     got = answer(tiny, args, kwargs)
     errors = [difference(got, with_kept)]
     if not approximate:
         errors.append(difference(got, answer(whole, args, kwargs)))
-    resized = bool(axes or dead_blocks(plan))
-    if not resized:
+    if form == "masked":
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
     error = max(errors, key=lambda e: float("inf") if e != e else e)
     moved = difference(answer(tiny, *another((args, kwargs))), got)
-    form: Form = "graph" if isinstance(small, fx.GraphModule) else "eager" if resized else "masked"
     notes = () if moved >= DEAD else (f"The output moves by only {moved:.1e} with another input, so this proof says little.",)
+    if rounded:
+        notes += (f"{len(rounded)} query weights keep the scale of the unpruned heads; they are compared before their last digit was rounded.",)
     return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
 
 

@@ -51,7 +51,7 @@ def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
     small = deepcopy(whole)
     shrink(small, graph, keep)
     drop_blocks(small, plan)
-    failure = mend(small, graph, keep, plan, expected)
+    failure = mend(small, whole, graph, keep, plan, expected)
     if failure is None:
         return Realised(small, "eager")
     shrink(whole, graph, keep)
