@@ -51,7 +51,7 @@ def load_arrays(path: Path, batch: int, seed: int) -> Data:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
         found = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:

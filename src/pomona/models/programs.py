@@ -14,7 +14,10 @@ from pomona.vocabulary import InputError
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The module of an exported program and the example inputs that were saved with it."""
+    """The module of an exported program and the example inputs that were saved with it.
+
+    torch reads parts of such a file with pickle, so it deserves the trust that a Python file does.
+    """
     program = _read(path)
     example = program.example_inputs
     return {
