@@ -36,7 +36,7 @@ def test_the_users_shape_wins_over_the_sources_own():
 
 @pytest.mark.parametrize(
     ("spec", "says"),
-    [("1,x", "write its shape"), ("1,3:int9", "not a type"), ("0,3", "holds nothing"), ("", "write its shape"), (None, "--input")],
+    [("1,x", "write its shape"), ("1,3:int9", "not a type"), ("0,3", "holds nothing"), ("", "its shape"), (None, "--input")],
 )
 def test_what_is_no_input_is_refused(spec, says):
     with pytest.raises(InputError, match=says):

@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from pomona.runtime.inputs import batch_of, resized
+from pomona.vocabulary import InputError
+
+
+def test_rows_repeat_in_order_or_are_cut():
+    x = torch.arange(3.0)[:, None]
+    (grown,), _ = resized((x,), {}, 7)
+    assert grown.flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert resized((x,), {}, 2)[0][0].flatten().tolist() == [0, 1]
+
+
+def test_only_tensors_of_the_batch_change():
+    table, flag = torch.zeros(5, 2), torch.tensor(1.0)
+    args, kwargs = resized((torch.zeros(2, 5),), {"mask": torch.ones(2, 5), "table": table, "flag": flag, "use": False}, 4)
+    assert args[0].shape == (4, 5) and kwargs["mask"].shape == (4, 5)
+    assert kwargs["table"] is table and kwargs["flag"] is flag and kwargs["use"] is False and batch_of(args, kwargs) == 4
+
+
+def test_no_batch_is_refused():
+    with pytest.raises(InputError, match="batch dimension"):
+        batch_of((torch.tensor(1.0),), {})
+    with pytest.raises(InputError, match="at least one example"):
+        resized((torch.zeros(2, 5),), {}, 0)
