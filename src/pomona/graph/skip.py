@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -23,6 +24,12 @@ class PassThrough(nn.Module):
         self.__dict__.update({k: v for k, v in vars(block).items() if not k.startswith("_")})
         self._unseen: list[nn.Module] = [block]  # in a list: not a submodule
         self._rest: tuple[Any, ...] | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PassThrough:
+        """Moves and casts reach the block as long as it is needed."""
+        for block in self._unseen:
+            block._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The first tensor among the inputs; further places of a tuple are what the block put there at first."""
