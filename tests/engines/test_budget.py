@@ -3,6 +3,7 @@
 import pytest
 
 from papergraph import graph
+from pomona.allocations.uniform import Uniform
 from pomona.engines.budget import budget
 from pomona.engines.prices import price
 from pomona.structures.axes import Axes
@@ -49,3 +50,14 @@ SENSELESS = [
 def test_senseless_limits_are_refused(limits):
     with pytest.raises(InputError):
         bound(**limits)
+
+
+@pytest.mark.parametrize("cost", ["sparsity", "params", "macs"])
+@pytest.mark.parametrize("structure", [Axes(("channel", "width")), STRUCTURE], ids=str)
+@pytest.mark.parametrize("ratio", [0.9, 0.7, 0.6])
+def test_real_prices_are_met_within_one_unit(cost, structure, ratio):
+    sites = structure.sites(graph())
+    made = price(Goal(cost, ratio), graph(), sites, structure)
+    keeps = Uniform().allocate({s.name: s for s in sites}, {}, budget(Goal(cost, ratio), Limits(), made, sites))
+    assert made(keeps) <= ratio * made.dense * (1 + 1e-9)
+    assert any(made({**keeps, s.name: keeps[s.name] + 1}) > ratio * made.dense for s in sites)
