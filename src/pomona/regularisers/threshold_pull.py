@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ class ThresholdPull:
     """alpha * sum_i exp(-t_i) over a site's thresholds; alpha is the method's only sparsity knob.
 
     Extension of the paper: where the run has a goal (the clock's signals hold `density` and `goal`), alpha is steered by
-    dual ascent in log space, alpha <- alpha * exp(rate * (density - goal)) every step; rate=0 is the paper.
+    dual ascent in log space, alpha <- alpha * (density / goal)^rate every step; rate=0 is the paper.
     """
 
     alpha: float = 1e-4
@@ -36,5 +35,5 @@ class ThresholdPull:
         """State `alpha`, float64."""
         alpha = torch.tensor(self.alpha, dtype=torch.float64) if state is None else state["alpha"]
         if "goal" in clock.signals:
-            alpha = alpha * exp(self.rate * (clock.signals["density"] - clock.signals["goal"]))
+            alpha = alpha * (max(clock.signals["density"], 1e-6) / clock.signals["goal"]) ** self.rate
         return {"alpha": alpha}
