@@ -64,6 +64,22 @@ def test_only_model_classes_of_transformers_are_built(tmp_path, name):
         load_model(str(tmp_path))
 
 
+def test_a_hub_id_that_cannot_be_looked_up_is_refused_at_once(monkeypatch):
+    def unreachable(*args):
+        raise OSError
+
+    monkeypatch.setattr("socket.getaddrinfo", unreachable)
+    monkeypatch.setattr("pomona.models.hub.getproxies", dict)
+    with pytest.raises(InputError, match="no folder 'nobody/nothing'"):
+        load_model("nobody/nothing")
+
+
+def test_missing_tensors_are_reported(tmp_path):
+    net = MODELS["bert"]()
+    net.save_pretrained(tmp_path, state_dict={k: v for k, v in net.state_dict().items() if not k.startswith("classifier")})
+    assert "2 tensors are not in" in load_model(str(tmp_path)).notes[0]
+
+
 def test_a_config_of_an_unknown_type_cannot_be_rebuilt():
     with pytest.raises(InputError, match="model type 'pear'"):
         rebuild(Source("transformers", "x", "BertModel", {"model_type": "pear"}))

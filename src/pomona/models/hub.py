@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors import SafetensorError
@@ -26,10 +30,13 @@ def load(text: str) -> dict[str, Any]:
     """
     transformers = import_transformers()
     folder = Path(text)
+    if not folder.is_dir():
+        _check_hub(text)
     try:
         config = transformers.AutoConfig.from_pretrained(text)
         kind = _class(config)
-        model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
+        with _quiet():
+            model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"'{text}' could not be loaded as a transformers model ({_first_line(error)}); is it complete?"
@@ -66,6 +73,36 @@ def import_transformers() -> Any:
     except ImportError:
         raise InputError("This model needs transformers: pip install 'pomona[transformers]'.") from None
     return transformers
+
+
+def _check_hub(text: str) -> None:
+    """Raise InputError at once when a hub id is neither in the cache nor can be fetched; the hub's client would try for long."""
+    import huggingface_hub
+
+    if huggingface_hub.try_to_load_from_cache(text, "config.json") or getproxies():
+        return
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        raise InputError(f"There is no folder '{text}', and the hub ({host}) cannot be reached to look for it there.") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars of transformers' own: its loading report says less than our notes do."""
+    from transformers.utils import logging as of_transformers
+
+    logging: Any = of_transformers  # without types
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _class(config: Any, name: str | None = None) -> Any:

@@ -69,8 +69,8 @@ def smollm2_folder() -> Path:
 
 def _convert(package: Path, folder: Path) -> None:
     transformers = import_transformers()
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError("Reading SmolLM2's weights needs gguf: pip install 'pomona[transformers]'.")
+    if missing := [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]:
+        raise InputError(f"Converting SmolLM2 needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
     model = transformers.AutoModelForCausalLM.from_pretrained(package, gguf_file=_GGUF, dtype=torch.float32)
     # The weights are plain float32 by now, but transformers still marks the model as quantised and refuses to save it.
     vars(model.config).pop("quantization_config", None)
