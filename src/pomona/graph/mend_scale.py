@@ -80,6 +80,12 @@ def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph,
     return tuple(done)
 
 
+def unfolded(tensor: str, value: Tensor, graph: Graph, keep: Keep) -> Tensor:
+    """A weight of a small eager module as the masked model has it: the inverse of `fold`, by the dense model's name."""
+    dim, factors = scales(graph, keep).get(tensor, (0, None))
+    return value if factors is None else (value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)).to(value)
+
+
 def _along(factors: Tensor, dim: int, tensor: Tensor) -> Tensor:
     return factors.to(tensor.device).view([-1 if d == dim else 1 for d in range(tensor.dim())])
 

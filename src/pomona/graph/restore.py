@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pomona.graph.expr import Dims, Keep, index
 from pomona.graph.graph import Graph
 from pomona.graph.masked import masked
-from pomona.graph.surgery import kept_units, renamed
+from pomona.graph.mend_scale import unfolded
+from pomona.graph.surgery import renamed
+from pomona.graph.units import kept_units
 from pomona.vocabulary import Plan
 
 
@@ -27,6 +29,8 @@ def restored(dense: nn.Module, graph: Graph, plan: Plan, small: nn.Module) -> nn
     for new, value in values.items():
         name = there.get(new, new)
         target = places[name]
+        if not isinstance(small, fx.GraphModule):
+            value = unfolded(graph.ties.get(name, name), value, graph, keep)
         if target.shape == value.shape:
             target.copy_(value)
         else:

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from math import sqrt
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ExportGraphSignature, InputKind
+from torch.export.graph_signature import ExportGraphSignature
 
+from pomona.graph.blocks import renamed
 from pomona.graph.expr import Keep, size
 from pomona.graph.facts import Attention, Grouped, Pieces, Slice
 from pomona.graph.graph import Graph
+from pomona.graph.masked import dead_blocks
 from pomona.graph.nodes import arguments, call, name_of, short_cuts
+from pomona.vocabulary import Plan
 
 _LENGTHS = ("size", "shape")  # arguments that list the lengths of the result
 
 
-def rewritten(state: dict[str, Tensor], graph: Graph, keep: Keep, dead_blocks: Iterable[str]) -> fx.GraphModule:
-    """The program as a module that holds `state`, whose tensors have the new sizes, under their names in the traced model.
+def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan) -> fx.GraphModule:
+    """The program as a module that holds `state`: tensors of the new sizes by their names in the traced model.
 
-    It computes the evaluation-mode forward pass for inputs of the traced shapes; it can be trained, saved and exported.
+    It computes the evaluation-mode forward pass for inputs of the traced shapes; it can be trained, saved and exported. Its
+    tensors have the names that they would have in the resized module.
     """
-    program, gone = graph.program, tuple(dead_blocks)
+    program = graph.program
     module = deepcopy(program.graph_module)
     twins = dict(_twins(program.graph_module, module))
     for n, twin in twins.items():
         if n.op == "call_function":
             target, args, kwargs = resized(n, graph, keep)
             twin.target, twin.args, twin.kwargs = target, fx.map_arg(args, twins.__getitem__), fx.map_arg(kwargs, twins.__getitem__)
-    _cut_out(program, twins, gone)
-    signature = _without_unused(module.graph, program.graph_signature, gone)
+    _cut_out(program, twins, dead_blocks(plan))
+    signature = _renamed(module.graph, program, twins, plan)
     module.recompile()
+    named = {new: tensor for name, tensor in {**program.constants, **state}.items() if (new := renamed(name, plan)) is not None}
     small = ExportedProgram(
         root=module,
         graph=module.graph,
         graph_signature=signature,
-        state_dict={name: t for name, t in state.items() if name in program.state_dict},
+        state_dict={new: named[new] for name in program.state_dict if (new := renamed(name, plan)) is not None},
         range_constraints=program.range_constraints,
         module_call_graph=deepcopy(program.module_call_graph),
-        constants={**program.constants, **{name: t for name, t in state.items() if name in program.constants}},
+        constants={new: named[new] for name in program.constants if (new := renamed(name, plan)) is not None},
+        verifiers=program.verifiers,
     )
     runnable = small.module()
     assert isinstance(runnable, fx.GraphModule)
@@ -104,7 +110,7 @@ def _twins(a: fx.GraphModule, b: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.N
             yield from zip(module.graph.nodes, others[path].graph.nodes, strict=True)  # type: ignore[union-attr, arg-type]
 
 
-def _cut_out(program: ExportedProgram, twins: dict[fx.Node, fx.Node], gone: tuple[str, ...]) -> None:
+def _cut_out(program: ExportedProgram, twins: Mapping[fx.Node, fx.Node], gone: Iterable[str]) -> None:
     """Lead round the blocks that are gone, and erase what they did (some of it may write in place)."""
     inside = short_cuts(program.graph, gone)
     for n, (_, entry) in inside.items():
@@ -114,13 +120,19 @@ def _cut_out(program: ExportedProgram, twins: dict[fx.Node, fx.Node], gone: tupl
         twins[n].graph.erase_node(twins[n])
 
 
-def _without_unused(graph: fx.Graph, signature: ExportGraphSignature, gone: tuple[str, ...]) -> ExportGraphSignature:
-    """The signature without the tensors of blocks that are gone; their placeholders are erased."""
-    dead = {
-        spec.arg.name
-        for spec in signature.input_specs
-        if spec.kind != InputKind.USER_INPUT and any(str(spec.target).startswith(f"{block}.") for block in gone)
-    }
-    for node in [n for n in graph.nodes if n.op == "placeholder" and n.name in dead]:
-        graph.erase_node(node)
-    return replace(signature, input_specs=[spec for spec in signature.input_specs if spec.arg.name not in dead])
+def _renamed(graph: fx.Graph, program: ExportedProgram, twins: Mapping[fx.Node, fx.Node], plan: Plan) -> ExportGraphSignature:
+    """The signature with the new names of tensors and of copied nodes; placeholders of tensors that are gone are erased."""
+    copies = {n.name: twin for n, twin in twins.items() if n.graph is program.graph}
+
+    def moved(argument: Any) -> Any:
+        return replace(argument, name=copies[argument.name].name) if argument.name in copies else argument
+
+    inputs = []
+    for spec in program.graph_signature.input_specs:
+        new = None if spec.target is None else renamed(spec.target, plan)
+        if spec.target is not None and new is None:
+            graph.erase_node(copies[spec.arg.name])
+        else:
+            inputs.append(replace(spec, arg=moved(spec.arg), target=new))
+    outputs = [replace(spec, arg=moved(spec.arg)) for spec in program.graph_signature.output_specs]
+    return ExportGraphSignature(inputs, outputs)

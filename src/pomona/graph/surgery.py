@@ -55,7 +55,7 @@ def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
     if failure is None:
         return Realised(small, "eager")
     shrink(whole, graph, keep)
-    program = rewritten(state_of(whole), graph, keep, gone)
+    program = rewritten(state_of(whole), graph, keep, plan)
     error = difference(answer(precise(program), args, kwargs), expected)
     if not error <= TOLERANCE:
         raise ProofError(f"Neither the resized module ({failure}) nor the rewritten program (error {error:.1e}) equals the masked model.")
