@@ -209,6 +209,39 @@ def test_tied_weights_are_gated_in_both_places():
     assert model[1].weight is model[3].weight
 
 
+def test_scaled_gradients_grow_the_same_connections():
+    masks = []
+    for scaler in (torch.amp.GradScaler("cpu", enabled=False), torch.amp.GradScaler("cpu", init_scale=256.0)):
+        model = net().train()
+        opt = sgd(model)
+        with begin(model, opt, *RECIPES["rigl"], STEPS) as s:
+            for k in range(STEPS):
+                x, y = batch(k)
+                opt.zero_grad()
+                scaler.scale(cross_entropy(model(x), y)).backward()
+                scaler.step(opt)
+                scaler.update()
+                s.step()
+            masks.append(s.masks)
+    assert all(torch.equal(a, masks[1][n]) for n, a in masks[0].items())
+
+
+@everywhere
+def test_the_forward_pass_runs_in_mixed_precision(name):
+    model = net().train()
+    opt = sgd(model)
+    with begin(model, opt, *RECIPES[name], STEPS) as s:
+        for k in range(3):
+            x, y = batch(k)
+            opt.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = cross_entropy(model(x), y) + s.loss()
+            loss.backward()
+            opt.step()
+            s.step()
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())
+
+
 def test_gradients_that_are_gone_are_asked_for():
     model = net()
     opt = sgd(model)

@@ -90,6 +90,15 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path):
     assert history["steps"] == 6 and same(other, fresh)
 
 
+def test_other_data_are_another_run(tmp_path):
+    fit(net(), data(), OBJECTIVE, epochs=1, folder=tmp_path)
+    relabelled = [(x, (y + 1) % 3) for x, y in data()]
+    again, fresh = net(), net()
+    fit(again, relabelled, OBJECTIVE, epochs=1, folder=tmp_path)
+    fit(fresh, relabelled, OBJECTIVE, epochs=1)
+    assert same(again, fresh)
+
+
 def test_a_truncated_checkpoint_is_named(tmp_path):
     fit(net(), data(), OBJECTIVE, epochs=1, folder=tmp_path)
     (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:50])

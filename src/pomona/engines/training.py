@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomona.collect import collect, observe
+from pomona.collect import collect
 from pomona.engines.decide import Ground, decide, members, write
 from pomona.engines.freeze import Freeze
 from pomona.engines.gating import Gating
+from pomona.engines.live import live, shown
 from pomona.engines.masks import everyone, impose, impose_on_state, plan_of, stored, tensor_masks
 from pomona.engines.thresholds import admit, dismiss
-from pomona.probes.loss_gradient import LossGradient
 from pomona.vocabulary import (
     Batch,
     Clock,
@@ -32,7 +32,6 @@ from pomona.vocabulary import (
     Recipe,
     Recover,
     Regrow,
-    Seen,
     State,
     Statistic,
     View,
@@ -285,16 +284,8 @@ class Sparsifier:
 
     def _gather(self, needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
         """Gradients from the live step where they will do, else a pass over the data."""
-        watches = [need.watch(site) for need in needs for site in self.ground.sites]
-        if all(need.probe == LossGradient() for need in needs) and not any(w.inputs or w.blocks for w in watches):
-            names = sorted(frozenset().union(*(w.grads for w in watches)))
-            gone = [name for name in names if self._parameters[name].grad is None]
-            if gone:
-                at = f"at step {self.clock.step}"
-                raise InputError(f"{gone[0]} has no gradient {at}; call s.step() after backward() and before zero_grad().")
-            grads = {name: self._parameters[name].grad for name in names}
-            weights = {name: self._parameters[name].detach() for name in names}
-            return observe(self.ground.sites, needs, Seen(1, grads=grads, weights=weights))  # type: ignore[arg-type]
+        if shown(needs, self.ground.sites):
+            return live(needs, self.ground.sites, self._parameters, self.clock.step)
         if self._data is None or self._gating is not None:
             raise InputError("This criterion needs what a training step does not show; use one on weights or gradients.")
         with torch.enable_grad():

@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from pomona.vocabulary import InputError, write_atomically
+from pomona.vocabulary import Batch, InputError, write_atomically
 
 
 def save(path: Path, tree: Mapping[str, Any]) -> None:
@@ -52,12 +53,14 @@ def restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
         value.copy_(saved[name])
 
 
-def fingerprint(model: nn.Module, settings: Mapping[str, Any]) -> str:
-    """What a run starts from, as a hash: equal only for the same weights and the same settings."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, value in model.state_dict().items():
+def fingerprint(model: nn.Module, settings: Mapping[str, Any], first: Batch) -> str:
+    """What a run starts from, as a hash: equal only for the same weights, settings, input shapes and first targets."""
+    inputs = [tuple(leaf.shape) for leaf in tree_leaves((first.args, dict(first.kwargs))) if isinstance(leaf, Tensor)]
+    digest = hashlib.sha256(json.dumps([settings, inputs], sort_keys=True, default=str).encode())
+    targets = {str(number): leaf for number, leaf in enumerate(tree_leaves(first.target))}
+    for name, value in (model.state_dict() | targets).items():
+        digest.update(name.encode())
         if isinstance(value, Tensor):
-            digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

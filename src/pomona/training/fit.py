@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -16,21 +16,9 @@ from pomona.training.batches import length, of_epoch, onto
 from pomona.training.checkpoint import fingerprint, load, restore, save, values
 from pomona.training.descent import Descent
 from pomona.training.objectives import Objective
-from pomona.vocabulary import InputError, Progress, Silent, Stage, generator
+from pomona.vocabulary import Batch, InputError, Progress, Silent, Stage, generator
 
 CHECKPOINT = "fit.safetensors"
-
-
-@dataclass
-class _Course:
-    """Where a fit stands between two epochs; all that a checkpoint holds besides weights and optimiser."""
-
-    epoch: int = 0
-    step: int = 0
-    best_worth: float = float("-inf")
-    best_epoch: int = -1
-    loss: list[float] = field(default_factory=list)
-    quality: list[float] = field(default_factory=list)
 
 
 def fit(
@@ -55,136 +43,151 @@ def fit(
     The model ends in its best state: by `validate` (higher is better; the starting point competes too, epoch -1), else by
     the mean training loss of an epoch; `keep="last"` leaves the last one. `hold` runs after every optimiser step,
     `watch(step, model)` before it. `begin` starts at that step of the whole course, learning rate and data order
-    included (rewinding). With a `folder` a checkpoint is written after every epoch, and a run that is started again from
-    the same weights with the same settings goes on there and ends bit-identical; the checkpoint of another run is
-    overwritten. Train and eval flags and torch's generator are as they were. Raises InputError on empty data and where
-    the loss stops being a number; the model is then back in its best state.
+    included (rewinding).
+
+    With a `folder` a checkpoint is written after every epoch; a run that is started again from the same weights and data
+    with the same settings goes on there and ends bit-identical, and the checkpoint of another run is overwritten. Train
+    and eval flags and torch's generator are as they were. Raises InputError on empty data and where the loss stops being
+    a number; the model is then back in its best state.
     """
-    descent, progress, per_epoch = descent or Descent(), progress or Silent(), length(data)
-    steps, device = epochs * per_epoch, next(model.parameters()).device
-    settings = {"epochs": epochs, "steps": steps, "begin": begin, "seed": seed, "keep": keep, "validated": bool(validate)}
-    origin = fingerprint(model, settings | asdict(descent)) if folder else ""
-    optimizer = descent.build(model.parameters())
-    course, best = _Course(epoch=begin // per_epoch, step=begin), values(model)
-    path = folder / CHECKPOINT if folder else None
-    with _as_found(model, device):
-        if not (path and _resumed(path, origin, course, model, optimizer, best, progress)) and validate:
-            course.best_worth = validate(model)
-        with progress.stage(name, total=max(0, steps - course.step)) as stage:
-            while course.step < steps:
-                model.train()
-                try:
-                    mean = _epoch(model, data, objective, descent, optimizer, course, per_epoch, steps, hold, watch, seed, stage)
-                except _Diverged as error:
-                    restore(model, best)
-                    raise InputError(str(error)) from None
-                course.loss.append(mean)
-                worth = validate(model) if validate else -mean
-                if validate:
-                    course.quality.append(worth)
-                if keep == "last" or worth > course.best_worth:
-                    course.best_worth, course.best_epoch, best = worth, course.epoch, values(model)
-                course.epoch += 1
-                if path:
-                    now = {"model": values(model), "best": best, "optimizer": optimizer.state_dict()}
-                    save(path, {"origin": origin, "course": asdict(course), **now})
-        restore(model, best)
-        optimizer.zero_grad(set_to_none=True)
+    hooks = _Hooks(hold or _nothing, watch or _nothing, validate)
+    run = _Run(model, data, objective, descent or Descent(), epochs, begin, seed, keep, hooks, folder, progress or Silent())
+    with _as_found(model, run.device):
+        run.start()
+        with run.progress.stage(name, total=max(0, run.steps - run.course.step)) as stage:
+            while run.course.step < run.steps:
+                run.epoch(stage)
+        restore(model, run.best)
+        run.optimizer.zero_grad(set_to_none=True)
+    course = run.course
     return {"loss": course.loss, "quality": course.quality, "best_epoch": course.best_epoch, "steps": course.step - begin}
 
 
-class _Diverged(Exception):
-    """The loss is no longer a number."""
+@dataclass(frozen=True)
+class _Hooks:
+    """What the caller does around steps and epochs."""
+
+    hold: Callable[[nn.Module], None]
+    watch: Callable[[int, nn.Module], None]
+    validate: Callable[[nn.Module], float] | None
 
 
-def _epoch(
-    model: nn.Module,
-    data: Iterable[Any],
-    objective: Objective,
-    descent: Descent,
-    optimizer: torch.optim.Optimizer,
-    course: _Course,
-    per_epoch: int,
-    steps: int,
-    hold: Callable[[nn.Module], None] | None,
-    watch: Callable[[int, nn.Module], None] | None,
-    seed: int,
-    stage: Stage,
-) -> float:
-    """What is left of one epoch; the mean loss."""
-    device, done, total = next(model.parameters()).device, 0, 0.0
-    torch.manual_seed(generator(seed, course.epoch).initial_seed())
-    skip = course.step - course.epoch * per_epoch
-    for number, batch in enumerate(of_epoch(data, course.epoch, seed)):
-        if number < skip or number >= per_epoch:
-            continue
-        if watch:
-            watch(course.step, model)
-        rate = descent.rate(course.step, steps)
-        value = _step(model, objective, onto(batch, device), descent, optimizer, rate, device)
+@dataclass
+class _Course:
+    """Where a fit stands between two epochs; all that a checkpoint holds besides weights and optimiser."""
+
+    epoch: int = 0
+    step: int = 0
+    best_worth: float = float("-inf")
+    best_epoch: int = -1
+    loss: list[float] = field(default_factory=list)
+    quality: list[float] = field(default_factory=list)
+
+
+class _Run:
+    """The state of one fit; lives as long as the call."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Iterable[Any],
+        objective: Objective,
+        descent: Descent,
+        epochs: int,
+        begin: int,
+        seed: int,
+        keep: str,
+        hooks: _Hooks,
+        folder: Path | None,
+        progress: Progress,
+    ) -> None:
+        self.model, self.data, self.objective, self.descent = model, data, objective, descent
+        self.seed, self.keep, self.hooks, self.progress = seed, keep, hooks, progress
+        self.per_epoch = length(data)
+        self.steps = epochs * self.per_epoch
+        self.settings = {"steps": self.steps, "epochs": epochs, "begin": begin, "seed": seed, "keep": keep,
+                         "validated": bool(hooks.validate), **asdict(descent)}
+        self.device = next(model.parameters()).device
+        self.optimizer = descent.build(model.parameters())
+        self.course, self.best = _Course(epoch=begin // self.per_epoch, step=begin), values(model)
+        self.path, self.origin = folder / CHECKPOINT if folder else None, ""
+
+    def start(self) -> None:
+        """Go on from this very run's checkpoint, or let the starting point compete."""
+        if self.path:
+            torch.manual_seed(generator(self.seed, 0).initial_seed())
+            self.origin = fingerprint(self.model, self.settings, next(of_epoch(self.data, 0, self.seed)))
+        if self.path and self.path.is_file():
+            saved = load(self.path)
+            if saved["origin"] == self.origin:
+                self.course = _Course(**saved["course"])
+                restore(self.model, saved["model"])
+                self.optimizer.load_state_dict(saved["optimizer"])
+                self.best = {name: value.to(self.best[name].device) for name, value in saved["best"].items()}
+                return
+            self.progress.note(f"{self.path} belongs to another run; training starts anew.")
+        if self.hooks.validate:
+            self.course.best_worth = self.hooks.validate(self.model)
+
+    def epoch(self, stage: Stage) -> None:
+        """Train to the end of the epoch, judge, remember, save."""
+        course = self.course
+        course.loss.append(self.walk(stage))
+        worth = -course.loss[-1]
+        if self.hooks.validate:
+            worth = self.hooks.validate(self.model)
+            course.quality.append(worth)
+        if self.keep == "last" or worth > course.best_worth:
+            course.best_worth, course.best_epoch, self.best = worth, course.epoch, values(self.model)
+        course.epoch += 1
+        if self.path:
+            now = {"model": values(self.model), "best": self.best, "optimizer": self.optimizer.state_dict()}
+            save(self.path, {"origin": self.origin, "course": asdict(course), **now})
+
+    def walk(self, stage: Stage) -> float:
+        """What is left of the epoch, step by step; returns the mean loss."""
+        course, total, skip = self.course, 0.0, self.course.step - self.course.epoch * self.per_epoch
+        self.model.train()
+        torch.manual_seed(generator(self.seed, course.epoch).initial_seed())
+        seen = 0
+        for seen, batch in enumerate(self.batches(), 1):
+            if seen > skip:
+                total += self.step(batch)
+                stage.advance(1, epoch=course.epoch + 1, loss=total / (seen - skip))
+        if seen < self.per_epoch:
+            raise InputError(f"The training data held {seen} batches in epoch {course.epoch + 1} after {self.per_epoch} before; "
+                             "give data that can be read again, such as a list or a DataLoader.")
+        return total / (seen - skip)
+
+    def batches(self) -> Iterator[Batch]:
+        """Those of the epoch, never more than were counted."""
+        return (batch for _, batch in zip(range(self.per_epoch), of_epoch(self.data, self.course.epoch, self.seed), strict=False))
+
+    def step(self, batch: Batch) -> float:
+        """One optimiser step; returns the loss before it. A loss that is not a number moves nothing and ends the run."""
+        self.hooks.watch(self.course.step, self.model)
+        rate = self.descent.rate(self.course.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.descent.mixed(self.device)):
+            loss: Tensor = self.objective(self.model, onto(batch, self.device))
+        value = float(loss.detach())
         if not isfinite(value):
+            restore(self.model, self.best)
             remedy = f"lower the learning rate (it was {rate:g}), or check the data for NaN"
-            raise _Diverged(f"The loss became {value} at step {course.step}; {remedy}.")
-        if hold:
-            hold(model)
-        course.step += 1
-        done, total = done + 1, total + value
-        stage.advance(1, epoch=course.epoch + 1, loss=total / done)
-    if done + skip < per_epoch:
-        raise InputError(f"The training data held {done + skip} batches in epoch {course.epoch + 1} after {per_epoch} before; "
-                         "give data that can be read again, such as a list or a DataLoader.")
-    return total / done
-
-
-def _step(
-    model: nn.Module,
-    objective: Objective,
-    batch: Any,
-    descent: Descent,
-    optimizer: torch.optim.Optimizer,
-    rate: float,
-    device: torch.device,
-) -> float:
-    """One optimiser step; the loss before it. A loss that is not a number moves nothing."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=descent.mixed(device)):
-        loss: Tensor = objective(model, batch)
-    value = float(loss.detach())
-    if isfinite(value):
+            raise InputError(f"The loss became {value} at step {self.course.step}; {remedy}.")
         loss.backward()  # type: ignore[no-untyped-call]
-        if descent.clip is not None:
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], descent.clip)
-        optimizer.step()
-    return value
-
-
-def _resumed(
-    path: Path,
-    origin: str,
-    course: _Course,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    progress: Progress,
-) -> bool:
-    """Go on from the checkpoint at `path` if this very run wrote it."""
-    if not path.is_file():
-        return False
-    saved = load(path)
-    if saved["origin"] != origin:
-        progress.note(f"{path} belongs to another run; training starts anew.")
-        return False
-    vars(course).update(saved["course"])
-    restore(model, saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    best.update({name: value.to(best[name].device) for name, value in saved["best"].items()})
-    return True
+        if self.descent.clip is not None:
+            nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.descent.clip)
+        self.optimizer.step()
+        self.hooks.hold(self.model)
+        self.course.step += 1
+        return value
 
 
 @contextmanager
-def _as_found(model: nn.Module, device: torch.device) -> Any:
+def _as_found(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Leave train/eval flags and torch's random state as they were."""
     flags = {module: module.training for module in model.modules()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -193,3 +196,7 @@ def _as_found(model: nn.Module, device: torch.device) -> Any:
         finally:
             for module, flag in flags.items():
                 module.training = flag
+
+
+def _nothing(*_: object) -> None:
+    pass
