@@ -1,0 +1,112 @@
+"""The model as a graph of ATen ops, traced on fake tensors: nothing is computed and no weight is copied."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from pomona.vocabulary import InputError
+
+
+def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) -> ExportedProgram:
+    """The evaluation-mode forward pass of the model on these inputs.
+
+    `args` is a tensor, a tuple of positional inputs, or a dict of keyword inputs. The model comes back as it was. The
+    program's state holds the model's own tensors. Raises InputError where the model cannot be traced, naming the module.
+    """
+    positional, keywords = inputs_of(args, kwargs)
+    with _evaluating(model), _without_cache(model), _quiet():
+        try:
+            return torch.export.export(model, positional, keywords, strict=False)
+        # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
+        except Exception as error:
+            raise InputError(_explain(model, error)) from error
+
+
+def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as (positional, keywords); raises InputError when there is no tensor to start from."""
+    keywords = dict(kwargs or {})
+    if isinstance(args, Tensor):
+        positional: tuple[Any, ...] = (args,)
+    elif isinstance(args, Mapping):
+        positional, keywords = (), {**args, **keywords}
+    elif isinstance(args, Sequence) and not isinstance(args, str):
+        positional = tuple(args)
+    else:
+        raise InputError(f"Example inputs must be a tensor, a tuple of tensors or a dict of keyword inputs; got {type(args).__name__}.")
+    if not any(isinstance(leaf, Tensor) for leaf in torch.utils._pytree.tree_leaves((positional, keywords))):
+        raise InputError("Example inputs must hold at least one tensor.")
+    return positional, keywords
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Tracing warns and logs about its own internals, which a user cannot act on; what matters is in the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    before = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+@contextmanager
+def _without_cache(model: nn.Module) -> Iterator[None]:
+    """Turn off key-value caches where a configuration has them: they are state, not part of the function."""
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None and hasattr(c, "use_cache")}
+    before = [(config, config.use_cache) for config in configs.values()]
+    for config, _ in before:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config, use in before:
+            config.use_cache = use
+
+
+def _explain(model: nn.Module, error: Exception) -> str:
+    where = _where(model, error)
+    reason = re.split(r"\n\s*\n|\n(?=\s*(?:While executing|The following|Suggested|For more|User code))", str(error).strip())[0]
+    reason = " ".join(reason.split())[:300].rstrip(".")
+    return (
+        f"{type(model).__name__} cannot be traced{where}: {type(error).__name__}: {reason}; "
+        "give inputs that its forward accepts, or a forward without branches on tensor values."
+    )
+
+
+def _where(model: nn.Module, error: Exception) -> str:
+    """The innermost module of the model whose forward was running when the error arose."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found = ""
+    cause: BaseException | None = error
+    while cause is not None and cause.__context__ is not None and cause.__context__ is not cause:
+        cause = cause.__context__
+    trace = cause.__traceback__ if cause else None
+    while trace is not None:
+        running = trace.tb_frame.f_locals.get("self")
+        if id(running) in names and trace.tb_frame.f_code.co_name not in ("_call_impl", "_wrapped_call_impl", "__getattr__"):
+            path = names[id(running)]
+            found = f" at module '{path}' ({type(running).__name__}, line {trace.tb_lineno})" if path else ""
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,76 @@
+"""Convolutions, plain, grouped, depthwise and transposed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pomona.graph.algebra import reshape, unify
+from pomona.graph.expr import Const, Dims, Expr, freeze, norm, product_of
+from pomona.graph.facts import Groups
+from pomona.graph.op import Op, rule
+from pomona.vocabulary import Convolution
+
+
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution")
+def convolution(op: Op) -> Dims:
+    """Channels in and out are free; a group factor is shared by the input, the weight and the output."""
+    x, w, how = op.dims("input"), op.dims("weight"), _how(op)
+    into, out = (w[0], w[1]) if how.transposed else (w[1], w[0])
+    if how.groups == 1:
+        unify(x[1], into)
+        features = out
+    else:
+        features = _grouped(op, x[1], into, out, how)
+    if op.has("bias"):
+        unify(op.dims("bias")[0], features)
+        op.reads(op.args["bias"], "bias")
+    for e in w[2:]:
+        freeze(e, "kernel size")
+    tensor = op.reads(op.args["weight"], "conv", int(how.transposed), int(not how.transposed), how)
+    space = _space(x[2:], [e.n for e in w[2:]], how, op.shape[2:])
+    # A transposed convolution multiplies once for each input position, the others once for each output position.
+    op.works((x[0], *w, *(x[2:] if how.transposed else space)), tensor)
+    return (norm(x[0]), norm(features), *space)
+
+
+def _grouped(op: Op, x: Expr, into: Expr, out: Expr, how: Convolution) -> Expr:
+    groups, inner = reshape((x,), (how.groups, x.n // how.groups))
+    op.note(Groups(groups))
+    if how.transposed:
+        weight_groups, weight_inner = reshape((into,), (how.groups, into.n // how.groups))
+        unify(inner, weight_inner)
+    else:
+        unify(inner, into)
+        weight_groups, _ = reshape((out,), (how.groups, out.n // how.groups))
+    unify(groups, weight_groups)
+    return product_of((groups, out)) if how.transposed else out
+
+
+def _space(space: Dims, kernel: Sequence[int], how: Convolution, after: Sequence[int]) -> Dims:
+    """A kernel of one that walks without stride or padding leaves positions alone; others freeze them."""
+    out: list[Expr] = []
+    for e, k, stride, padding, n in zip(space, kernel, how.stride, how.padding, after, strict=True):
+        if (k, stride, padding) == (1, 1, 0) and e.n == n:
+            out.append(norm(e))
+        else:
+            freeze(e, "positions of a convolution")
+            out.append(Const(n))
+    return tuple(out)
+
+
+def _how(op: Op) -> Convolution:
+    kernel = [e.n for e in op.dims("weight")[2:]]
+    stride, dilation = (_each(op.args.get(k), len(kernel)) for k in ("stride", "dilation"))
+    given = op.args.get("padding")
+    if isinstance(given, str):
+        padding = tuple(d * (k - 1) // 2 if given == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
+    else:
+        padding = _each(given, len(kernel))
+    transposed = "transpose" in op.name or bool(op.args.get("transposed"))
+    return Convolution(stride, padding, dilation, int(op.args["groups"]), transposed)
+
+
+def _each(given: Any, rank: int) -> tuple[int, ...]:
+    several = (given,) if isinstance(given, int) else tuple(given)
+    return several * rank if len(several) == 1 else several

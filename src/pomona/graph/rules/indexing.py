@@ -1,0 +1,96 @@
+"""Picking by number: what is picked from is known by its position."""
+
+from __future__ import annotations
+
+import torch
+
+from pomona.graph.algebra import Misfit, unify
+from pomona.graph.expr import Const, freeze, norm
+from pomona.graph.rule import Op, Result, rule
+
+
+@rule("embedding")
+def embedding(op: Op) -> Result:
+    """Rows of a table."""
+    w = op.dims("weight")
+    op.reads("weight", "embedding", out_dim=1)
+    freeze(w[0], "rows of a table, picked by number")
+    return [*op.dims("indices"), norm(w[1])]
+
+
+@rule("index", "_unsafe_index")
+def index(op: Op) -> Result:
+    """Advanced indexing; the picked dimensions become the index's own."""
+    x, given = op.first, list(op.given["indices"])
+    if any(i is not None and i.meta["val"].dtype == torch.bool for i in given):
+        raise Misfit("a boolean index")
+    places = [d for d, i in enumerate(given) if i is not None]
+    for d in places:
+        freeze(x[d], "picked by number")
+    picked = op.broadcast([op.dims(given[d]) for d in places])
+    rest = [norm(e) for e in x]
+    if places == list(range(places[0], places[-1] + 1)):
+        return rest[: places[0]] + picked + rest[places[-1] + 1 :]
+    return picked + [e for d, e in enumerate(rest) if d not in places]
+
+
+@rule("index_select")
+def index_select(op: Op) -> Result:
+    """Along one dimension."""
+    x = op.first
+    d = op.axis(x)
+    freeze(x[d], "picked by number")
+    x[d] = op.dims("index")[0]
+    return [norm(e) for e in x]
+
+
+@rule("gather", "take_along_dim")
+def gather(op: Op) -> Result:
+    """Along one dimension, the others side by side."""
+    x, i = op.first, op.dims("index" if "index" in op.given else "indices")
+    d = op.axis(x)
+    freeze(x[d], "picked by number")
+    for k, (e, f) in enumerate(zip(x, i, strict=True)):
+        if k != d and e.n == f.n:
+            unify(e, f)
+    return [norm(e) for e in i]
+
+
+@rule("index_put", "index_put_", "index_add", "index_add_", "index_copy", "index_copy_", "scatter", "scatter_", "scatter_add", "scatter_add_")
+def put(op: Op) -> Result:
+    """Written to by number: those dimensions are known by position, what is written agrees with the rest."""
+    x = op.first
+    given = op.given.get("indices")
+    if given is None:
+        d = op.axis(x)
+        source = op.maybe("source") or op.maybe("src")
+        freeze(x[d], "written by number")
+        for k, (e, f) in enumerate(zip(x, source or (), strict=False)):
+            if k != d and e.n == f.n:
+                unify(e, f)
+            elif k != d:
+                freeze(e, "written by number")
+        return op.first
+    for d, i in enumerate(given):
+        if i is not None:
+            freeze(x[d], "written by number")
+    values = op.maybe("values")
+    rest = [e for d, e in enumerate(x) if d >= len(given) or given[d] is None]
+    for e, f in zip(rest[::-1], (values or [])[::-1], strict=False):
+        if e.n == f.n:
+            unify(e, f)
+    return op.first
+
+
+@rule("one_hot")
+def one_hot(op: Op) -> Result:
+    """A new dimension that is a number."""
+    return [*op.first, Const(op.shape[-1], "a number as a dimension")]
+
+
+@rule("meshgrid")
+def meshgrid(op: Op) -> Result:
+    """Positions."""
+    for t in op.given["tensors"]:
+        freeze(op.dims(t)[0], "positions")
+    return tuple([Const(k) for k in v.shape] for v in op.value)

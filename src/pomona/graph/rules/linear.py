@@ -1,0 +1,83 @@
+"""Ops that contract a dimension: matrix products of every spelling."""
+
+from __future__ import annotations
+
+from pomona.graph.algebra import Misfit, unify
+from pomona.graph.expr import Const, Dims, Expr, freeze, norm
+from pomona.graph.op import Op, broadcast, rule
+
+
+@rule("linear")
+def linear(op: Op) -> Dims:
+    """x W^T + b; the leading dimensions are factors of the work, too."""
+    x, w = op.dims("input"), op.dims("weight")
+    unify(x[-1], w[1])
+    if op.has("bias"):
+        unify(w[0], op.dims("bias")[0])
+        op.reads(op.args["bias"], "bias")
+    tensor = op.reads(op.args["weight"], "linear", 0, 1)
+    op.works((*x[:-1], *w), tensor)
+    return (*op.dims("input")[:-1], norm(w[0]))
+
+
+@rule("addmm")
+def addmm(op: Op) -> Dims:
+    """b + x W with W stored (in, out), as GPT-2 does."""
+    b, x, w = op.dims("self"), op.dims("mat1"), op.dims("mat2")
+    unify(x[1], w[0])
+    unify(b[-1], w[1])
+    op.reads(op.args["self"], "bias")
+    tensor = op.reads(op.args["mat2"], "linear", 1, 0)
+    op.works((x[0], *w), tensor)
+    return norm(x[0]), norm(w[1])
+
+
+@rule("matmul", "mm", "bmm", "baddbmm")
+def matmul(op: Op) -> Dims:
+    """The last dimension of one against the last but one of the other; leading dimensions broadcast."""
+    left, right = ("batch1", "batch2") if op.name == "baddbmm" else ("self", next(k for k in ("other", "mat2") if k in op.args))
+    x, y = op.dims(left), op.dims(right)
+    row, column = len(x) == 1, len(y) == 1
+    x = (Const(1), *x) if row else x
+    y = (*y, Const(1)) if column else y
+    unify(x[-1], y[-2])
+    batch = broadcast((x[:-2], y[:-2]))
+    out = (*batch, *(() if row else (x[-2],)), *(() if column else (y[-1],)))
+    if op.name == "baddbmm":
+        out = broadcast((op.dims("self"), out))
+    tensor = op.reads(op.args[left], "linear", None if row else len(x) - 2, 0 if row else len(x) - 1)
+    tensor = op.reads(op.args[right], "linear", None if column else len(y) - 1, 0 if column else len(y) - 2) or tensor
+    op.works((*batch, x[-2], x[-1], y[-1]), tensor)
+    return tuple(norm(e) for e in out)
+
+
+@rule("einsum")
+def einsum(op: Op) -> Dims:
+    """Letters are dimensions: equal letters are unified, those that vanish are contracted."""
+    left, arrow, right = op.args["equation"].replace(" ", "").partition("->")
+    if "." in left or not arrow:
+        raise Misfit("einsum without explicit letters")
+    letters: dict[str, Expr] = {}
+    tensor = None
+    for term, node in zip(left.split(","), op.args["tensors"], strict=True):
+        for letter, e in zip(term, op.dims(node), strict=True):
+            known = letters.setdefault(letter, e)
+            if known.n == 1:
+                letters[letter] = e
+            elif e.n != 1:
+                unify(known, e)
+        outs, ins = ([i for i, c in enumerate(term) if (c in right) == stays] for stays in (True, False))
+        tensor = op.reads(node, "linear", outs[-1] if outs else None, ins[0] if ins else None) or tensor
+    op.works(letters.values(), tensor)
+    return tuple(norm(letters[c]) for c in right)
+
+
+@rule("_grouped_mm", "grouped_mm_fallback")
+def grouped_mm(op: Op) -> Dims:
+    """Each token against the matrix of its expert, stored (experts, in, out); experts are chosen by index and stay."""
+    x, w = op.inputs[0], op.inputs[1]
+    unify(x[1], w[1])
+    freeze(w[0], "experts chosen by index")
+    tensor = op.reads(op.node.all_input_nodes[1], "linear", 2, 1)
+    op.works((x[0], w[1], w[2]), tensor)
+    return norm(x[0]), norm(w[2])

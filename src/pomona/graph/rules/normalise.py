@@ -1,0 +1,57 @@
+"""Normalisers. Zeroing a unit under one of these is not the same as removing it, which is recorded."""
+
+from __future__ import annotations
+
+from pomona.graph.algebra import reshape, unify
+from pomona.graph.expr import Dims
+from pomona.graph.facts import Groups
+from pomona.graph.op import Op, rule
+
+
+@rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm")
+def batch_norm(op: Op) -> Dims:
+    """Affine by channel (dimension 1) in evaluation; with batch statistics it normalises over everything else."""
+    x = op.dims("input")
+    for argument in ("weight", "bias", "running_mean", "running_var"):
+        if op.has(argument):
+            unify(x[1], op.dims(argument)[0])
+            op.reads(op.args[argument], "bias" if argument == "bias" else "norm")
+    if op.args.get("training") or op.args.get("use_input_stats"):
+        op.normalises((*(() if op.name == "instance_norm" else x[:1]), *x[2:]))
+    return op.dims("input")
+
+
+@rule("layer_norm", "rms_norm", "_fused_rms_norm", "native_layer_norm")
+def layer_norm(op: Op) -> Dims:
+    """Over the last dimensions, with an affine map of their shape."""
+    x = op.dims("input")
+    over = x[-len(op.args["normalized_shape"]) :]
+    for argument in ("weight", "bias"):
+        if op.has(argument):
+            for e, f in zip(over, op.dims(argument), strict=True):
+                unify(e, f)
+            op.reads(op.args[argument], "bias" if argument == "bias" else "norm")
+    op.normalises(over)
+    return op.dims("input")
+
+
+@rule("group_norm")
+def group_norm(op: Op) -> Dims:
+    """Groups stand alone; the channels inside of a group are under the normaliser."""
+    x, groups = op.dims("input"), op.args["num_groups"]
+    outer, inner = reshape((x[1],), (groups, x[1].n // groups))
+    op.note(Groups(outer))
+    for argument in ("weight", "bias"):
+        if op.has(argument):
+            unify(x[1], op.dims(argument)[0])
+            op.reads(op.args[argument], "bias" if argument == "bias" else "norm")
+    op.normalises((inner,))
+    return op.dims("input")
+
+
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax", "softmin")
+def softmax(op: Op) -> Dims:
+    """Over one dimension."""
+    x = op.input
+    op.normalises((x[op.args["dim"]],))
+    return x
