@@ -31,6 +31,14 @@ def test_lam_counts_updates_for_the_condemned_alone():
     assert_close(state["lam"], torch.tensor([[0.0, 0.03, 0.0]]))
 
 
+def test_without_a_delta_the_ceiling_is_reached_after_three_quarters_of_the_run():
+    part, v, state, lams = GrowingL2(delta=None, every=5), view(torch.ones(1, 2), torch.tensor([[True, False]])), None, {}
+    for step in range(1, 201):
+        state = part.advance(v, state, Clock(step=step, steps=200))
+        lams[step] = state["lam"][0, 1].item()
+    assert lams[145] < 1 and lams[150] == pytest.approx(1.0) and lams[200] == 1.0 and lams[75] == pytest.approx(0.5)
+
+
 def test_lam_stops_at_the_ceiling():
     state = grown(GrowingL2(delta=0.4, every=1, ceiling=1.0), view(torch.ones(1, 2), torch.tensor([[True, False]])), 5)
     assert state["lam"][0, 1] == 1.0

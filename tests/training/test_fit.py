@@ -178,6 +178,11 @@ def test_bad_data_is_named(bad, message):
         fit(net(), bad, OBJECTIVE, epochs=1)
 
 
+def test_labels_out_of_range_are_named():
+    with pytest.raises(InputError, match="label 7 is out of range"):
+        fit(net(), [(torch.zeros(2, 4), torch.tensor([0, 7]))], OBJECTIVE, epochs=1)
+
+
 def test_data_that_run_dry_are_named():
     with pytest.raises(InputError, match="can be read again"):
         fit(net(), iter(data()), OBJECTIVE, epochs=2)

@@ -37,13 +37,18 @@ def _own_loss(output: Any) -> Tensor:
 def _given_loss(output: Any, target: Any, loss: Loss) -> Tensor:
     if target is None:
         raise InputError("This method needs gradients and the data has no targets; give (input, target) pairs.")
+    check_targets(output, target)
+    return loss(output, target)
+
+
+def check_targets(output: Any, target: Any) -> None:
+    """Raise InputError where class labels do not fit the class scores: one an example, each within range."""
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if isinstance(logits, Tensor) and isinstance(target, Tensor) and not target.is_floating_point() and logits.ndim >= 2:
         if len(logits) != len(target):
             raise InputError(f"A batch has {len(logits)} outputs but {len(target)} targets; there must be one target an example.")
         if target.shape == logits.shape[:1] + logits.shape[2:]:
             check_labels(target, logits.shape[1])
-    return loss(output, target)
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

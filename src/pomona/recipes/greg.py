@@ -14,7 +14,7 @@ greg1 = Recipe(
     Uniform(),
     AtStep(0),
     gate=Open(),
-    regulariser=GrowingL2(),
+    regulariser=GrowingL2(delta=None),
     summary="Chooses channels by L1 norm at the start, then lets a growing L2 penalty fade them out before they are cut.",
     papers=(Paper("Wang, Qin, Zhang, Fu", "Neural Pruning via Growing Regularization", 2021),),
 )

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from pomona.probes.losses import check_targets
 from pomona.vocabulary import Batch, InputError, Loss
 
 Objective: TypeAlias = Callable[[nn.Module, Batch], Tensor]  # -> scalar
@@ -23,15 +24,16 @@ def supervised(loss: Loss | None) -> Objective:
 
 
 def loss_of(loss: Loss, output: Any, batch: Batch) -> Tensor:
-    """The loss of one batch; raises InputError where the batch has no target."""
+    """The loss of one batch; raises InputError where it has no target, or labels out of range."""
     if batch.target is None:
         raise InputError("Training needs targets; give the data as (input, target) pairs or as dicts with 'labels'.")
+    check_targets(output, batch.target)
     return loss(output, batch.target)
 
 
 def own_loss(output: Any) -> Tensor:
     """The loss that a transformers model returns beside its output; raises InputError where there is none."""
-    own: Tensor | None = getattr(output, "loss", None)
+    own: Tensor | None = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if own is None:
         raise InputError("Training needs a loss; pass loss=function(output, target), or batches with 'labels'.")
     return own
