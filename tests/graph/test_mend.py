@@ -1,0 +1,120 @@
+import pytest
+import torch
+import zoo
+from plans import axes_plan, blocks_plan, both, prunable
+from torch import nn
+
+from pomona.graph import trace
+from pomona.graph.proof import prove
+from pomona.graph.surgery import realise
+
+
+def family(graph, *families):
+    return [name for name in prunable(graph) if graph.axes[name].family in families]
+
+
+def test_layers_of_torch_know_their_sizes():
+    model, args = zoo.mobilenet()
+    graph = trace(model, args)
+    small = realise(model, graph, axes_plan(graph)).model
+    for module in small.modules():
+        if isinstance(module, nn.Conv2d):
+            assert (module.out_channels, module.in_channels) == (module.weight.shape[0], module.weight.shape[1] * module.groups)
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.num_features == len(module.running_mean)
+        elif isinstance(module, nn.Linear):
+            assert (module.out_features, module.in_features) == module.weight.shape
+
+
+def test_depthwise_convolutions_have_as_many_groups_as_channels():
+    model, args = zoo.convnext()
+    graph = trace(model, args)
+    small = realise(model, graph, axes_plan(graph)).model
+    assert small.stages[0].dwconv.groups == small.stages[0].dwconv.in_channels == 4
+    assert small.norm.normalized_shape == (4,)
+
+
+def test_a_recurrent_layer_knows_its_sizes():
+    model, args = zoo.lstm()
+    graph = trace(model, args)
+    small = realise(model, graph, axes_plan(graph)).model
+    assert (small.lstm.input_size, small.lstm.hidden_size) == (4, 6)
+
+
+@pytest.mark.parametrize("families", [("head",), ("head-dim",), ("width",), ("head", "head-dim"), ("head", "width")])
+def test_equal_numbers_are_told_apart_by_trial(families):
+    model, args = zoo.vit()  # 4 heads of width 4 make the model's width of 16
+    graph = trace(model, args)
+    small = realise(model, graph, axes_plan(graph, family(graph, *families))).model
+    for block in small.blocks:
+        assert block.heads == (2 if "head" in families else 4)
+        assert block.head_dim == (2 if "head-dim" in families else 4)
+
+
+def test_a_uniform_llama_tells_the_truth_in_its_configuration():
+    model, args = zoo.llama()
+    graph = trace(model, args)
+    small = realise(model, graph, axes_plan(graph)).model
+    rebuilt = type(small)(small.config)
+    assert {n: p.shape for n, p in rebuilt.named_parameters()} == {n: p.shape for n, p in small.named_parameters()}
+    assert (small.config.hidden_size, small.config.intermediate_size) == (8, 12)
+    assert model.config.hidden_size == 16
+
+
+def test_a_shallow_model_tells_its_depth():
+    for make, container in ((zoo.bert, "bert.encoder.layer"), (zoo.gpt2, "transformer.h"), (zoo.llama, "model.layers")):
+        model, args = make()
+        graph = trace(model, args)
+        small = realise(model, graph, blocks_plan(container, [0], [0, 1])).model
+        assert small.config.num_hidden_layers == 1 and model.config.num_hidden_layers == 2
+        assert {m.layer_idx for m in small.modules() if hasattr(m, "layer_idx") and m.layer_idx is not None} == {0}
+
+
+def test_the_embedding_width_of_gpt2_is_mended_in_module_and_configuration():
+    model, args = zoo.gpt2()
+    graph = trace(model, args)
+    plan = axes_plan(graph, family(graph, "neuron"))
+    small = realise(model, graph, plan).model
+    assert small.transformer.h[0].mlp.c_fc.nf == 32
+    rebuilt = type(small)(small.config)
+    assert {n: p.shape for n, p in rebuilt.named_parameters()} == {n: p.shape for n, p in small.named_parameters()}
+
+
+class Sized(nn.Module):
+    """Keeps its sizes in a tuple, in a number and in an object beside it."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.spec, self.grid, self.parts = spec, (4, 4), 3
+        self.fc, self.out = nn.Linear(6, 3 * spec.width), nn.Linear(3 * spec.width, 2)
+
+    def forward(self, x):
+        y = self.fc(x).view(x.shape[0], self.parts, self.spec.width)
+        return self.out(torch.relu(y).flatten(1))
+
+
+class Spec:
+    def __init__(self):
+        self.width = 10
+
+
+def test_sizes_in_objects_beside_the_module_are_mended():
+    torch.manual_seed(0)
+    model, x = Sized(Spec()).eval(), torch.randn(2, 6)
+    graph = trace(model, x)
+    plan = axes_plan(graph)
+    realised = realise(model, graph, plan)
+    assert realised.form == "eager", realised.notes
+    assert prove(model, graph, plan, realised.model, (x,)).passed
+    assert model.spec.width == 10 and realised.model.grid == (4, 4)
+    assert realised.model.out.in_features == realised.model.parts * realised.model.spec.width
+
+
+def test_a_position_within_the_container_follows():
+    model, args = zoo.senet()
+    for number, block in enumerate(model.blocks):
+        block.number = number
+    graph = trace(model, args)
+    plan = both(blocks_plan("blocks", [0], [0, 1]), axes_plan(graph))
+    small = realise(model, graph, plan).model
+    assert [block.number for block in small.blocks] == [0]

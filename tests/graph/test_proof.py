@@ -1,0 +1,129 @@
+from dataclasses import replace
+
+import pytest
+import torch
+import zoo
+from plans import axes_plan, elements_plan, prunable
+from torch import nn
+
+from pomona.graph import trace
+from pomona.graph.masked import masked
+from pomona.graph.proof import another, difference, prove, require
+from pomona.graph.reference import put_back, take
+from pomona.graph.surgery import realise
+from pomona.vocabulary import Decision, Plan, ProofError
+
+# A bias on the keys shifts all attention scores of a query alike, which softmax does not see: no output depends on it.
+UNSEEN = ("attention.self.key.bias",)
+
+
+def prepared(make):
+    model, args = make()
+    graph = trace(model, args)
+    plan = axes_plan(graph)
+    positional, keywords = graph.program.example_inputs
+    return model, graph, plan, realise(model, graph, plan).model, positional, keywords
+
+
+@pytest.mark.parametrize("make", zoo.EVERY, ids=lambda make: make.__name__)
+def test_a_wrong_slice_of_any_parameter_fails(make):
+    model, graph, plan, small, args, kwargs = prepared(make)
+    passed = []
+    for name, parameter in small.named_parameters():
+        right, widest = parameter.data, max(range(parameter.dim()), key=lambda d: parameter.shape[d])
+        parameter.data = right.roll(1, widest)
+        if prove(model, graph, plan, small, args, kwargs).passed:
+            passed.append(name)
+        parameter.data = right
+    assert all(name.endswith(UNSEEN) for name in passed), passed
+
+
+@pytest.mark.parametrize("make", zoo.EVERY, ids=lambda make: make.__name__)
+def test_a_wrong_kept_unit_fails(make):
+    model, graph, plan, _, args, kwargs = prepared(make)
+    for name in prunable(graph):
+        keep = plan.keep(name).clone()
+        alive, dead = keep.nonzero()[0], (~keep).nonzero()[0]
+        keep[alive], keep[dead] = False, True
+        wrong = realise(model, graph, Plan(plan.sites, {**plan.decisions, name: Decision(keep)})).model
+        assert not prove(model, graph, plan, wrong, args, kwargs).passed, name
+
+
+def test_groups_under_a_normaliser_are_called_approximate():
+    model, graph, plan, small, args, kwargs = prepared(zoo.convnext)
+    proof = prove(model, graph, plan, small, args, kwargs)
+    widths = {name for name in plan.sites if any(m.tensor == "norm.weight" for m in graph.axes[name].members)}
+    assert widths and set(proof.approximate_groups) == widths
+    # and zeroing is another function there
+    assert difference([small.double()(*(x.double() for x in args))], [masked(model, plan).double()(*(x.double() for x in args))]) > 1e-3
+
+
+def test_a_dead_network_is_said_to_prove_nothing():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    x = torch.randn(3, 4)
+    graph = trace(model, x)
+    plan = axes_plan(graph)
+    proof = prove(model, graph, plan, realise(model, graph, plan).model, (x,))
+    assert proof.passed and proof.sensitivity < 1e-6 and "says little" in proof.notes[0]
+
+
+def test_weight_masks_are_proven_to_the_bit():
+    model, args = zoo.vgg()
+    graph, plan = trace(model, args), elements_plan(model)
+    small = realise(model, graph, plan).model
+    proof = prove(model, graph, plan, small, args)
+    assert (proof.passed, proof.max_error, proof.form) == (True, 0.0, "masked")
+    with torch.no_grad():
+        small.classifier[4].bias[0] += 1e-7
+    assert prove(model, graph, plan, small, args).max_error == float("inf")
+
+
+def test_casts_to_float32_do_not_blur_the_proof():
+    model, graph, plan, small, args, kwargs = prepared(zoo.llama)  # its norms and rotary tables ask for float32
+    assert prove(model, graph, plan, small, args, kwargs).max_error < 1e-13
+
+
+def test_batch_statistics_survive_a_proof():
+    model, graph, plan, small, args, kwargs = prepared(zoo.resnet)
+    small.train()
+    before = {name: b.clone() for name, b in small.named_buffers()}
+    assert prove(model, graph, plan, small, args, kwargs).passed
+    assert small.training and all(torch.equal(b, before[name]) for name, b in small.named_buffers())
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_failed_proof_stops_everything():
+    model, graph, plan, small, args, kwargs = prepared(zoo.mlp)
+    proof = prove(model, graph, plan, small, args, kwargs)
+    assert require(proof) is proof
+    with pytest.raises(ProofError, match=r"differs from the masked one by 1\.0e-03 where 1e-09 is allowed"):
+        require(replace(proof, passed=False, max_error=1e-3))
+
+
+def test_nan_and_missing_outputs_are_differences():
+    one, nan = torch.ones(2), torch.tensor([1.0, float("nan")])
+    assert difference([one], [one]) == 0.0
+    assert not difference([nan], [one]) <= 1e-9
+    assert difference([one, one], [one]) == float("inf")
+    assert difference([torch.ones(3)], [one]) == float("inf")
+    assert difference([one * 1.5], [one]) == 0.5
+
+
+def test_kept_entries_come_back_to_their_places():
+    model, args = zoo.mlp()
+    graph = trace(model, args)
+    dims = graph.dims["2.weight"]
+    keep = {graph.atoms[name]: torch.tensor([1, 3]) for name in prunable(graph)}
+    whole = torch.arange(12 * 16.0).view(12, 16)
+    small = take(whole, dims, keep)
+    assert torch.equal(small, whole[[1, 3]][:, [1, 3]])
+    back = put_back(small, dims, keep)
+    assert torch.equal(take(back, dims, keep), small) and back.count_nonzero() == small.count_nonzero() and back.shape == whole.shape
+
+
+def test_another_input_differs_and_keeps_masks():
+    ids, mask, x = torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.int64), torch.randn(2, 3)
+    new_ids, new_mask, new_x = another((ids, mask, x))
+    assert new_ids.tolist() == [[3, 2, 1]] and torch.equal(new_mask, mask) and not torch.equal(new_x, x)
