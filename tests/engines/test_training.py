@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from handmade import branch_site, net
@@ -172,43 +171,6 @@ class Branches(Layers):
         return [branch_site()]
 
 
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm = nn.LSTM(8, 6, num_layers=2, batch_first=True)
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x):
-        return self.head(self.lstm(x.reshape(len(x), 4, 8))[0][:, -1])
-
-
-@pytest.mark.parametrize("name", ["gradual", "rigl", "dst to a goal"])
-def test_recurrent_weights_are_gated_in_the_fused_forward_pass(name):
-    torch.manual_seed(0)
-    model = Recurrent()
-    opt = sgd(model)
-    recipe, goal = RECIPES[name]
-    x, _ = batch(0)
-    with begin(model, opt, recipe, goal, STEPS) as s:
-        train(model, opt, s, 0, STEPS)
-        inside = model(x)
-        copy.deepcopy(model)
-        assert s.density == pytest.approx(1 - float(goal.split("=")[1]), abs=0.01)
-    assert torch.equal(inside, model(x)) and not model.lstm.weight_hh_l1[~s.masks["lstm.weight_hh_l1"]].any()
-    assert all(a is b for a, b in zip(model.lstm._flat_weights, model.lstm.parameters(), strict=True))
-
-
-def test_tied_weights_are_gated_in_both_places():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32), nn.Linear(32, 3))
-    model[3].weight = model[1].weight
-    opt = sgd(model)
-    with begin(model, opt, *RECIPES["gradual"], STEPS) as s:
-        train(model, opt, s, 0, STEPS)
-        assert torch.equal(model[1].weight, model[3].weight) and not model[3].weight[~s.masks["1.weight"]].any()
-    assert model[1].weight is model[3].weight
-
-
 def test_scaled_gradients_grow_the_same_connections():
     masks = []
     for scaler in (torch.amp.GradScaler("cpu", enabled=False), torch.amp.GradScaler("cpu", init_scale=256.0)):
@@ -272,6 +234,15 @@ def test_unfit_recipes_are_refused(recipe, goal, message):
     model = net()
     with pytest.raises(InputError, match=message):
         begin(model, sgd(model), recipe, goal, STEPS)
+
+
+def test_a_sparsifier_serves_one_run():
+    model = net()
+    s = begin(model, sgd(model), *RECIPES["rigl"], STEPS)
+    with s:
+        pass
+    with pytest.raises(InputError, match="one run"):
+        s.__enter__()
 
 
 def test_an_optimizer_of_another_model_is_refused():

@@ -118,12 +118,14 @@ class Sparsifier:
         self._pulls: dict[str, State] = {}
         self._gating: Gating | None = None
         self._freeze: Freeze | None = None
-        self._open = False
+        self._open = self._used = False
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Sparsifier:
-        self._open = True
+        if self._used:
+            raise InputError("A sparsifier serves one run; make a new one, with state= to go on from this one.")
+        self._open = self._used = True
         try:
             if gate := self.ground.recipe.gate:
                 self._gating = Gating(self.model, gate, self.ground.sites, self._masks)
