@@ -31,8 +31,9 @@ def bench(
             old.model, new.model, old.args, old.kwargs, progress=progress, **words.given(batch=batch, threads=threads)
         )
     low, high = found.spread
+    how = f"over {found.pairs} pairs), batch {found.batch}, threads {found.threads}"
     said = (
         f"{before}  {found.before_ms:.3g} ms\n{after}  {found.after_ms:.3g} ms\n"
-        f"ratio {found.ratio:.3g} ({low:.3g} to {high:.3g} over {found.pairs} pairs), batch {found.batch}, threads {found.threads}"
+        f"ratio {found.ratio:.3g} ({low:.3g} to {high:.3g} {how}"
     )
     return Answer({"before": before, "after": after, **asdict(found)}, Text(said))
