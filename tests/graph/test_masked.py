@@ -1,9 +1,9 @@
 import pytest
 import torch
-import zoo
-from plans import axes_plan, blocks_plan, both, elements_plan
 from torch import nn
 
+import zoo
+from plans import axes_plan, blocks_plan, both, elements_plan
 from pomona.graph import trace
 from pomona.graph.masked import dead_units, masked, skipping
 from pomona.graph.surgery import realise

@@ -1,9 +1,9 @@
 import pytest
 import torch
-import zoo
-from plans import axes_plan, blocks_plan, both, prunable
 from torch import nn
 
+import zoo
+from plans import axes_plan, blocks_plan, both, prunable
 from pomona.graph import trace
 from pomona.graph.proof import prove
 from pomona.graph.surgery import realise

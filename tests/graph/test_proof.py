@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-import zoo
-from plans import axes_plan, elements_plan, prunable
 from torch import nn
 
+import zoo
+from plans import axes_plan, elements_plan, prunable
 from pomona.graph import trace
 from pomona.graph.masked import masked
 from pomona.graph.proof import another, difference, prove, require
@@ -13,8 +13,9 @@ from pomona.graph.reference import put_back, take
 from pomona.graph.surgery import realise
 from pomona.vocabulary import Decision, Plan, ProofError
 
-# A bias on the keys shifts all attention scores of a query alike, which softmax does not see: no output depends on it.
-UNSEEN = ("attention.self.key.bias",)
+# No output depends on these: a bias on the keys shifts all attention scores of a query alike, which softmax does not see;
+# the last step of the reversed direction starts from a state of zeros.
+UNSEEN = ("attention.self.key.bias", "lstm.weight_hh_l1_reverse")
 
 
 def prepared(make):
@@ -55,7 +56,8 @@ def test_groups_under_a_normaliser_are_called_approximate():
     widths = {name for name in plan.sites if any(m.tensor == "norm.weight" for m in graph.axes[name].members)}
     assert widths and set(proof.approximate_groups) == widths
     # and zeroing is another function there
-    assert difference([small.double()(*(x.double() for x in args))], [masked(model, plan).double()(*(x.double() for x in args))]) > 1e-3
+    with torch.no_grad():
+        assert difference([small(*args)], [masked(model, plan)(*args)]) > 1e-3
 
 
 def test_a_dead_network_is_said_to_prove_nothing():

@@ -37,8 +37,8 @@ def drop_blocks(model: nn.Module, plan: Plan) -> dict[int, int]:
     lengths = {}
     by_container: dict[str, set[str]] = {}
     for block in dead_blocks(plan):
-        container, _, key = block.rpartition(".")
-        by_container.setdefault(container, set()).add(key)
+        parent, _, key = block.rpartition(".")
+        by_container.setdefault(parent, set()).add(key)
     for path, dead in sorted(by_container.items(), reverse=True):  # inner containers first: their names still hold
         container = model.get_submodule(path)
         lengths[len(container._modules)] = len(container._modules) - len(dead)

@@ -35,7 +35,8 @@ def write(model: nn.Module, plan: Plan) -> None:
         for name, value in decision.tensors.items():
             parameter = _parameter(model, name)
             if value.shape != parameter.shape:
-                raise InputError(f"The plan solves {name} as {tuple(value.shape)}, the model has {tuple(parameter.shape)}; use its model.")
+                there, here = tuple(value.shape), tuple(parameter.shape)
+                raise InputError(f"The plan solves {name} as {there}, the model has {here}; use the model it was made for.")
             parameter.copy_(value)
     for name, site in plan.sites.items():
         keep = plan.keep(name)
@@ -74,7 +75,7 @@ def dead_units(member: Member, keep: Tensor, tensor: Tensor) -> Tensor:
     dead = (~keep).flatten().nonzero().flatten()
     positions = dead if member.index is None else member.index[dead].flatten()
     if len(keep) > width or (positions.numel() and int(positions.max()) >= width):
-        raise InputError(f"The plan reaches beyond dimension {dim} of {member.tensor}, which is {width} long; use the model it was made for.")
+        raise InputError(f"The plan reaches beyond the {width} positions of {member.tensor}; use the model it was made for.")
     mask = torch.zeros(width, dtype=torch.bool)
     mask[positions] = True
     return mask.view([-1 if d == dim else 1 for d in range(tensor.dim())])
@@ -82,7 +83,8 @@ def dead_units(member: Member, keep: Tensor, tensor: Tensor) -> Tensor:
 
 def _dead_elements(site: Site, keep: Tensor, tensor: Tensor) -> Tensor:
     if keep.shape != tensor.shape:
-        raise InputError(f"The mask of {site.name} is {tuple(keep.shape)}, its weight {tuple(tensor.shape)}; a plan holds masks of elements.")
+        there, here = tuple(keep.shape), tuple(tensor.shape)
+        raise InputError(f"The mask of {site.name} is {there}, its weight {here}; a plan holds masks of elements.")
     return ~keep
 
 
@@ -90,7 +92,7 @@ def _parameter(model: nn.Module, name: str) -> nn.Parameter:
     try:
         return model.get_parameter(name)
     except AttributeError:
-        raise InputError(f"The plan names {name}, which {type(model).__name__} does not have; use the model it was made for.") from None
+        raise _foreign(name, model) from None
 
 
 def _dead_blocks(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
@@ -99,5 +101,9 @@ def _dead_blocks(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
         try:
             found[name] = model.get_submodule(name)
         except AttributeError:
-            raise InputError(f"The plan leaves out {name}, which {type(model).__name__} does not have; use the model it was made for.") from None
+            raise _foreign(name, model) from None
     return found
+
+
+def _foreign(name: str, model: nn.Module) -> InputError:
+    return InputError(f"The plan names {name}, which {type(model).__name__} does not have; use the model it was made for.")

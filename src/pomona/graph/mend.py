@@ -19,8 +19,8 @@ from pomona.graph.graph import Graph
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_scale import Unscalable, fold, unrounded
-from pomona.graph.mend_slots import Group, groups, role, slots
 from pomona.graph.mend_sizes import sizes
+from pomona.graph.mend_slots import Group, groups, role, slots
 from pomona.graph.precise import precise, precisely, widened
 from pomona.graph.proof import TOLERANCE, difference
 from pomona.graph.reference import tensors_of
@@ -99,9 +99,9 @@ class _Trial:
             # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.
             try:
                 got = tensors_of(self.twin(*widened(self.args), **widened(dict(self.kwargs))))
-            except Exception as error:
-                text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                return _Result((float(counter.ops), 0.0), text, self.running(error))
+            except Exception as raised:
+                text = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+                return _Result((float(counter.ops), 0.0), text, self.running(raised))
         error = difference(got, self.expected)
         return _Result((inf, -error if error == error else -inf), f"its output differs by {error:.1e}", "", error <= TOLERANCE)
 

@@ -102,7 +102,8 @@ def _distance(model: nn.Module, config: Any) -> tuple[float, int]:
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: t.shape for source in (model.named_parameters, model.named_buffers) for name, t in source(remove_duplicate=False)}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: tensor.shape for name, tensor in tensors}
 
 
 def _integers(model: nn.Module) -> Iterator[tuple[tuple[str, str], int]]:

@@ -21,10 +21,10 @@ from pomona.graph.nodes import arguments, name_of, tensor_names
 from pomona.graph.reference import take
 from pomona.vocabulary import Plan
 
-_MOVES = frozenset(
-    "view reshape _unsafe_view flatten unflatten permute transpose t contiguous clone unsqueeze squeeze getitem "
-    "split split_with_sizes chunk unbind select slice narrow".split()
-)
+_MOVES = frozenset({
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t", "contiguous",
+    "clone", "split", "split_with_sizes", "chunk", "unbind", "getitem", "select", "slice", "narrow",
+})  # fmt: skip
 Scales = dict[str, tuple[int, Tensor]]  # tensor -> (dimension, float64 factor at each of its old positions)
 
 
@@ -44,7 +44,7 @@ def scales(graph: Graph, keep: Keep) -> Scales:
             continue
         source = _path(query)[-1]
         if name_of(source) not in ("linear", "addmm") or not _alone(source, query, (key, value)):
-            raise Unscalable(f"the attention at {n.name} takes its scale from the head width and no linear layer writes its queries alone")
+            raise Unscalable(f"{n.name} takes its scale from the head width, and no linear layer writes its queries alone")
         for tensor, dim in _writers(source, graph):
             # A module that is called twice is scaled once.
             _, factors = found.setdefault(tensor, (dim, torch.ones(graph.dims[tensor][dim].n, dtype=torch.float64)))
@@ -82,8 +82,11 @@ def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph,
 
 def unfolded(tensor: str, value: Tensor, graph: Graph, keep: Keep) -> Tensor:
     """A weight of a small eager module as the masked model has it: the inverse of `fold`, by the dense model's name."""
-    dim, factors = scales(graph, keep).get(tensor, (0, None))
-    return value if factors is None else (value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)).to(value)
+    found = scales(graph, keep)
+    if tensor not in found:
+        return value
+    dim, factors = found[tensor]
+    return (value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)).to(value.dtype)
 
 
 def _along(factors: Tensor, dim: int, tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import fx
 
 from pomona.graph.blocks import renamed
 from pomona.graph.expr import Atom, Const, Dims, Expr, Keep, Product, norm, product_of, size, sum_of
+from pomona.graph.facts import Groups
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
 from pomona.graph.nodes import frames
@@ -19,12 +20,15 @@ Changes = dict[int, dict[int, None]]  # old length -> new lengths, most telling 
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """Module (by its name in the small model) -> what lengths became in its frame; number of groups by layer; containers' lengths."""
+    """By the name of a module in the small model: what lengths became in its frame, and its number of groups.
+
+    By the old number of blocks in a container: their new number, and the positions of those that are gone.
+    """
 
     frames: Mapping[str, Changes] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
     containers: Mapping[int, int] = field(default_factory=dict)
-    dropped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # old length -> positions that are gone
+    dropped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def sizes(graph: Graph, keep: Keep, plan: Plan) -> Sizes:
@@ -40,8 +44,8 @@ def sizes(graph: Graph, keep: Keep, plan: Plan) -> Sizes:
             there = renamed(path, plan) if path else ""
             if there is not None:
                 (below if number else own).setdefault(there, []).extend(_seen(n, graph, value))
-        if stack and (divided := getattr(graph.facts.get(n), "groups", None)) is not None:
-            groups[renamed(stack[-1], plan) or ""] = size(divided, keep)
+        if stack and isinstance(fact := graph.facts.get(n), Groups):
+            groups[renamed(stack[-1], plan) or ""] = size(fact.groups, keep)
     found = {path: _changes([*own.get(path, []), *below.get(path, [])], keep) for path in {**own, **below}}
     return Sizes(found, groups, *_containers(plan))
 
@@ -59,12 +63,10 @@ def _seen(n: fx.Node, graph: Graph, value: object) -> Iterator[Dims]:
 
 def _dims(value: object) -> Iterator[Dims]:
     """The dimensions of a tensor, or of each of several."""
-    if isinstance(value, (tuple, list)):
-        if all(isinstance(e, (Const, Atom, Product)) or hasattr(e, "n") for e in value):
-            yield tuple(value)
-        else:
-            for part in value:
-                yield from _dims(part)
+    if isinstance(value, tuple):
+        yield value
+    for part in value if isinstance(value, list) else ():
+        yield from _dims(part)
 
 
 def _changes(every: Iterable[Dims], keep: Keep) -> Changes:

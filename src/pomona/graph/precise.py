@@ -56,7 +56,7 @@ def widened(tree: Any) -> Any:
 
 
 def wide(x: Tensor) -> Tensor:
-    """Float64 where it is floating point."""
+    """Float64 where it is floating point; whole numbers and truth values as they are."""
     return x.detach().to(torch.float64) if x.is_floating_point() else x.detach()
 
 

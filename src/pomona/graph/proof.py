@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
 from pomona.graph.mend_scale import unrounded
-from pomona.graph.precise import precise, precisely, widened
+from pomona.graph.precise import precise, precisely, wide, widened
 from pomona.graph.reference import reference, tensors_of
 from pomona.graph.units import axis_of, kept_units
 from pomona.vocabulary import Plan, ProofError
@@ -65,19 +65,24 @@ def prove(
         errors.append(difference(got, answer(whole, args, kwargs)))
     if form == "masked":
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
-    error = max(errors, key=lambda e: float("inf") if e != e else e)
+    error = max(errors, key=_worst)
     moved = difference(answer(tiny, *another((args, kwargs))), got)
-    notes = () if moved >= DEAD else (f"The output moves by only {moved:.1e} with another input, so this proof says little.",)
-    if rounded:
-        notes += (f"{len(rounded)} query weights keep the scale of the unpruned heads; they are compared before their last digit was rounded.",)
-    return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
+    return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, tuple(_notes(moved, rounded)))
 
 
 def require(proof: Proof) -> Proof:
     """The proof, if it holds; raises ProofError otherwise."""
     if not proof.passed:
-        raise ProofError(f"The pruned model differs from the masked one by {proof.max_error:.1e} where {proof.tolerance:.0e} is allowed.")
+        error, allowed = proof.max_error, proof.tolerance
+        raise ProofError(f"The pruned model differs from the masked one by {error:.1e} where {allowed:.0e} is allowed.")
     return proof
+
+
+def _notes(moved: float, rounded: tuple[str, ...]) -> Iterator[str]:
+    if not moved >= DEAD:
+        yield f"The output moves by only {moved:.1e} with another input, so this proof says little."
+    if rounded:
+        yield f"{len(rounded)} query weights took in the scale of the unpruned heads; they are compared before their last digit was rounded."
 
 
 def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
@@ -90,8 +95,12 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
     """Largest max|a - b| / max|b| over pairs of tensors; infinite where their numbers or shapes differ."""
     if len(a) != len(b) or any(x.shape != y.shape for x, y in zip(a, b, strict=False)):
         return float("inf")
-    found = [float((x - y).abs().max() / y.abs().max().clamp(min=1e-300)) for x, y in zip(a, b, strict=True) if y.is_floating_point()]
-    return max(found, key=lambda e: float("inf") if e != e else e, default=0.0)
+    found = [float((wide(x) - wide(y)).abs().max() / wide(y).abs().max().clamp(min=1e-300)) for x, y in zip(a, b, strict=True) if y.numel()]
+    return max(found, key=_worst, default=0.0)
+
+
+def _worst(error: float) -> float:
+    return float("inf") if error != error else error
 
 
 def another(inputs: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
@@ -40,9 +39,9 @@ def tensors_of(output: Any) -> list[Tensor]:
 class _Runner(fx.Interpreter):
     """Frees each value after its last use."""
 
-    def __init__(self, module: fx.GraphModule, graph: Graph, keep: Keep, short_cuts: Mapping[fx.Node, tuple[str, fx.Node]]) -> None:
+    def __init__(self, module: fx.GraphModule, graph: Graph, keep: Keep, ways: Mapping[fx.Node, tuple[str, fx.Node]]) -> None:
         super().__init__(module)
-        self.traced, self.keep, self.short_cuts = graph, keep, short_cuts
+        self.traced, self.keep, self.short_cuts = graph, keep, ways
         self.carried: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -68,14 +67,14 @@ class _Runner(fx.Interpreter):
 
         def narrowed(v: fx.Node) -> Any:
             dims = values.get(v)
-            return take(self.env[v], dims, self.keep) if isinstance(self.env[v], Tensor) and dims else self.env[v]
+            return take(self.env[v], dims, self.keep) if isinstance(dims, tuple) else self.env[v]
 
         target, args, kwargs = resized(n, self.traced, self.keep)
         small = target(*fx.map_arg(args, narrowed), **fx.map_arg(kwargs, narrowed))
         dims = values[n]
-        if isinstance(small, Tensor):
+        if isinstance(dims, tuple):
             return put_back(small, dims, self.keep)
-        return tuple(put_back(t, d, self.keep) if isinstance(t, Tensor) else t for t, d in zip(small, dims, strict=True))
+        return tuple(put_back(t, d, self.keep) if isinstance(d, tuple) else t for t, d in zip(small, dims or (), strict=True))
 
 
 def take(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:

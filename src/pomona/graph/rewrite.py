@@ -15,13 +15,11 @@ from torch.export.graph_signature import ExportGraphSignature
 
 from pomona.graph.blocks import renamed
 from pomona.graph.expr import Keep, size
-from pomona.graph.facts import Attention, Grouped, Pieces, Slice
+from pomona.graph.facts import Fact, Groups, HeadSize, Piece, Pieces
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
 from pomona.graph.nodes import arguments, call, name_of, short_cuts
 from pomona.vocabulary import Plan
-
-_LENGTHS = ("size", "shape")  # arguments that list the lengths of the result
 
 
 def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan) -> fx.GraphModule:
@@ -36,7 +34,8 @@ def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan)
     for n, twin in twins.items():
         if n.op == "call_function":
             target, args, kwargs = resized(n, graph, keep)
-            twin.target, twin.args, twin.kwargs = target, fx.map_arg(args, twins.__getitem__), fx.map_arg(kwargs, twins.__getitem__)
+            twin.target = target
+            twin.args, twin.kwargs = fx.map_arg((args, kwargs), twins.__getitem__)
     _cut_out(program, twins, dead_blocks(plan))
     signature = _renamed(module.graph, program, twins, plan)
     module.recompile()
@@ -60,42 +59,42 @@ def resized(n: fx.Node, graph: Graph, keep: Keep) -> tuple[Any, tuple[Any, ...],
     """A node's op and arguments at the new sizes: (target, args, kwargs), nodes standing for themselves."""
     if not hasattr(n.target, "_schema"):
         return n.target, n.args, dict(n.kwargs)
-    target, given = n.target, arguments(n)
-    changed = _by_fact(graph.facts.get(n), given, keep)
-    lengths = _lengths(graph.values.get(n), keep)
-    if isinstance(graph.facts.get(n), Pieces):
-        return torch.ops.aten.split_with_sizes.default, (n.args[0], changed["sizes"], changed["dim"]), {}
-    if name_of(n) == "unflatten" and lengths:
-        return torch.ops.aten.reshape.default, (n.args[0], lengths), {}
-    if lengths:
-        changed |= {word: lengths for word in _LENGTHS if isinstance(given.get(word), (list, tuple)) and len(given[word]) == len(lengths)}
-        if "normalized_shape" in given:
-            changed["normalized_shape"] = lengths[-len(given["normalized_shape"]) :]
-    if all(_same(given[word], value) for word, value in changed.items()):
-        return target, n.args, dict(n.kwargs)
-    args, kwargs = call(n, {**given, **changed})
-    return target, args, kwargs
-
-
-def _by_fact(fact: Any, given: dict[str, Any], keep: Keep) -> dict[str, Any]:
-    """What the facts about a node say of its arguments at the new sizes."""
-    if isinstance(fact, Slice):
-        start, length = size(fact.before, keep), size(fact.piece, keep)
-        return {"start": start, "length": length} if "length" in given else {"start": start, "end": start + length}
+    fact, given = graph.facts.get(n), arguments(n)
     if isinstance(fact, Pieces):
-        return {"sizes": [size(e, keep) for e in fact.pieces], "dim": fact.dim}
-    if isinstance(fact, Grouped):
+        return torch.ops.aten.split_with_sizes.default, (n.args[0], [size(e, keep) for e in fact.lengths], fact.dim), {}
+    changed = _by_fact(fact, given, keep) | _by_lengths(graph.values.get(n), given, keep)
+    if name_of(n) == "unflatten" and changed:
+        return torch.ops.aten.reshape.default, (n.args[0], changed["sizes"]), {}
+    if all(_same(given[word], value) for word, value in changed.items()):
+        return n.target, n.args, dict(n.kwargs)
+    args, kwargs = call(n, {**given, **changed})
+    return n.target, args, kwargs
+
+
+def _by_fact(fact: Fact | None, given: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+    """What the fact about a node says of its arguments at the new sizes."""
+    if isinstance(fact, Piece):
+        start, length = size(fact.start, keep), size(fact.length, keep)
+        return {"start": start, "length": length} if "length" in given else {"start": start, "end": start + length}
+    if isinstance(fact, Groups):
         return {"num_groups" if "num_groups" in given else "groups": size(fact.groups, keep)}
-    if isinstance(fact, Attention) and given.get("scale") is None:
+    if isinstance(fact, HeadSize) and given.get("scale") is None:
         # Without a scale the op would divide by the root of the head width that is left: another function.
-        return {"scale": 1 / sqrt(fact.width)}
+        return {"scale": 1 / sqrt(fact.size)}
     return {}
 
 
-def _lengths(dims: Any, keep: Keep) -> list[int]:
-    """The lengths of a tensor; empty where a node has several or no tensors."""
-    single = isinstance(dims, (list, tuple)) and not any(isinstance(e, (list, tuple)) or e is None for e in dims)
-    return [size(e, keep) for e in dims] if single else []
+def _by_lengths(dims: object, given: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+    """Arguments that list the lengths of the one tensor that comes out."""
+    if not isinstance(dims, tuple):
+        return {}
+    lengths = [size(e, keep) for e in dims]
+    if "normalized_shape" in given:
+        return {"normalized_shape": lengths[len(lengths) - len(given["normalized_shape"]) :]}
+    if given.get("sizes") is not None and "dim" in given:  # unflatten: the lengths of one dimension
+        return {"sizes": lengths} if lengths != [e.n for e in dims] else {}
+    listed = [word for word in ("size", "shape") if isinstance(given.get(word), (list, tuple))]
+    return {word: lengths for word in listed if len(given[word]) == len(lengths)}
 
 
 def _same(a: Any, b: Any) -> bool:

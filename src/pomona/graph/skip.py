@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 
 class PassThrough(nn.Module):
-    """Returns its first tensor input in the form in which the block would have answered: a tensor, or a tuple that starts with it.
+    """Returns its first tensor input in the form of the block's answer: a tensor, or a tuple that starts with it.
 
     The form is learnt by running the block once, on copies of its first inputs, and the block is then forgotten. It has no
     parameters, so that counts and state speak of what is left.
@@ -28,8 +28,9 @@ class PassThrough(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PassThrough:
         """Moves and casts reach the block as long as it is needed."""
         for block in self._unseen:
-            block._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+            block._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The first tensor among the inputs; further places of a tuple are what the block put there at first."""

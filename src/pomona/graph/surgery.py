@@ -58,7 +58,7 @@ def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
     program = rewritten(state_of(whole), graph, keep, plan)
     error = difference(answer(precise(program), args, kwargs), expected)
     if not error <= TOLERANCE:
-        raise ProofError(f"Neither the resized module ({failure}) nor the rewritten program (error {error:.1e}) equals the masked model.")
+        raise ProofError(f"Neither the resized module ({failure}) nor its program (error {error:.1e}) equals the masked model.")
     return Realised(program, "graph", (f"The module could not be resized in place ({failure}); this is its rewritten program.",))
 
 

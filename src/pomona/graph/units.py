@@ -19,7 +19,8 @@ def kept_units(graph: Graph, plan: Plan) -> Keep:
             continue
         axis = axis_of(site, graph)
         if graph.axes[axis].size != len(keep):
-            raise InputError(f"The plan has {len(keep)} units at {axis}, the model {graph.axes[axis].size}; use the model it was made for.")
+            here = graph.axes[axis].size
+            raise InputError(f"The plan has {len(keep)} units at {axis}, the model {here}; use the model it was made for.")
         if not bool(keep.any()):
             raise InputError(f"The plan removes all {len(keep)} units of {axis}; keep at least one.")
         found[graph.atoms[axis]] = keep.nonzero().flatten()
