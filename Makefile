@@ -12,7 +12,7 @@ EXTRAS := .[transformers,export,examples,dev]
 
 # Networks hiccup: three tries, then the error stands.
 pip = for try in 1 2 3; do \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5 $(1) && exit 0; \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --retries 5 $(1) && exit 0; \
 	  echo "pip failed (try $$try of 3): pip install $(1)" >&2; sleep $$((5 * try)); \
 	done; exit 1
 

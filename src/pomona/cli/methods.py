@@ -16,7 +16,7 @@ from pomona.cli.answer import Answer
 from pomona.cli.refusal import one_of
 
 if TYPE_CHECKING:
-    from pomona.vocabulary import Recipe
+    from pomona.vocabulary import Paper, Recipe
 
 COLUMNS = ("method", "summary", "structure", "needs", "when", "paper")
 
@@ -38,7 +38,7 @@ def methods(
 
 def row(name: str, recipe: Recipe) -> dict[str, str]:
     """One line of the table: strings by the names of COLUMNS."""
-    paper = f"{recipe.papers[0].authors} {recipe.papers[0].year}" if recipe.papers else ""
+    paper = _cited(recipe.papers[0]) if recipe.papers else ""
     needs = ", ".join(need for need in ("data", "labels", "gradients") if need in recipe.needs)
     structure = str(recipe.structure)
     return dict(zip(COLUMNS, (name, recipe.summary, structure, needs or "nothing", recipe.when, paper), strict=True))
@@ -52,6 +52,11 @@ def card(name: str, recipe: Recipe) -> dict[str, Any]:
     parts = [{"word": word, "part": spell(part), "about": _first_line(part)} for word, part in recipe.parts.items()]
     papers = [str(paper) for paper in recipe.papers]
     return row(name, recipe) | {"sentence": sentence(recipe, None), "text": str(recipe), "papers": papers, "parts": parts}
+
+
+def _cited(paper: Paper) -> str:
+    first, *others = paper.authors.split(", ")
+    return f"{first} et al. {paper.year}" if others else f"{first} {paper.year}"
 
 
 def _first_line(part: Any) -> str:

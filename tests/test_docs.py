@@ -1,0 +1,62 @@
+"""The docs say what is: made pages are up to date, quoted code is quoted, examples run, every public name is there."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import pomona
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+QUOTES = [
+    pytest.param(source, code, id=f"{page.name}-{source}-{number}")
+    for page in PAGES
+    for number, (source, code) in enumerate(re.findall(r"<!-- from (\S+) -->\n```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+EXAMPLES = [
+    pytest.param(code, id=f"{page.name}-{number}")
+    for page in (ROOT / "README.md", ROOT / "docs" / "python.md")
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE))
+]
+
+
+def make_methods():
+    spec = importlib.util.spec_from_file_location("make_methods", ROOT / "docs" / "make_methods.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_made_from_the_registry_are_up_to_date():
+    stale = [str(path.relative_to(ROOT)) for path, text in make_methods().pages().items() if path.read_text() != text]
+    assert not stale, f"run `make docs`: {stale}"
+
+
+def test_every_method_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert not [name for name in pomona.methods() if f"| {name} |" not in readme]
+
+
+@pytest.mark.parametrize("name", pomona.__all__)
+def test_every_public_name_is_in_the_docs(name):
+    text = "".join(path.read_text() for path in PAGES)
+    assert re.search(rf"\bpomona\.{name}\b", text)
+
+
+@pytest.mark.parametrize(("source", "code"), QUOTES)
+def test_quoted_code_is_in_the_file_it_is_from(source, code):
+    assert code.strip("\n") in (ROOT / source).read_text()
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_examples_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "example", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
+    assert not [link for link in links if not (page.parent / link).exists()]
