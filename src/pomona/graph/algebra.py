@@ -32,6 +32,7 @@ def unify(x: Expr, y: Expr) -> None:
     elif isinstance(x, Product) and isinstance(y, Product):
         _align(list(x.parts), list(y.parts))
     else:
+        rest: Expr
         segments, rest = (x, y) if isinstance(x, Sum) else (y, x)
         for segment in segments.parts:
             head, rest = cut(rest, segment.n)

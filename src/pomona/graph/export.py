@@ -41,7 +41,7 @@ def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple
     elif isinstance(args, Sequence) and not isinstance(args, str):
         positional = tuple(args)
     else:
-        raise InputError(f"Example inputs must be a tensor, a tuple of tensors or a dict of keyword inputs; got {type(args).__name__}.")
+        raise InputError(f"Example inputs must be a tensor, a tuple or a dict of keyword inputs; got {type(args).__name__}.")
     if not any(isinstance(leaf, Tensor) for leaf in torch.utils._pytree.tree_leaves((positional, keywords))):
         raise InputError("Example inputs must hold at least one tensor.")
     return positional, keywords

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from pomona.graph.expr import Expr
-from pomona.vocabulary import Convolution, WeightKind
+from pomona.vocabulary.sites import Convolution, WeightKind
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ from torch.fx import Node
 from pomona.graph.algebra import Misfit, unify
 from pomona.graph.expr import Const, Dims, Expr, norm
 from pomona.graph.facts import Fact, Use, Work
-from pomona.vocabulary import Convolution, WeightKind
+from pomona.vocabulary.sites import Convolution, WeightKind
 
-Value: TypeAlias = Dims | list[Any] | None  # a tensor's dims; a list of values for an op with several outputs; None otherwise
+Value: TypeAlias = Dims | list[Dims | None] | None  # a tensor's dims; a list of them for several outputs; None otherwise
+Result: TypeAlias = Sequence[Any]  # what a rule returns: the dimensions of the output, or a sequence of those
 
 
 @dataclass(eq=False)
@@ -41,29 +42,28 @@ class Op:
     value: Any
     record: Record
 
-    def has(self, argument: str) -> bool:
-        """Whether this argument is there and is a tensor."""
-        given = self.args.get(argument)
-        return isinstance(given, Node) and isinstance(self.record.values.get(given), tuple)
-
-    def dims(self, argument: str | Node) -> Dims:
-        """The dimensions of an input, by the argument's name; raises Misfit when it is no tensor."""
+    def maybe(self, argument: Any) -> list[Expr] | None:
+        """The dimensions of an input, by the argument's name or as a node; None when it is no tensor."""
         node = self.args.get(argument) if isinstance(argument, str) else argument
         found = self.record.values.get(node) if isinstance(node, Node) else None
-        if not isinstance(found, tuple):
+        return [norm(e) for e in found] if isinstance(found, tuple) else None
+
+    def dims(self, argument: Any) -> list[Expr]:
+        """The same; raises Misfit when it is no tensor."""
+        found = self.maybe(argument)
+        if found is None:
             raise Misfit(f"{self.name} has no tensor '{argument}'")
-        return tuple(norm(e) for e in found)
+        return found
 
     @property
-    def input(self) -> Dims:
+    def input(self) -> list[Expr]:
         """The dimensions of the first argument."""
-        return self.dims(self.node.args[0])  # type: ignore[arg-type]
+        return self.dims(self.node.args[0])
 
     @property
-    def inputs(self) -> list[Dims]:
+    def inputs(self) -> list[list[Expr]]:
         """The dimensions of all tensor inputs, in order."""
-        values = (self.record.values.get(n) for n in self.node.all_input_nodes)
-        return [tuple(norm(e) for e in v) for v in values if isinstance(v, tuple)]
+        return [d for n in self.node.all_input_nodes if (d := self.maybe(n)) is not None]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,12 +72,11 @@ class Op:
             raise Misfit(f"{self.name} does not return one tensor")
         return tuple(self.value.shape)
 
-    def dim(self, rank: int, argument: str = "dim", default: int = 0) -> int:
-        """A dimension argument, counted from the left."""
-        given = self.args.get(argument)
-        return (default if given is None else int(given)) % max(rank, 1)
+    def axis(self, dims: Sequence[Expr], argument: str = "dim") -> int:
+        """A dimension argument (default 0), counted from the left."""
+        return int(self.args.get(argument) or 0) % max(len(dims), 1)
 
-    def note(self, fact: Fact) -> None:
+    def tell(self, fact: Fact) -> None:
         """Tell surgery."""
         self.record.facts[self.node] = fact
 
@@ -109,7 +108,7 @@ class Op:
         return name
 
 
-Rule: TypeAlias = Callable[[Op], "Dims | list[Any]"]
+Rule: TypeAlias = Callable[[Op], Result]
 _RULES: dict[str, Rule] = {}
 
 
@@ -132,7 +131,7 @@ def rule_of(target: Any, name: str) -> Rule | None:
     return found
 
 
-def broadcast(several: Sequence[Dims]) -> Dims:
+def broadcast(several: Sequence[Sequence[Expr]]) -> list[Expr]:
     """The dimensions after broadcasting: ones give way, everything else is unified."""
     rank = max((len(d) for d in several), default=0)
     out: list[Expr] = []
@@ -141,9 +140,4 @@ def broadcast(several: Sequence[Dims]) -> Dims:
         for e in wide[1:]:
             unify(wide[0], e)
         out.append(norm(wide[0]) if wide else Const(1))
-    return tuple(out)
-
-
-def fixed(sizes: Iterable[int], why: str) -> Dims:
-    """Dimensions that cannot change."""
-    return tuple(Const(n, why) for n in sizes)
+    return out

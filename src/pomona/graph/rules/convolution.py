@@ -8,12 +8,12 @@ from typing import Any
 from pomona.graph.algebra import reshape, unify
 from pomona.graph.expr import Const, Dims, Expr, freeze, norm, product_of
 from pomona.graph.facts import Groups
-from pomona.graph.op import Op, rule
+from pomona.graph.op import Op, Result, rule
 from pomona.vocabulary import Convolution
 
 
 @rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution")
-def convolution(op: Op) -> Dims:
+def convolution(op: Op) -> Result:
     """Channels in and out are free; a group factor is shared by the input, the weight and the output."""
     x, w, how = op.dims("input"), op.dims("weight"), _how(op)
     into, out = (w[0], w[1]) if how.transposed else (w[1], w[0])
@@ -22,7 +22,7 @@ def convolution(op: Op) -> Dims:
         features = out
     else:
         features = _grouped(op, x[1], into, out, how)
-    if op.has("bias"):
+    if op.maybe("bias") is not None:
         unify(op.dims("bias")[0], features)
         op.reads(op.args["bias"], "bias")
     for e in w[2:]:
@@ -36,7 +36,7 @@ def convolution(op: Op) -> Dims:
 
 def _grouped(op: Op, x: Expr, into: Expr, out: Expr, how: Convolution) -> Expr:
     groups, inner = reshape((x,), (how.groups, x.n // how.groups))
-    op.note(Groups(groups))
+    op.tell(Groups(groups))
     if how.transposed:
         weight_groups, weight_inner = reshape((into,), (how.groups, into.n // how.groups))
         unify(inner, weight_inner)
@@ -47,7 +47,7 @@ def _grouped(op: Op, x: Expr, into: Expr, out: Expr, how: Convolution) -> Expr:
     return product_of((groups, out)) if how.transposed else out
 
 
-def _space(space: Dims, kernel: Sequence[int], how: Convolution, after: Sequence[int]) -> Dims:
+def _space(space: Sequence[Expr], kernel: Sequence[int], how: Convolution, after: Sequence[int]) -> Dims:
     """A kernel of one that walks without stride or padding leaves positions alone; others freeze them."""
     out: list[Expr] = []
     for e, k, stride, padding, n in zip(space, kernel, how.stride, how.padding, after, strict=True):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pomona.graph.expr import Const, fresh
-from pomona.graph.rule import Op, Result, rule
+from pomona.graph.op import Op, Result, rule
 
 
-@rule(*"zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty scalar_tensor".split())
+@rule(
+    "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full",
+    "new_empty", "scalar_tensor",
+)
 def filled(op: Op) -> Result:
     """Every dimension is a fresh atom; `*_like` too, since only their shape is taken."""
     return [fresh(k) for k in op.shape]
 
 
-@rule(*"arange linspace eye randn rand randint randperm tril_indices".split())
+@rule("arange", "linspace", "eye", "randn", "rand", "randint", "randperm", "tril_indices")
 def counted(op: Op) -> Result:
     """Positions."""
     return [Const(k) for k in op.shape]

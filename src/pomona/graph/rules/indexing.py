@@ -6,14 +6,14 @@ import torch
 
 from pomona.graph.algebra import Misfit, unify
 from pomona.graph.expr import Const, freeze, norm
-from pomona.graph.rule import Op, Result, rule
+from pomona.graph.op import Op, Result, broadcast, rule
 
 
 @rule("embedding")
 def embedding(op: Op) -> Result:
     """Rows of a table."""
     w = op.dims("weight")
-    op.reads("weight", "embedding", out_dim=1)
+    op.reads(op.args["weight"], "embedding", 1)
     freeze(w[0], "rows of a table, picked by number")
     return [*op.dims("indices"), norm(w[1])]
 
@@ -21,13 +21,13 @@ def embedding(op: Op) -> Result:
 @rule("index", "_unsafe_index")
 def index(op: Op) -> Result:
     """Advanced indexing; the picked dimensions become the index's own."""
-    x, given = op.first, list(op.given["indices"])
+    x, given = op.input, list(op.args["indices"])
     if any(i is not None and i.meta["val"].dtype == torch.bool for i in given):
         raise Misfit("a boolean index")
     places = [d for d, i in enumerate(given) if i is not None]
     for d in places:
         freeze(x[d], "picked by number")
-    picked = op.broadcast([op.dims(given[d]) for d in places])
+    picked = broadcast([op.dims(given[d]) for d in places])
     rest = [norm(e) for e in x]
     if places == list(range(places[0], places[-1] + 1)):
         return rest[: places[0]] + picked + rest[places[-1] + 1 :]
@@ -37,7 +37,7 @@ def index(op: Op) -> Result:
 @rule("index_select")
 def index_select(op: Op) -> Result:
     """Along one dimension."""
-    x = op.first
+    x = op.input
     d = op.axis(x)
     freeze(x[d], "picked by number")
     x[d] = op.dims("index")[0]
@@ -47,7 +47,7 @@ def index_select(op: Op) -> Result:
 @rule("gather", "take_along_dim")
 def gather(op: Op) -> Result:
     """Along one dimension, the others side by side."""
-    x, i = op.first, op.dims("index" if "index" in op.given else "indices")
+    x, i = op.input, op.dims("index" if "index" in op.args else "indices")
     d = op.axis(x)
     freeze(x[d], "picked by number")
     for k, (e, f) in enumerate(zip(x, i, strict=True)):
@@ -56,11 +56,14 @@ def gather(op: Op) -> Result:
     return [norm(e) for e in i]
 
 
-@rule("index_put", "index_put_", "index_add", "index_add_", "index_copy", "index_copy_", "scatter", "scatter_", "scatter_add", "scatter_add_")
+@rule(
+    "index_put", "index_put_", "index_add", "index_add_", "index_copy", "index_copy_", "scatter", "scatter_", "scatter_add",
+    "scatter_add_",
+)
 def put(op: Op) -> Result:
     """Written to by number: those dimensions are known by position, what is written agrees with the rest."""
-    x = op.first
-    given = op.given.get("indices")
+    x = op.input
+    given = op.args.get("indices")
     if given is None:
         d = op.axis(x)
         source = op.maybe("source") or op.maybe("src")
@@ -70,7 +73,7 @@ def put(op: Op) -> Result:
                 unify(e, f)
             elif k != d:
                 freeze(e, "written by number")
-        return op.first
+        return op.input
     for d, i in enumerate(given):
         if i is not None:
             freeze(x[d], "written by number")
@@ -79,18 +82,18 @@ def put(op: Op) -> Result:
     for e, f in zip(rest[::-1], (values or [])[::-1], strict=False):
         if e.n == f.n:
             unify(e, f)
-    return op.first
+    return op.input
 
 
 @rule("one_hot")
 def one_hot(op: Op) -> Result:
     """A new dimension that is a number."""
-    return [*op.first, Const(op.shape[-1], "a number as a dimension")]
+    return [*op.input, Const(op.shape[-1], "a number as a dimension")]
 
 
 @rule("meshgrid")
 def meshgrid(op: Op) -> Result:
     """Positions."""
-    for t in op.given["tensors"]:
+    for t in op.args["tensors"]:
         freeze(op.dims(t)[0], "positions")
     return tuple([Const(k) for k in v.shape] for v in op.value)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pomona.graph.algebra import Misfit, unify
-from pomona.graph.expr import Const, Dims, Expr, freeze, norm
-from pomona.graph.op import Op, broadcast, rule
+from pomona.graph.expr import Const, Expr, freeze, norm
+from pomona.graph.op import Op, Result, broadcast, rule
 
 
 @rule("linear")
-def linear(op: Op) -> Dims:
-    """x W^T + b; the leading dimensions are factors of the work, too."""
+def linear(op: Op) -> Result:
+    """The product x W^T + b; the leading dimensions are factors of the work, too."""
     x, w = op.dims("input"), op.dims("weight")
     unify(x[-1], w[1])
-    if op.has("bias"):
+    if op.maybe("bias") is not None:
         unify(w[0], op.dims("bias")[0])
         op.reads(op.args["bias"], "bias")
     tensor = op.reads(op.args["weight"], "linear", 0, 1)
@@ -21,8 +21,8 @@ def linear(op: Op) -> Dims:
 
 
 @rule("addmm")
-def addmm(op: Op) -> Dims:
-    """b + x W with W stored (in, out), as GPT-2 does."""
+def addmm(op: Op) -> Result:
+    """The product b + x W with W stored (in, out), as GPT-2 does."""
     b, x, w = op.dims("self"), op.dims("mat1"), op.dims("mat2")
     unify(x[1], w[0])
     unify(b[-1], w[1])
@@ -33,16 +33,16 @@ def addmm(op: Op) -> Dims:
 
 
 @rule("matmul", "mm", "bmm", "baddbmm")
-def matmul(op: Op) -> Dims:
+def matmul(op: Op) -> Result:
     """The last dimension of one against the last but one of the other; leading dimensions broadcast."""
     left, right = ("batch1", "batch2") if op.name == "baddbmm" else ("self", next(k for k in ("other", "mat2") if k in op.args))
     x, y = op.dims(left), op.dims(right)
     row, column = len(x) == 1, len(y) == 1
-    x = (Const(1), *x) if row else x
-    y = (*y, Const(1)) if column else y
+    x = [Const(1), *x] if row else x
+    y = [*y, Const(1)] if column else y
     unify(x[-1], y[-2])
     batch = broadcast((x[:-2], y[:-2]))
-    out = (*batch, *(() if row else (x[-2],)), *(() if column else (y[-1],)))
+    out = [*batch, *(x[-2:-1] if not row else ()), *(y[-1:] if not column else ())]
     if op.name == "baddbmm":
         out = broadcast((op.dims("self"), out))
     tensor = op.reads(op.args[left], "linear", None if row else len(x) - 2, 0 if row else len(x) - 1)
@@ -52,7 +52,7 @@ def matmul(op: Op) -> Dims:
 
 
 @rule("einsum")
-def einsum(op: Op) -> Dims:
+def einsum(op: Op) -> Result:
     """Letters are dimensions: equal letters are unified, those that vanish are contracted."""
     left, arrow, right = op.args["equation"].replace(" ", "").partition("->")
     if "." in left or not arrow:
@@ -73,7 +73,7 @@ def einsum(op: Op) -> Dims:
 
 
 @rule("_grouped_mm", "grouped_mm_fallback")
-def grouped_mm(op: Op) -> Dims:
+def grouped_mm(op: Op) -> Result:
     """Each token against the matrix of its expert, stored (experts, in, out); experts are chosen by index and stay."""
     x, w = op.inputs[0], op.inputs[1]
     unify(x[1], w[1])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pomona.graph.algebra import reshape, unify
-from pomona.graph.expr import Dims
 from pomona.graph.facts import Groups
-from pomona.graph.op import Op, rule
+from pomona.graph.op import Op, Result, rule
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm")
-def batch_norm(op: Op) -> Dims:
+def batch_norm(op: Op) -> Result:
     """Affine by channel (dimension 1) in evaluation; with batch statistics it normalises over everything else."""
     x = op.dims("input")
     for argument in ("weight", "bias", "running_mean", "running_var"):
-        if op.has(argument):
+        if op.maybe(argument) is not None:
             unify(x[1], op.dims(argument)[0])
             op.reads(op.args[argument], "bias" if argument == "bias" else "norm")
     if op.args.get("training") or op.args.get("use_input_stats"):
@@ -22,12 +21,12 @@ def batch_norm(op: Op) -> Dims:
 
 
 @rule("layer_norm", "rms_norm", "_fused_rms_norm", "native_layer_norm")
-def layer_norm(op: Op) -> Dims:
+def layer_norm(op: Op) -> Result:
     """Over the last dimensions, with an affine map of their shape."""
     x = op.dims("input")
     over = x[-len(op.args["normalized_shape"]) :]
     for argument in ("weight", "bias"):
-        if op.has(argument):
+        if op.maybe(argument) is not None:
             for e, f in zip(over, op.dims(argument), strict=True):
                 unify(e, f)
             op.reads(op.args[argument], "bias" if argument == "bias" else "norm")
@@ -36,13 +35,13 @@ def layer_norm(op: Op) -> Dims:
 
 
 @rule("group_norm")
-def group_norm(op: Op) -> Dims:
+def group_norm(op: Op) -> Result:
     """Groups stand alone; the channels inside of a group are under the normaliser."""
     x, groups = op.dims("input"), op.args["num_groups"]
     outer, inner = reshape((x[1],), (groups, x[1].n // groups))
-    op.note(Groups(outer))
+    op.tell(Groups(outer))
     for argument in ("weight", "bias"):
-        if op.has(argument):
+        if op.maybe(argument) is not None:
             unify(x[1], op.dims(argument)[0])
             op.reads(op.args[argument], "bias" if argument == "bias" else "norm")
     op.normalises((inner,))
@@ -50,7 +49,7 @@ def group_norm(op: Op) -> Dims:
 
 
 @rule("softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax", "softmin")
-def softmax(op: Op) -> Dims:
+def softmax(op: Op) -> Result:
     """Over one dimension."""
     x = op.input
     op.normalises((x[op.args["dim"]],))

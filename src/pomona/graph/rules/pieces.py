@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from pomona.graph.algebra import cut, reshape
 from pomona.graph.expr import Const, Expr, freeze, norm
-from pomona.graph.facts import Pieces, Slice
-from pomona.graph.rule import Op, Result, rule
+from pomona.graph.facts import Piece, Pieces
+from pomona.graph.op import Op, Result, rule
 
 
 @rule("split", "chunk", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk")
 def split(op: Op) -> Result:
     """Consecutive pieces."""
-    x = op.first
+    x = op.input
     d = op.axis(x)
     return _pieces(op, x, d, [v.shape[d] for v in op.value])
 
@@ -21,9 +21,9 @@ def split(op: Op) -> Result:
 @rule("slice", "slice_copy")
 def sliced(op: Op) -> Result:
     """A run of positions; with a stride that divides, a factor is fixed."""
-    x = op.first
+    x = op.input
     d, length = op.axis(x), x[op.axis(x)].n
-    start, end, step = (op.given.get(word) for word in ("start", "end", "step"))
+    start, end, step = (op.args.get(word) for word in ("start", "end", "step"))
     first, last, stride = _clip(start or 0, length), _clip(length if end is None else end, length), step or 1
     if stride == 1:
         return _run(op, x, d, first, max(0, last - first))
@@ -40,15 +40,15 @@ def sliced(op: Op) -> Result:
 @rule("narrow")
 def narrow(op: Op) -> Result:
     """A run of positions."""
-    x = op.first
+    x = op.input
     d = op.axis(x)
-    return _run(op, x, d, _clip(op.given["start"], x[d].n), op.given["length"])
+    return _run(op, x, d, _clip(op.args["start"], x[d].n), op.args["length"])
 
 
 @rule("select")
 def select(op: Op) -> Result:
     """One position."""
-    x = op.first
+    x = op.input
     d = op.axis(x)
     freeze(x[d], "a single position is picked")
     del x[d]
@@ -58,7 +58,7 @@ def select(op: Op) -> Result:
 @rule("unbind")
 def unbind(op: Op) -> Result:
     """Every position by itself."""
-    x = op.first
+    x = op.input
     d = op.axis(x)
     count = x[d].n
     freeze(x[d], "taken apart by position")
@@ -69,7 +69,7 @@ def unbind(op: Op) -> Result:
 def _run(op: Op, x: list[Expr], d: int, start: int, length: int) -> list[Expr]:
     before, rest = cut(x[d], start)
     piece, _ = cut(rest, length)
-    op.tell(Slice(d, before, piece))
+    op.tell(Piece(d, before, piece))
     x[d] = norm(piece)
     return [norm(e) for e in x]
 

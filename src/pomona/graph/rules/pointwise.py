@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-from pomona.graph.expr import Dims
-from pomona.graph.op import Op, broadcast, rule
+from pomona.graph.op import Op, Result, broadcast, rule
 
 
 @rule(
-    "alias", "contiguous", "detach", "clone", "dropout", "dropout_", "feature_dropout", "alpha_dropout", "native_dropout", "to",
-    "type_as", "_to_copy", "lift_fresh_copy", "lift_fresh", "lift", "float", "half", "double", "_assert_tensor_metadata", "rand_like",
+    "alias", "contiguous", "detach", "clone", "dropout", "dropout_", "feature_dropout", "alpha_dropout", "native_dropout",
+    "to", "type_as", "_to_copy", "lift_fresh_copy", "lift_fresh", "lift", "float", "half", "double",
+    "_assert_tensor_metadata", "rand_like",
 )
-def same(op: Op) -> Dims:
+def same(op: Op) -> Result:
     """The tensor itself, perhaps in another type or place."""
     op.carries()
     return op.input
 
 
 @rule(
-    "add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "pow", "pow_", "sin", "cos", "exp", "exp_", "log", "sqrt", "rsqrt",
-    "neg", "abs", "sigmoid", "sigmoid_", "relu", "relu_", "relu6", "relu6_", "gelu", "silu", "silu_", "mish", "mish_", "tanh", "tanh_",
-    "hardtanh", "hardtanh_", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_", "leaky_relu", "leaky_relu_", "elu", "elu_",
-    "softplus", "clamp", "clamp_", "clamp_min", "clamp_min_", "clamp_max", "addcmul", "addcdiv", "where", "masked_fill", "masked_fill_",
-    "eq", "ne", "gt", "ge", "lt", "le", "logical_and", "logical_or", "logical_not", "bitwise_not", "bitwise_and", "bitwise_or",
-    "__and__", "__or__", "maximum", "minimum", "floor", "ceil", "round", "floor_divide", "remainder", "fmod", "reciprocal", "erf",
-    "log1p", "expm1", "square", "nan_to_num", "tril", "triu", "sign", "isnan", "copy", "copy_", "lerp", "logsigmoid", "log_sigmoid",
-    "selu", "celu", "softsign", "tanhshrink", "hardshrink", "softshrink", "logit", "zero_", "fill_",
+    "add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "pow", "pow_", "sin", "cos", "exp", "exp_", "log",
+    "sqrt", "rsqrt", "neg", "abs", "sigmoid", "sigmoid_", "relu", "relu_", "relu6", "relu6_", "gelu", "silu", "silu_",
+    "mish", "mish_", "tanh", "tanh_", "hardtanh", "hardtanh_", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_",
+    "leaky_relu", "leaky_relu_", "elu", "elu_", "softplus", "clamp", "clamp_", "clamp_min", "clamp_min_", "clamp_max",
+    "addcmul", "addcdiv", "where", "masked_fill", "masked_fill_", "eq", "ne", "gt", "ge", "lt", "le", "logical_and",
+    "logical_or", "logical_not", "bitwise_not", "bitwise_and", "bitwise_or", "__and__", "__or__", "maximum", "minimum",
+    "floor", "ceil", "round", "floor_divide", "remainder", "fmod", "reciprocal", "erf", "log1p", "expm1", "square",
+    "nan_to_num", "tril", "triu", "sign", "isnan", "copy", "copy_", "lerp", "logsigmoid", "log_sigmoid", "selu", "celu",
+    "softsign", "tanhshrink", "hardshrink", "softshrink", "logit", "zero_", "fill_",
 )
-def pointwise(op: Op) -> Dims:
+def pointwise(op: Op) -> Result:
     """One result an element. A parameter that takes part scales or shifts what it meets."""
     kind = "bias" if op.name in ("add", "add_", "sub", "sub_") else "norm" if _meets_normalised(op) else "other"
     for node in op.node.all_input_nodes:
@@ -38,7 +39,7 @@ def pointwise(op: Op) -> Dims:
 
 
 @rule("prelu", "_prelu_kernel")
-def prelu(op: Op) -> Dims:
+def prelu(op: Op) -> Result:
     """A slope for each channel (dimension 1) or one for all."""
     x, (slope,) = op.input, op.dims("weight")
     op.reads(op.args["weight"], "other")

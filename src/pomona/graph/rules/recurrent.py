@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pomona.graph.algebra import unify
 from pomona.graph.expr import Const, Expr, freeze, norm, product_of, sum_of
-from pomona.graph.rule import Op, Reading, Result, Work, rule
+from pomona.graph.op import Op, Result, rule
 
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -12,13 +12,14 @@ _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu")
 def recurrent(op: Op) -> Result:
     """Input (.., features), params by layer and direction: w_ih (gates * h, in), w_hh (gates * h, h), biases."""
-    x, params = op.dims("input"), list(op.given["params"])
-    directions = 2 if op.given["bidirectional"] else 1
-    each = 4 if op.given["has_biases"] else 2
-    states = op.given["hx"] if isinstance(op.given["hx"], (list, tuple)) else [op.given["hx"]]
+    x, params = op.dims("input"), list(op.args["params"])
+    directions = 2 if op.args["bidirectional"] else 1
+    each = 4 if op.args["has_biases"] else 2
+    states = op.args["hx"] if isinstance(op.args["hx"], (list, tuple)) else [op.args["hx"]]
     current, hidden = x[-1], []
-    for layer in range(int(op.given["num_layers"])):
-        hidden = [_cell(op, x, params[each * k : each * (k + 1)], current) for k in range(directions * layer, directions * (layer + 1))]
+    for layer in range(int(op.args["num_layers"])):
+        numbers = range(directions * layer, directions * (layer + 1))
+        hidden = [_cell(op, x, params[each * k : each * (k + 1)], current) for k in numbers]
         current = sum_of(hidden)
         for state in (s for s in map(op.maybe, states) if s is not None):
             freeze(state[0], "layers and directions")
@@ -41,11 +42,7 @@ def _cell(op: Op, x: list[Expr], params: list[object], current: Expr) -> Expr:
     for t in tensors:
         unify(t[0], product_of((gates, h)))
     for p in params[:2]:
-        name = op.tensor(p)
-        if name is not None:
-            op.readings.append(Reading(name, "recurrent", 0, 1))
-        op.work.append(Work(1, (*map(norm, x[:-1]), *op.dims(p)), name))
+        op.works((*map(norm, x[:-1]), *op.dims(p)), op.reads(p, "recurrent", 0, 1))
     for p in params[2:]:
-        if (name := op.tensor(p)) is not None:
-            op.readings.append(Reading(name, "bias", 0))
+        op.reads(p, "bias")
     return norm(h)

@@ -1,0 +1,121 @@
+"""A traced model: weights, axes, branches and costs, and what surgery needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from pomona.graph.branches import branches_of
+from pomona.graph.costs import Costs, Polynomials, compiled
+from pomona.graph.export import export
+from pomona.graph.expr import Atom, Dims, Expr, atoms, freeze, norm
+from pomona.graph.facts import Fact
+from pomona.graph.families import roles
+from pomona.graph.infer import infer, tied
+from pomona.graph.naming import axes_of
+from pomona.graph.nodes import name_of, tensor_names
+from pomona.graph.op import Record
+from pomona.graph.weights import weights_of
+from pomona.vocabulary import Axis, Branch, InputError, Weight
+
+# Results of these share their input's memory, or pass it on.
+_VIEWS = """view reshape _unsafe_view flatten unflatten permute transpose t numpy_T unsqueeze squeeze expand slice select split chunk unbind
+split_with_sizes getitem detach alias contiguous dropout to _assert_tensor_metadata""".split()
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What `trace` returns.
+
+    `weights`, `axes` and `branches` are for structures. `dims` gives the dimensions of every parameter and buffer as
+    expressions over atoms, `ties` the canonical name of every second name, `atoms` the atom of each prunable axis.
+    `program`, `values`, `facts` and `normed` are the exported program and what is known of its nodes. `unknown` lists
+    ops without a rule that fits, and where: their axes are frozen.
+    """
+
+    weights: Mapping[str, Weight]
+    axes: Mapping[str, Axis]
+    branches: tuple[Branch, ...]
+    dims: Mapping[str, Dims]
+    ties: Mapping[str, str]
+    atoms: Mapping[str, Atom]
+    program: ExportedProgram = field(repr=False)
+    values: Mapping[fx.Node, Any] = field(repr=False)
+    facts: Mapping[fx.Node, Fact] = field(repr=False)
+    normed: Mapping[fx.Node, tuple[Expr, ...]] = field(repr=False)
+    unknown: tuple[tuple[str, str], ...]
+    polynomials: Polynomials = field(repr=False)
+
+    def why(self, axis: Axis | str) -> str:
+        """Whether an axis can be pruned, and if not, what froze it. `axis` is an axis, its name, or "tensor:dim"."""
+        name = axis if isinstance(axis, str) else axis.name
+        found = [self.axes[name]] if name in self.axes else self._at(name)
+        if not found:
+            close = get_close_matches(name, list(self.axes), 1)
+            raise InputError(f"There is no axis '{name}'" + (f"; did you mean '{close[0]}'?" if close else "."))
+        return "; ".join(
+            f"{a.name} is frozen: {a.frozen}" if a.frozen else f"{a.name} can be pruned: {a.size} units of family {a.family}" for a in found
+        )
+
+    def costs(self, sizes: Mapping[str, int] | None = None, densities: Mapping[str, float] | None = None) -> Costs:
+        """The costs of a candidate without touching the model, in microseconds.
+
+        `sizes`: axis name -> units that stay; `densities`: weight name -> share of its elements that lives. What is not
+        named stays whole.
+        """
+        return self.polynomials.at({self.atoms[name]: count for name, count in (sizes or {}).items()}, densities or {})
+
+    def macs_by_weight(self, sizes: Mapping[str, int] | None = None) -> dict[str | None, int]:
+        """Multiply-accumulates by the weight that causes them; under None those of products between activations."""
+        return self.polynomials.macs_by_weight({self.atoms[name]: count for name, count in (sizes or {}).items()})
+
+    def _at(self, place: str) -> list[Axis]:
+        tensor, _, dim = place.rpartition(":")
+        return [a for a in self.axes.values() if any(m.tensor == self.ties.get(tensor, tensor) and str(m.dim) == dim for m in a.members)]
+
+
+def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) -> Graph:
+    """Infer which slices of which tensors belong together, from one export of the model on example inputs.
+
+    `args` is a tensor, a tuple or a dict of keyword inputs. Takes seconds, runs nothing, leaves the model as it was.
+    Raises InputError where the model cannot be exported.
+    """
+    program = export(model, args, kwargs)
+    ties = tied(model)
+    found, tensors = infer(program, ties)
+    parameters = {name: tuple(p.shape) for name, p in model.named_parameters() if name in tensors}
+    _freeze_unread(program, ties, tensors)
+    polynomials = compiled({name: tensors[name] for name in parameters}, [work for _, work in found.work], _activations(found))
+    weights = weights_of(parameters, found.uses, polynomials.macs_by_weight({}))
+    inexact = set(atoms(*(e for es in found.normed.values() for e in es)))
+    axes, named = axes_of(tensors, weights, roles(found, tensors, weights), inexact)
+    dims = {name: tuple(norm(e) for e in es) for name, es in tensors.items()}
+    return Graph(weights, axes, branches_of(model, program.graph, found, weights), dims, ties, named, program,
+                 found.values, found.facts, found.normed, tuple(found.unknown), polynomials)
+
+
+def _freeze_unread(program: ExportedProgram, ties: Mapping[str, str], tensors: Mapping[str, Dims]) -> None:
+    """What no op reads has no partner to be cut with."""
+    names = tensor_names(program)
+    read = {ties.get(names[n.name], names[n.name]) for n in program.graph.find_nodes(op="placeholder") if n.name in names and n.users}
+    for name, dims in tensors.items():
+        if name not in read:
+            for e in dims:
+                freeze(e, "never read")
+
+
+def _activations(found: Record) -> list[tuple[int, list[Expr]]]:
+    """(bytes an element, dimensions) of every result that takes memory of its own."""
+    rows = []
+    for node, dims in found.values.items():
+        value = node.meta.get("val")
+        if node.op == "call_function" and name_of(node) not in _VIEWS and isinstance(value, Tensor) and isinstance(dims, tuple):
+            rows.append((value.element_size(), dims))
+    return rows
+
+

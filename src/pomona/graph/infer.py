@@ -1,0 +1,174 @@
+"""The walk over an exported program: every op gets its dimensions from its rule, in order, once."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from pomona.graph.algebra import Misfit
+from pomona.graph.expr import Const, Dims, Expr, freeze, fresh
+from pomona.graph.nodes import frames, name_of, tensor_names
+from pomona.graph.op import Op, Record, Rule, Value, rule_of
+from pomona.graph.rules import load
+
+
+def infer(program: ExportedProgram, ties: Mapping[str, str]) -> tuple[Record, dict[str, Dims]]:
+    """What the rules found, and the dimensions of every parameter, buffer and constant by canonical name.
+
+    Inputs and outputs of the model are frozen. An op without a rule, or whose rule does not understand what it sees,
+    freezes its inputs and is listed in the record's `unknown`; it never raises.
+    """
+    load()
+    record = Record()
+    tensors: dict[str, Dims] = {}
+    names = tensor_names(program)
+    kinds = dict(program.graph_signature.inputs_to_parameters)
+    for n in program.graph.nodes:
+        value = n.meta.get("val")
+        if n.op != "placeholder" or not isinstance(value, Tensor):
+            continue
+        if n.name not in names:
+            record.values[n] = tuple(Const(k, "input") for k in value.shape)
+            continue
+        name = ties.get(names[n.name], names[n.name])
+        record.values[n] = tensors.setdefault(name, tuple(fresh(k) for k in value.shape))
+        if n.name in kinds:
+            record.sources[n] = (name, tuple(range(value.dim())))
+    _walk(program.graph_module, record)
+    for n in _nodes_of(program.graph.output_node().args):
+        for e in _expressions(record.values.get(n)):
+            freeze(e, "output")
+    return record, tensors
+
+
+def _walk(module: fx.GraphModule, record: Record) -> Any:
+    """Visit a (sub-)graph whose placeholders are known; returns what it returns."""
+    for n in module.graph.nodes:
+        if n.op == "get_attr":
+            held = getattr(module, n.target)
+            record.values[n] = tuple(Const(k) for k in held.shape) if isinstance(held, Tensor) else None
+        elif n.op == "output":
+            given = n.args[0]
+            return [record.values.get(v) for v in given] if isinstance(given, (list, tuple)) else record.values.get(given)
+        elif n.op == "call_function":
+            record.values[n] = _visit(n, module, record)
+    return None
+
+
+def _visit(n: fx.Node, module: fx.GraphModule, record: Record) -> Value:
+    if n.target is operator.getitem:
+        several = record.values.get(n.args[0])  # type: ignore[arg-type]
+        picked = n.args[1]
+        if isinstance(several, list) and isinstance(picked, int):
+            return several[picked]
+        return None
+    region = _region(n, module)
+    if region is not None:
+        # Regions under autocast or without gradients are the same function: walk them in place.
+        inputs = n.args[next(i for i, a in enumerate(n.args) if isinstance(a, fx.Node) and a.op == "get_attr") + 1 :]
+        for placeholder, given in zip(region.graph.find_nodes(op="placeholder"), inputs, strict=True):
+            if isinstance(given, fx.Node):
+                record.values[placeholder] = record.values.get(given)
+                if given in record.sources:
+                    record.sources[placeholder] = record.sources[given]
+        found: Value = _walk(region, record)
+        return found
+    return _ruled(n, record)
+
+
+def _region(n: fx.Node, module: fx.GraphModule) -> fx.GraphModule | None:
+    if not name_of(n).startswith("wrap_with"):
+        return None
+    held = (getattr(module, a.target) for a in n.args if isinstance(a, fx.Node) and a.op == "get_attr" and isinstance(a.target, str))
+    return next((m for m in held if isinstance(m, fx.GraphModule)), None)
+
+
+def _ruled(n: fx.Node, record: Record) -> Value:
+    name, value = name_of(n), n.meta.get("val")
+    rule = rule_of(n.target, name)
+    several = isinstance(value, (list, tuple))
+    if not isinstance(value, Tensor) and not (several and any(isinstance(v, Tensor) for v in value)):
+        return None  # sizes, assertions
+    if rule is None and not any(record.values.get(v) for v in n.all_input_nodes):
+        return [_constant(v) for v in value] if several else _constant(value)
+    try:
+        return _apply(rule, Op(n, name, _arguments(n), value, record))
+    # IndexError, KeyError: the op has fewer dimensions or other arguments than the rule knows of.
+    except (Misfit, IndexError, KeyError) as error:
+        where = (frames(n) or [""])[-1]
+        record.unknown.append((name, f"{where}: {error}"))
+        why = f"op {name} ({where})" if where else f"op {name}"
+        for v in n.all_input_nodes:
+            for e in _expressions(record.values.get(v)):
+                freeze(e, why)
+        return [_constant(v, why) for v in value] if several else _constant(value, why)
+
+
+def _apply(rule: Rule | None, op: Op) -> Value:
+    """What the rule says, held against the traced sizes."""
+    if rule is None:
+        raise Misfit(f"no rule for {op.name}")
+    found = rule(op)
+    if isinstance(op.value, Tensor):
+        return _fitting(found, op.value)
+    if len(found) != len(op.value):
+        raise Misfit(f"{op.name} has {len(op.value)} outputs")
+    return [_fitting(f, v) if isinstance(v, Tensor) else None for f, v in zip(found, op.value, strict=True)]
+
+
+def _fitting(dims: Any, value: Tensor) -> Dims:
+    if [e.n for e in dims] != list(value.shape):
+        raise Misfit(f"dimensions {dims} where {tuple(value.shape)} was traced")
+    return tuple(dims)
+
+
+def _arguments(n: fx.Node) -> dict[str, Any]:
+    schema = getattr(n.target, "_schema", None)
+    if schema is None:
+        return dict(n.kwargs)
+    found: dict[str, Any] = {}
+    for place, argument in enumerate(schema.arguments):
+        default = argument.default_value if argument.has_default_value() else None
+        found[argument.name] = n.args[place] if place < len(n.args) else n.kwargs.get(argument.name, default)
+    return found
+
+
+def _constant(value: Any, why: str = "constant") -> Dims | None:
+    return tuple(Const(k, why) for k in value.shape) if isinstance(value, Tensor) else None
+
+
+def _expressions(value: Any) -> Iterator[Expr]:
+    for e in value or ():
+        if isinstance(e, (list, tuple)):
+            yield from e
+        elif e is not None:
+            yield e
+
+
+def _nodes_of(value: Any) -> Iterator[fx.Node]:
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            yield from _nodes_of(v)
+    elif isinstance(value, dict):
+        yield from _nodes_of(list(value.values()))
+
+
+def tied(model: nn.Module) -> dict[str, str]:
+    """Every further name of a parameter or buffer -> its first name; tensors are one when they share their elements."""
+    first: dict[Any, str] = {}
+    found: dict[str, str] = {}
+    for source in (model.named_parameters, model.named_buffers):
+        for name, t in source(remove_duplicate=False):
+            key = id(t) if t.is_meta or not t.numel() else (t.data_ptr(), tuple(t.shape), t.stride(), t.dtype)
+            canonical = first.setdefault(key, name)
+            if canonical != name:
+                found[name] = canonical
+    return found
+
+

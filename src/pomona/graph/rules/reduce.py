@@ -1,0 +1,85 @@
+"""Ops that sum up, choose or order along dimensions."""
+
+from __future__ import annotations
+
+from pomona.graph.expr import Const, Expr, freeze
+from pomona.graph.op import Op, Result, broadcast, rule
+
+
+@rule(
+    "mean", "amax", "amin", "var", "std", "sum", "linalg_vector_norm", "norm", "any", "all", "prod", "nansum", "logsumexp",
+    "count_nonzero",
+)
+def reduce(op: Op) -> Result:
+    """Some dimensions vanish or become ones. Zeros count in a mean but not in a sum."""
+    x = op.input
+    over = _over(op, len(x))
+    if op.name not in ("sum", "nansum", "linalg_vector_norm", "norm", "any", "count_nonzero"):
+        op.normalises(x[d] for d in over)
+    return _without(op, x, over)
+
+
+@rule("max", "min", "median", "mode", "aminmax", "var_mean", "std_mean")
+def extreme(op: Op) -> Result:
+    """Of two tensors, over everything, or along a dimension with the place where it was found."""
+    if op.maybe("other") is not None:
+        return broadcast((op.dims("self"), op.dims("other")))
+    x = op.input
+    over = _over(op, len(x))
+    several = not hasattr(op.value, "shape")
+    if several and op.name in ("max", "min", "median", "mode"):
+        for d in over:
+            freeze(x[d], f"the position of the {op.name}")
+    op.normalises(x[d] for d in over)
+    out = _without(op, op.input, over)
+    return [out for _ in op.value] if several else out
+
+
+@rule("argmax", "argmin")
+def position(op: Op) -> Result:
+    """A position along a dimension."""
+    x = op.input
+    over = _over(op, len(x))
+    for d in over:
+        freeze(x[d], f"the position of the {op.name[3:]}")
+    return _without(op, op.input, over)
+
+
+@rule("topk", "sort", "argsort", "kthvalue")
+def ordered(op: Op) -> Result:
+    """The order along a dimension (default: the last)."""
+    x = op.input
+    given = op.args.get("dim")
+    d = (-1 if given is None else given) % len(x)
+    freeze(x[d], f"ordered by {op.name}")
+    x = op.input
+    if op.name == "topk":
+        x[d] = Const(op.value[0].shape[d], "the first few of an order")
+    if op.name == "kthvalue":
+        x = _without(op, x, [d])
+    return x if hasattr(op.value, "shape") else [x for _ in op.value]
+
+
+@rule("cumsum", "cumsum_", "cumprod", "logcumsumexp", "cummax", "cummin", "diff", "flip", "roll", "rot90")
+def along(op: Op) -> Result:
+    """Every position depends on its neighbours."""
+    x = op.input
+    for d in _over(op, len(x), "dim" if "dim" in op.args else "dims"):
+        freeze(x[d], f"positions under {op.name}")
+    x = op.input
+    if hasattr(op.value, "shape"):
+        return [e if e.n == n else Const(n) for e, n in zip(x, op.shape, strict=True)]
+    return [x for _ in op.value]
+
+
+def _over(op: Op, rank: int, argument: str = "dim") -> list[int]:
+    given = op.args.get(argument)
+    if given is None or given == []:
+        return list(range(rank))
+    return [d % rank for d in ([given] if isinstance(given, int) else given)] if rank else []
+
+
+def _without(op: Op, x: list[Expr], over: list[int]) -> list[Expr]:
+    if op.args.get("keepdim"):
+        return [Const(1) if d in over else e for d, e in enumerate(x)]
+    return [e for d, e in enumerate(x) if d not in over]

@@ -1,0 +1,30 @@
+"""Every parameter as the ops of the model read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pomona.graph.facts import Use
+from pomona.vocabulary import Weight
+
+
+def weights_of(
+    shapes: Mapping[str, tuple[int, ...]], readings: Sequence[Use], macs: Mapping[str | None, int]
+) -> dict[str, Weight]:
+    """Weights in the order of first use, those that are never read as a weight last."""
+    by_tensor: dict[str, list[Use]] = {}
+    for reading in readings:
+        if reading.tensor in shapes:
+            by_tensor.setdefault(reading.tensor, []).append(reading)
+    modules = {name.rpartition(".")[0]: None for name in by_tensor}  # in the order of first use; within one, as registered
+    place = {module: number for number, module in enumerate(modules)}
+    order = sorted(shapes, key=lambda name: (name not in by_tensor, place.get(name.rpartition(".")[0], len(place))))
+    return {name: _weight(name, shapes[name], by_tensor.get(name, []), macs.get(name, 0)) for name in order}
+
+
+def _weight(name: str, shape: tuple[int, ...], readings: Sequence[Use], macs: int) -> Weight:
+    if not readings:
+        return Weight(name, "other", shape, macs=macs)
+    # A table that is also the output layer is a table: `sparsity` does not count it unless asked to.
+    chosen = next((r for r in readings if r.kind == "embedding"), readings[0])
+    return Weight(name, chosen.kind, shape, chosen.out_dim, chosen.in_dim, macs, len(readings), chosen.conv)
