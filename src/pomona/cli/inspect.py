@@ -67,10 +67,10 @@ def _tree(document: dict[str, Any], members: bool) -> Tree:
             _add(branch, axis, members)
     for run in document["branches"]:
         tree.add(Text(f"{run['container']}: {len(run['blocks'])} blocks can be left out", "green"))
-    if frozen:
-        branch = tree.add(Text(f"frozen: {len(frozen)}", "yellow"))
-        for axis in frozen:
-            branch.add(Text(f"{axis['name']}  {axis['size']}  {axis['frozen']}"))
+    reasons = dict.fromkeys(axis["frozen"] for axis in frozen)
+    for reason in reasons:
+        names = [f"{axis['name']} ({axis['size']})" for axis in frozen if axis["frozen"] == reason]
+        tree.add(Text(f"frozen: {reason}", "yellow")).add(Text(", ".join(names)))
     return tree
 
 
