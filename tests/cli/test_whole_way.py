@@ -16,17 +16,6 @@ def data():
 """
 WISH = ["nets.py:net", "--method", "l1-filters", "--structure", "neurons", "--goal", "params=0.5x"]
 WISH += ["--data", "nets.py:data", "--no-latency"]
-    "nets.py:net",
-    "--method",
-    "l1-filters",
-    "--structure",
-    "neurons",
-    "--goal",
-    "params=0.5x",
-    "--data",
-    "nets.py:data",
-    "--no-latency",
-]
 
 
 @pytest.fixture
