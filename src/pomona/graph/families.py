@@ -46,7 +46,8 @@ def family(atom: Atom, found: Roles, writers: Sequence[Weight], readers: Sequenc
         return "head-dim"
     if "conv" in read or (wrote == {"conv"} and not (atom in found.residual and "linear" in read)):
         return "channel"
-    if atom in found.residual or "embedding" in wrote:
+    # One writer alone is no stream: activation functions, too, add a tensor to its own powers.
+    if (atom in found.residual and len(writers) > 1) or "embedding" in wrote:
         return "width"
     return "neuron" if wrote & {"linear", "recurrent", "conv"} else "other"
 
