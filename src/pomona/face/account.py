@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pomona import __version__
 from pomona.engines.decide import Ground
@@ -16,10 +16,11 @@ from pomona.evaluate import Quality, count, evaluate
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
 from pomona.graph import Graph, trace
+from pomona.graph.expr import size
 from pomona.graph.proof import Proof
 from pomona.graph.reference import take
 from pomona.graph.surgery import Realised, renamed
-from pomona.graph.units import kept_units
+from pomona.graph.units import axis_of, kept_units
 from pomona.models import Source
 from pomona.runtime import Latency, machine
 from pomona.structures import named
@@ -49,7 +50,7 @@ def account(
     """Everything that a reader of the report wants to know; see `docs/report.md` for the fields."""
     small = realised.model
     whole, left = count(dense), count(small)
-    layers = layers_of(graph, plan, realised, args, kwargs)
+    after = After.of(graph, plan, realised, args, kwargs)
     return {
         "pomona": __version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -64,12 +65,12 @@ def account(
         "goal": str(ground.goal),
         "params": {"before": whole.params, "after": left.params},
         "nonzeros": {"before": whole.nonzeros, "after": left.nonzeros},
-        "macs": {"before": graph.costs().macs, "after": sum(layer["macs_after"] for layer in layers) + _unweighted(graph, plan)},
+        "macs": {"before": graph.costs().macs, "after": after.macs},
         "bytes": {"before": whole.bytes, "after": left.bytes},
         "latency": asdict(timing) if timing else None,
         "quality": _quality(qualities, judge, dense, small),
         "proof": asdict(proof) | {"form": realised.form, "notes": [*proof.notes, *realised.notes]},
-        "layers": layers,
+        "layers": after.layers(),
         "sites": [{"name": name, "kind": site.kind, "family": site.axis.family if site.axis else site.kind,
                    "before": site.units, "after": int(plan.keep(name).sum())} for name, site in plan.sites.items()],
         "frozen": [{"axis": axis.name, "reason": axis.frozen} for axis in graph.axes.values() if axis.frozen],
@@ -81,39 +82,56 @@ def account(
     }
 
 
-def layers_of(graph: Graph, plan: Plan, realised: Realised, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every prunable weight before and after. MACs of a resized model are counted on a trace of it, not predicted.
+@dataclass(frozen=True, eq=False)
+class After:
+    """What a plan left, weight by weight.
 
-    MACs on zeroed weights count as gone: a sparse kernel skips them, a dense one does not.
+    MACs of a resized module are counted on a trace of it, not predicted. MACs on zeroed weights count as gone: a sparse
+    kernel skips them, a dense one does not.
     """
-    keep = kept_units(graph, plan)
-    left = {name: value for name, value in realised.model.named_parameters(remove_duplicate=False)} if realised.form != "graph" else {}
-    traced = trace(realised.model, args, kwargs).weights if realised.form == "eager" else {}
-    masks = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
-    rows = []
-    for weight in graph.weights.values():
-        if not weight.prunable:
-            continue
-        new = renamed(weight.tensor, plan)
-        value = left.get(new) if new is not None else None
-        if value is None and realised.form == "graph":
-            value = take(torch.ones(()).expand(weight.shape), graph.dims[weight.tensor], keep)
-        shape = tuple(value.shape) if value is not None else (0,) * len(weight.shape)
-        size = value.numel() if value is not None else 0
-        alive = int(masks[weight.tensor].sum()) if weight.tensor in masks and size == weight.size else int(value.count_nonzero()) if value is not None else 0
-        macs = traced[new].macs if new in traced else weight.macs * size // weight.size
-        if weight.tensor in masks and size:
-            macs = macs * alive // size
-        rows.append({"name": weight.tensor, "kind": weight.kind, "shape_before": list(weight.shape), "shape_after": list(shape),
-                     "params_before": weight.size, "params_after": size, "nonzeros_after": alive,
-                     "macs_before": weight.macs, "macs_after": macs})
-    return rows
 
+    graph: Graph
+    plan: Plan
+    now: Graph
+    sizes: Mapping[str, int]
+    masks: Mapping[str, Tensor]
 
-def _unweighted(graph: Graph, plan: Plan) -> int:
-    """MACs of ops that read no weight (attention between activations), as the plan leaves them."""
-    sizes = {name: int(plan.keep(name).sum()) for name, site in plan.sites.items() if site.kind == "axis"}
-    return graph.costs(sizes).macs - graph.costs(sizes).macs_of_weights
+    @classmethod
+    def of(cls, graph: Graph, plan: Plan, realised: Realised, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> After:
+        """Trace the small module where it is one; masks are cut to its shapes."""
+        keep = kept_units(graph, plan)
+        elements = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
+        masks = {t: take(mask, graph.dims[t], keep) for t, mask in elements.items() if renamed(t, plan) is not None}
+        eager = realised.form == "eager"
+        sizes = {} if eager else {axis_of(site, graph): int(plan.keep(n).sum()) for n, site in plan.sites.items() if site.kind == "axis"}
+        return cls(graph, plan, trace(realised.model, args, kwargs) if eager else graph, sizes, masks)
+
+    def name(self, tensor: str) -> str | None:
+        """What a tensor of the dense model is called in the traced one; None where its block is gone."""
+        return tensor if self.now is self.graph else renamed(tensor, self.plan)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates on living weights and between activations."""
+        density = {name: float(m.float().mean()) for t, m in self.masks.items() if (name := self.name(t)) is not None}
+        return self.now.costs(self.sizes, density).macs
+
+    def layers(self) -> list[dict[str, Any]]:
+        """One row for every prunable weight of the dense model."""
+        keep = kept_units(self.graph, self.plan)
+        macs = self.now.macs_by_weight(self.sizes)
+        rows = []
+        for weight in self.graph.weights.values():
+            if not weight.prunable:
+                continue
+            name, gone = self.name(weight.tensor), renamed(weight.tensor, self.plan) is None
+            shape = [0] * len(weight.shape) if gone else [size(e, keep) for e in self.graph.dims[weight.tensor]]
+            alive = int(self.masks[weight.tensor].sum()) if weight.tensor in self.masks else prod(shape)
+            spent = 0 if gone or name is None else macs.get(name, 0) * alive // max(1, prod(shape))
+            rows.append({"name": weight.tensor, "kind": weight.kind, "shape_before": list(weight.shape), "shape_after": shape,
+                         "params_before": weight.size, "params_after": prod(shape), "nonzeros_after": alive,
+                         "macs_before": weight.macs, "macs_after": spent})
+        return rows
 
 
 def _quality(
