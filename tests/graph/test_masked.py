@@ -104,7 +104,7 @@ def test_plans_of_other_models_are_refused():
         with pytest.raises(InputError, match="use the model it was made for"):
             masked(model, plan)
     site = Site("0.weight", "element", (4, 4), (Member("0.weight", "self"),))
-    with pytest.raises(InputError, match="mask of elements|masks of elements"):
+    with pytest.raises(InputError, match="masks of elements"):
         masked(model, Plan({"0.weight": site}, {"0.weight": Decision(torch.zeros(4, 4, dtype=torch.bool))}))
 
 

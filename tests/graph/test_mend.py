@@ -70,12 +70,13 @@ def test_a_shallow_model_tells_its_depth():
         assert {m.layer_idx for m in small.modules() if hasattr(m, "layer_idx") and m.layer_idx is not None} == {0}
 
 
-def test_the_embedding_width_of_gpt2_is_mended_in_module_and_configuration():
+def test_a_field_that_said_nothing_is_told_a_number():
     model, args = zoo.gpt2()
+    assert model.config.n_inner is None  # four times the width
     graph = trace(model, args)
-    plan = axes_plan(graph, family(graph, "neuron"))
-    small = realise(model, graph, plan).model
+    small = realise(model, graph, axes_plan(graph, [name for name in prunable(graph) if ".mlp." in name])).model
     assert small.transformer.h[0].mlp.c_fc.nf == 32
+    assert small.config.n_inner == 32 and small.config.pad_token_id is None
     rebuilt = type(small)(small.config)
     assert {n: p.shape for n, p in rebuilt.named_parameters()} == {n: p.shape for n, p in small.named_parameters()}
 

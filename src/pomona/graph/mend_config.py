@@ -6,7 +6,7 @@ tensors of the right shapes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from math import inf, log
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pomona.graph.mend_sizes import Sizes
 
-BUILDS = 60
+BUILDS = 100  # on the meta device, milliseconds each
 
 
 def mend_configs(model: nn.Module, known: Sizes) -> None:
@@ -28,8 +28,8 @@ def mend_configs(model: nn.Module, known: Sizes) -> None:
         options = _options(config, users, known)
         for name, value in _lists(config, known).items():
             setattr(config, name, value)
-        if hasattr(model, "config") and model.config is config:
-            _search(model, config, options)
+        if getattr(model, "config", None) is config and (start := _built(model, config)) is not None:
+            _Search(model, config, _distance(model, start)).go(options)
         else:
             for name, new in options.items():
                 if len(new) == 1:
@@ -47,7 +47,8 @@ def _configs(model: nn.Module) -> list[tuple[Any, list[str]]]:
     return list(found.values())
 
 
-def _options(config: Any, users: list[str], known: Sizes) -> dict[str, list[int]]:
+def _options(config: Any, users: Sequence[str], known: Sizes) -> dict[str, list[int]]:
+    """Field -> what it could have become."""
     found = {}
     for name, old in list(vars(config).items()):
         if type(old) is int and not name.startswith("_"):
@@ -67,38 +68,62 @@ def _lists(config: Any, known: Sizes) -> dict[str, list[Any]]:
     }
 
 
-def _search(model: nn.Module, config: Any, options: dict[str, list[int]]) -> None:
+class _Search:
     """Change one field at a time as long as the rebuilt model comes nearer to the small one."""
-    best, builds, improved = _distance(model, config), 0, True
-    while best > (0, 0) and improved and builds < BUILDS:
+
+    def __init__(self, model: nn.Module, config: Any, distance: tuple[float, int]) -> None:
+        self.model, self.config, self.best, self.builds = model, config, distance, 0
+
+    def go(self, options: Mapping[str, Sequence[int]]) -> None:
+        while self.sweep(options):
+            pass
+        # A field that says nothing ("four times the width") is told a number only where the others do not suffice.
+        silent = [name for name, value in vars(self.config).items() if value is None and not name.startswith("_")]
+        if 0 < self.best[0] < inf and silent:
+            self.sweep({name: sorted(_unexplained(self.model, _built(self.model, self.config))) for name in silent})
+
+    def sweep(self, options: Mapping[str, Sequence[int]]) -> bool:
+        """One pass over the fields; whether anything got nearer."""
         improved = False
         for name, new in options.items():
-            before = getattr(config, name)
             for value in new:
-                if value == getattr(config, name) or builds >= BUILDS:
+                if value == getattr(self.config, name) or self.best == (0, 0) or self.builds >= BUILDS:
                     continue
-                setattr(config, name, value)
-                builds += 1
-                found = _distance(model, config)
-                if found < best:
-                    best, before, improved = found, value, True
-            setattr(config, name, before)
+                self.builds += 1
+                built = _built(self.model, self.config, {name: value})
+                if built is not None and (found := _distance(self.model, built)) < self.best:
+                    setattr(self.config, name, value)
+                    self.best, improved = found, True
+        return improved
 
 
-def _distance(model: nn.Module, config: Any) -> tuple[float, int]:
-    """How far a model built from the configuration is from this one: by shapes of tensors, then by integers of modules."""
-    # The class may refuse the numbers in any way it likes, or may not be built from a configuration alone.
+def _built(model: nn.Module, config: Any, changes: Mapping[str, int] | None = None) -> nn.Module | None:
+    """A model of the same class from a changed copy of the configuration, without memory; None where it is refused."""
+    # Classes refuse numbers in any way they like, and not every class is built from a configuration alone.
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            built = type(model)(deepcopy(config))
+            copy = deepcopy(config)
+            for name, value in (changes or {}).items():
+                setattr(copy, name, value)
+            return type(model)(copy)
     except Exception:
-        return inf, 0
+        return None
+
+
+def _distance(model: nn.Module, built: nn.Module) -> tuple[float, int]:
+    """How far a rebuilt model is from this one: by shapes of tensors, then by integers of modules."""
     ours, theirs = _shapes(model), _shapes(built)
     far = 100.0 * len(ours.keys() ^ theirs.keys())
     for name in ours.keys() & theirs.keys():
         far += sum(abs(log(max(a, 1) / max(b, 1))) for a, b in zip(ours[name], theirs[name], strict=False))
     here, there = dict(_integers(model)), dict(_integers(built))
     return round(far, 9), sum(there.get(place) != value for place, value in here.items())
+
+
+def _unexplained(model: nn.Module, built: nn.Module | None) -> set[int]:
+    """Lengths of our tensors that the rebuilt model has otherwise."""
+    ours, theirs = _shapes(model), _shapes(built) if built is not None else {}
+    return {a for name in ours.keys() & theirs.keys() for a, b in zip(ours[name], theirs[name], strict=False) if a != b}
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -86,7 +86,8 @@ def unfolded(tensor: str, value: Tensor, graph: Graph, keep: Keep) -> Tensor:
     if tensor not in found:
         return value
     dim, factors = found[tensor]
-    return (value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)).to(value.dtype)
+    there = value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)
+    return cast(Tensor, there.to(value.dtype))
 
 
 def _along(factors: Tensor, dim: int, tensor: Tensor) -> Tensor:

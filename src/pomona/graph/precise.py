@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 COARSE = (torch.float32, torch.float16, torch.bfloat16)
 
 
-class _Widen(TorchDispatchMode):
+class _Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Casts to a coarser float become casts to float64: a rounding in the middle would hide an error of coupling."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ops = 0  # how far a forward pass came
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

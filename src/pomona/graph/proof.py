@@ -82,7 +82,8 @@ def _notes(moved: float, rounded: tuple[str, ...]) -> Iterator[str]:
     if not moved >= DEAD:
         yield f"The output moves by only {moved:.1e} with another input, so this proof says little."
     if rounded:
-        yield f"{len(rounded)} query weights took in the scale of the unpruned heads; they are compared before their last digit was rounded."
+        many = len(rounded)
+        yield f"{many} query weights took in the scale of the unpruned heads; compared before their last digit was rounded."
 
 
 def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
@@ -95,8 +96,8 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
     """Largest max|a - b| / max|b| over pairs of tensors; infinite where their numbers or shapes differ."""
     if len(a) != len(b) or any(x.shape != y.shape for x, y in zip(a, b, strict=False)):
         return float("inf")
-    found = [float((wide(x) - wide(y)).abs().max() / wide(y).abs().max().clamp(min=1e-300)) for x, y in zip(a, b, strict=True) if y.numel()]
-    return max(found, key=_worst, default=0.0)
+    pairs = [(wide(x).double(), wide(y).double()) for x, y in zip(a, b, strict=True) if y.numel()]
+    return max((float((x - y).abs().max() / y.abs().max().clamp(min=1e-300)) for x, y in pairs), key=_worst, default=0.0)
 
 
 def _worst(error: float) -> float:

@@ -60,7 +60,8 @@ class _Runner(fx.Interpreter):
     def _region(self, module: fx.GraphModule, args: Any) -> Any:
         """A region with its own settings (no gradients, autocast): walked in place."""
         inner = _Runner(module, self.traced, self.keep, self.short_cuts)
-        return inner.run(*self.map_nodes_to_values(args, next(iter(module.graph.nodes))))
+        given: Any = self.map_nodes_to_values(args, next(iter(module.graph.nodes)))
+        return inner.run(*given)
 
     def _on_kept(self, n: fx.Node) -> Any:
         values = self.traced.values
