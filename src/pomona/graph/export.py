@@ -6,7 +6,8 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from typing import Any
 
 import torch
@@ -49,11 +50,11 @@ def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns and logs about its own internals, which a user cannot act on; what matters is in the error."""
+    """Tracing warns, logs and prints about its own internals, which a user cannot act on; what matters is in the error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
