@@ -6,6 +6,7 @@ import zoo
 from plans import axes_plan, blocks_plan, both, prunable
 from pomona.graph import trace
 from pomona.graph.proof import prove
+from pomona.graph.restore import restored
 from pomona.graph.surgery import realise
 
 
@@ -49,6 +50,19 @@ def test_equal_numbers_are_told_apart_by_trial(families):
     for block in small.blocks:
         assert block.heads == (2 if "head" in families else 4)
         assert block.head_dim == (2 if "head-dim" in families else 4)
+
+
+def test_queries_that_took_in_a_scale_give_it_back():
+    model, args = zoo.vit()
+    graph = trace(model, args)
+    plan = axes_plan(graph)
+    small = realise(model, graph, plan).model
+    with torch.no_grad():
+        for parameter in small.parameters():  # as training would
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    whole = restored(model, graph, plan, small)
+    assert prove(whole, graph, plan, small, args).passed
+    assert not prove(model, graph, plan, small, args).passed
 
 
 def test_a_uniform_llama_tells_the_truth_in_its_configuration():

@@ -80,14 +80,13 @@ def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph,
     return tuple(done)
 
 
-def unfolded(tensor: str, value: Tensor, graph: Graph, keep: Keep) -> Tensor:
+def unfolded(tensor: str, value: Tensor, found: Scales, graph: Graph, keep: Keep) -> Tensor:
     """A weight of a small eager module as the masked model has it: the inverse of `fold`, by the dense model's name."""
-    found = scales(graph, keep)
     if tensor not in found:
         return value
     dim, factors = found[tensor]
     there = value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)
-    return cast(Tensor, there.to(value.dtype))
+    return there.to(value.dtype)
 
 
 def _along(factors: Tensor, dim: int, tensor: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ def _features(source: fx.Node, n: fx.Node) -> Tensor:
     for step in reversed(_path(n)[:-1]):
         args, kwargs = fx.map_arg((step.args, dict(step.kwargs)), env.__getitem__)
         env[step] = step.target(*args, **kwargs)  # type: ignore[operator]
-    return torch.unique(env[n])
+    return cast(Tensor, torch.unique(env[n]))
 
 
 def _alone(source: fx.Node, query: fx.Node, others: Sequence[fx.Node]) -> bool:

@@ -100,7 +100,7 @@ def put_back(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
 def _inputs(masked: nn.Module, graph: Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     """What the program's placeholders stand for, in float64: the masked model's state, constants, then the inputs."""
     program = graph.program
-    names = program.call_spec.in_spec.children_specs[1].context  # the order in which the program expects its keywords
+    names = program.example_inputs[1]  # in the order in which the program expects its keywords
     given = iter(pytree.tree_leaves(widened((tuple(args), {name: kwargs[name] for name in names}))))
     state = {**dict(masked.named_parameters(remove_duplicate=False)), **dict(masked.named_buffers(remove_duplicate=False))}
     found: list[Any] = []

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from pomona.graph.expr import Dims, Keep, index
 from pomona.graph.graph import Graph
 from pomona.graph.masked import masked
-from pomona.graph.mend_scale import unfolded
+from pomona.graph.mend_scale import scales, unfolded
 from pomona.graph.surgery import renamed
 from pomona.graph.units import kept_units
 from pomona.vocabulary import Plan
@@ -26,11 +26,11 @@ def restored(dense: nn.Module, graph: Graph, plan: Plan, small: nn.Module) -> nn
     there = {renamed(name, plan): name for name in [*graph.dims, *graph.ties]}
     values = {**dict(small.named_parameters(remove_duplicate=False)), **dict(small.named_buffers(remove_duplicate=False))}
     places = {**dict(whole.named_parameters(remove_duplicate=False)), **dict(whole.named_buffers(remove_duplicate=False))}
+    folded = {} if isinstance(small, fx.GraphModule) else scales(graph, keep)  # a rewritten program states its scales
     for new, value in values.items():
         name = there.get(new, new)
         target = places[name]
-        if not isinstance(small, fx.GraphModule):
-            value = unfolded(graph.ties.get(name, name), value, graph, keep)
+        value = unfolded(graph.ties.get(name, name), value, folded, graph, keep)
         if target.shape == value.shape:
             target.copy_(value)
         else:
