@@ -8,6 +8,7 @@ from pomona.graph import trace
 from pomona.graph.proof import prove
 from pomona.graph.restore import restored
 from pomona.graph.surgery import realise
+from pomona.vocabulary import Decision, Plan
 
 
 def family(graph, *families):
@@ -133,3 +134,20 @@ def test_a_position_within_the_container_follows():
     plan = both(blocks_plan("blocks", [0], [0, 1]), axes_plan(graph))
     small = realise(model, graph, plan).model
     assert [block.number for block in small.blocks] == [0]
+
+
+@pytest.mark.parametrize("make", [zoo.vit, zoo.bert, zoo.gpt2, zoo.llama], ids=lambda make: make.__name__)
+def test_layers_may_end_up_unequal(make):
+    model, args = make()
+    graph = trace(model, args)
+    for seed in range(3):
+        random = torch.Generator().manual_seed(seed)
+        names = family(graph, "head", "kv-group", "neuron", "width")
+        plan = axes_plan(graph, names)
+        shares = {name: int(torch.randint(1, graph.axes[name].size + 1, (), generator=random)) for name in names}
+        keeps = {name: torch.arange(graph.axes[name].size) < count for name, count in shares.items()}
+        plan = Plan(plan.sites, {name: Decision(keep) for name, keep in keeps.items()})
+        realised = realise(model, graph, plan)
+        positional, keywords = graph.program.example_inputs
+        assert realised.form == "eager", realised.notes
+        assert prove(model, graph, plan, realised.model, positional, keywords).passed

@@ -6,9 +6,9 @@ heads of 4), the forward pass decides by trial against the outputs of the masked
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from math import inf
 from typing import Any
 
@@ -47,7 +47,14 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     args, kwargs = graph.program.example_inputs
     twin = precise(small)
     unrounded(twin, small, whole, graph, keep, plan)
-    return _Trial(twin, expected, args, kwargs).resolve(open_questions, small)
+    trial = _Trial(twin, expected, args, kwargs)
+    failure = trial.resolve(open_questions)
+    if failure is not None:  # layers that were cut unequally may need unequal answers
+        open_questions = [single for group in open_questions for single in group.singles()]
+        failure = trial.resolve(open_questions)
+    for group in open_questions:
+        group.choose(group.chosen, small)
+    return failure
 
 
 class _Trial:
@@ -56,32 +63,29 @@ class _Trial:
     def __init__(self, twin: nn.Module, expected: Sequence[Tensor], args: Any, kwargs: Mapping[str, Any]) -> None:
         self.twin, self.expected, self.args, self.kwargs = twin, list(expected), args, kwargs
         self.names = {id(module): name for name, module in twin.named_modules()}
-        self.left = TRIALS
+        self.left = 0
 
-    def resolve(self, questions: Sequence[Group], small: nn.Module) -> str | None:
+    def resolve(self, questions: Sequence[Group]) -> str | None:
         """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
         by_role: dict[str, list[Group]] = {}
         for group in questions:
             by_role.setdefault(group.role, []).append(group)
+        self.left = TRIALS
         best = self.run()
         while not best.right:
-            found = self.better(best, sorted(by_role, key=lambda r: r != role(best.where)), by_role)
+            found = self.better(best, sorted(by_role, key=lambda r: r not in (best.where, role(best.where))), by_role)
             if found is None:
                 return best.failure
             best = found
-        for group in questions:
-            group.choose(group.chosen, small)
         return None
 
     def better(self, best: _Result, roles: Sequence[str], by_role: Mapping[str, Sequence[Group]]) -> _Result | None:
         """The first other combination of the integers of one role that gets further; None where none does."""
-        for name in roles:
-            groups = by_role[name]
-            now = tuple(group.chosen for group in groups)
-            others = product(*(range(group.options) for group in groups))
-            for combination in sorted(others, key=lambda c: sum(a != b for a, b in zip(c, now, strict=True)))[1:]:
+        for groups in (by_role[name] for name in roles):
+            now = [group.chosen for group in groups]
+            for combination in _others(now, [group.options for group in groups]):
                 if self.left <= 0:
-                    return None
+                    break
                 self.choose(groups, combination)
                 result = self.run()
                 if result.reached > best.reached:
@@ -112,6 +116,14 @@ class _Trial:
             found = self.names.get(id(trace.tb_frame.f_locals.get("self")), found)
             trace = trace.tb_next
         return found
+
+
+def _others(now: Sequence[int], options: Sequence[int]) -> Iterator[list[int]]:
+    """Every other combination of choices, those that change least first."""
+    for count in range(1, len(now) + 1):
+        for places in combinations(range(len(now)), count):
+            for choice in product(*([c for c in range(options[p]) if c != now[p]] for p in places)):
+                yield [dict(zip(places, choice, strict=True)).get(p, c) for p, c in enumerate(now)]
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ class Group:
         """How many choices there are."""
         return max(len(slot.options) for slot in self.slots)
 
+    def singles(self) -> Iterator[Group]:
+        """Each slot by itself, as it stands."""
+        for slot in self.slots:
+            yield Group(slot.module, [slot], min(self.chosen, len(slot.options) - 1))
+
     def choose(self, option: int, *models: nn.Module) -> None:
         """Write this choice into models."""
         self.chosen = option
