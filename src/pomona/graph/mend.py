@@ -81,20 +81,20 @@ class _Trial:
 
     def better(self, best: _Result, roles: Sequence[str], by_role: Mapping[str, Sequence[Group]]) -> _Result | None:
         """The first other combination of the integers of one role that gets further; None where none does."""
-        for groups in (by_role[name] for name in roles):
-            now = [group.chosen for group in groups]
-            for combination in _others(now, [group.options for group in groups]):
+        for together in (by_role[name] for name in roles):
+            now = [group.chosen for group in together]
+            for combination in _others(now, [group.options for group in together]):
                 if self.left <= 0:
                     break
-                self.choose(groups, combination)
+                self.choose(together, combination)
                 result = self.run()
                 if result.reached > best.reached:
                     return result
-            self.choose(groups, now)
+            self.choose(together, now)
         return None
 
-    def choose(self, groups: Sequence[Group], combination: Sequence[int]) -> None:
-        for group, option in zip(groups, combination, strict=True):
+    def choose(self, together: Sequence[Group], combination: Sequence[int]) -> None:
+        for group, option in zip(together, combination, strict=True):
             group.choose(option, self.twin)
 
     def run(self) -> _Result:
