@@ -22,7 +22,9 @@ class Middle(nn.Module):
 
 
 def sandwich(act, after=8):
-    layers = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), Middle(act), nn.Linear(after, 10), nn.ReLU(), nn.Linear(10, 3))
+    layers = nn.Sequential(
+        nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), Middle(act), nn.Linear(after, 10), nn.ReLU(), nn.Linear(10, 3)
+    )
     return layers.eval(), (torch.randn(2, 6),)
 
 
@@ -69,7 +71,7 @@ def test_an_op_without_a_rule_freezes_and_never_breaks(act, op):
 
 
 def test_a_rule_that_does_not_understand_freezes_too():
-    graph = trace(*sandwich(lambda x: x[x[:, 0].abs() > -1, :].reshape(2, 8) if False else torch.take(x, torch.arange(16).view(2, 8))))
+    graph = trace(*sandwich(lambda x: torch.take(x, torch.arange(16).view(2, 8))))
     assert graph.unknown and graph.axes["2.weight:0"].frozen.startswith("op take")
 
 
@@ -83,7 +85,9 @@ def test_inputs_and_outputs_are_frozen_and_say_so():
 def test_a_view_that_does_not_align_freezes_its_own_block_only():
     graph = trace(*sandwich(lambda x: x.view(2, 2, 4).transpose(1, 2).reshape(2, 8).view(16).view(2, 8)))
     assert graph.unknown == ()
-    twisted = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 12), Middle(lambda x: x.view(2, 4, 3).transpose(0, 1).reshape(3, 8)))
+    twisted = nn.Sequential(
+        nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 12), Middle(lambda x: x.view(2, 4, 3).transpose(0, 1).reshape(3, 8))
+    )
     graph = trace(nn.Sequential(twisted, nn.Linear(8, 3)).eval(), (torch.randn(2, 6),))
     assert graph.axes["0.2.weight:0"].frozen and graph.axes["0.0.weight:0"].frozen is None
 
@@ -104,7 +108,12 @@ def test_a_shared_module_is_one_set_of_axes():
     assert graph.ties == {"3.weight": "1.weight", "3.bias": "1.bias"}
     (axis,) = [a for a in graph.axes.values() if a.frozen is None]
     assert [(m.tensor, m.dim) for m in axis.members] == [
-        ("0.weight", 0), ("0.bias", 0), ("1.weight", 0), ("1.weight", 1), ("1.bias", 0), ("4.weight", 1),
+        ("0.weight", 0),
+        ("0.bias", 0),
+        ("1.weight", 0),
+        ("1.weight", 1),
+        ("1.bias", 0),
+        ("4.weight", 1),
     ]
 
 

@@ -48,7 +48,9 @@ def cells(kind, **how):
     directions = 2 if how.get("bidirectional") else 1
     made = Does(
         lambda m, x: m.out(m.cell(m.into(x))[0]),
-        into=nn.Linear(5, 6), cell=kind(6, 7, batch_first=True, **how), out=nn.Linear(7 * directions, 3),
+        into=nn.Linear(5, 6),
+        cell=kind(6, 7, batch_first=True, **how),
+        out=nn.Linear(7 * directions, 3),
     )
     return made, (torch.randn(2, 4, 5),)
 
@@ -61,7 +63,9 @@ CASES = {
     "a view of a cat": lambda: (
         Does(
             lambda m, x: m.c(torch.cat((m.a(x), m.b(x)), -1).view(2, 3, 4).transpose(1, 2).reshape(2, 12)),
-            a=nn.Linear(6, 4), b=nn.Linear(6, 8), c=nn.Linear(12, 3),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(6, 8),
+            c=nn.Linear(12, 3),
         ),
         (torch.randn(2, 6),),
     ),
@@ -77,23 +81,25 @@ CASES = {
     "softmax": lambda: between(lambda x: x.softmax(-1), 8),
     "max over units": lambda: between(lambda x: x * x.amax(-1, keepdim=True), 8),
     "layer norm": lambda: between(lambda x: F.layer_norm(x, (x.shape[-1],)), 8),
-    "mean and variance by hand": lambda: between(lambda x: (x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True) + 1).rsqrt()),
+    "mean and variance by hand": lambda: between(
+        lambda x: (x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True) + 1).rsqrt()
+    ),
     "top k freezes": lambda: between(lambda x: x.topk(4, -1).values, 8, 4),
     "square by einsum": lambda: (
         Does(lambda m, x: torch.einsum("bi,oi->bo", m.a(x), m.w), a=nn.Linear(6, 8), w=nn.Parameter(torch.randn(4, 8))),
         (torch.randn(2, 6),),
     ),
     "weight on the right": lambda: (
-        Does(lambda m, x: m.a(x).relu() @ m.w, a=nn.Linear(6, 8), w=nn.Parameter(torch.randn(8, 4))), (torch.randn(2, 6),)
+        Does(lambda m, x: m.a(x).relu() @ m.w, a=nn.Linear(6, 8), w=nn.Parameter(torch.randn(8, 4))),
+        (torch.randn(2, 6),),
     ),
     "prelu": lambda: (
-        Does(lambda m, x: m.b(m.p(m.a(x))), a=nn.Conv2d(3, 8, 1), p=nn.PReLU(8), b=nn.Conv2d(8, 2, 1)), (torch.randn(2, 3, 4, 4),)
+        Does(lambda m, x: m.b(m.p(m.a(x))), a=nn.Conv2d(3, 8, 1), p=nn.PReLU(8), b=nn.Conv2d(8, 2, 1)),
+        (torch.randn(2, 3, 4, 4),),
     ),
     "grouped convolution": lambda: pictures(F.relu, 8, groups=2),
     "depthwise with multiplier": lambda: (
-        Does(
-            lambda m, x: m.c(m.b(m.a(x)).relu()), a=nn.Conv2d(3, 6, 1), b=nn.Conv2d(6, 12, 3, groups=6), c=nn.Conv2d(12, 2, 1)
-        ),
+        Does(lambda m, x: m.c(m.b(m.a(x)).relu()), a=nn.Conv2d(3, 6, 1), b=nn.Conv2d(6, 12, 3, groups=6), c=nn.Conv2d(12, 2, 1)),
         (torch.randn(2, 3, 6, 6),),
     ),
     "transposed convolution": lambda: (
@@ -101,7 +107,9 @@ CASES = {
         (torch.randn(2, 3, 4, 4),),
     ),
     "grouped transposed convolution": lambda: (
-        Does(lambda m, x: m.c(m.b(m.a(x))), a=nn.Conv2d(3, 6, 1), b=nn.ConvTranspose2d(6, 4, 2, 2, groups=2), c=nn.Conv2d(4, 2, 1)),
+        Does(
+            lambda m, x: m.c(m.b(m.a(x))), a=nn.Conv2d(3, 6, 1), b=nn.ConvTranspose2d(6, 4, 2, 2, groups=2), c=nn.Conv2d(4, 2, 1)
+        ),
         (torch.randn(2, 3, 4, 4),),
     ),
     "group norm": lambda: (
@@ -112,27 +120,42 @@ CASES = {
     "channel shuffle": lambda: pictures(lambda x: F.channel_shuffle(x, 2)),
     "pixel shuffle": lambda: pictures(lambda x: F.pixel_shuffle(x, 2), 8, 2),
     "pixel unshuffle": lambda: pictures(lambda x: F.pixel_unshuffle(x, 2), 3, 12),
-    "pooling and resizing": lambda: pictures(lambda x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2) + F.avg_pool2d(x, 3, 1, 1)),
+    "pooling and resizing": lambda: pictures(
+        lambda x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2) + F.avg_pool2d(x, 3, 1, 1)
+    ),
     "unfold": lambda: (
-        Does(lambda m, x: m.b(F.unfold(m.a(x), 2).transpose(1, 2)), a=nn.Conv2d(3, 4, 1), b=nn.Linear(16, 3)), (torch.randn(2, 3, 4, 4),)
+        Does(lambda m, x: m.b(F.unfold(m.a(x), 2).transpose(1, 2)), a=nn.Conv2d(3, 4, 1), b=nn.Linear(16, 3)),
+        (torch.randn(2, 3, 4, 4),),
     ),
     "flatten to linear": lambda: (
-        Does(lambda m, x: m.b(m.a(x).flatten(1)), a=nn.Conv2d(3, 4, 1), b=nn.Linear(64, 3)), (torch.randn(2, 3, 4, 4),)
+        Does(lambda m, x: m.b(m.a(x).flatten(1)), a=nn.Conv2d(3, 4, 1), b=nn.Linear(64, 3)),
+        (torch.randn(2, 3, 4, 4),),
     ),
     "convolution over a sequence": lambda: (
-        Does(lambda m, x: m.b(m.a(x)).mean(-1), a=nn.Conv1d(3, 6, 3, padding="same"), b=nn.Conv1d(6, 4, 1)), (torch.randn(2, 3, 9),)
+        Does(lambda m, x: m.b(m.a(x)).mean(-1), a=nn.Conv1d(3, 6, 3, padding="same"), b=nn.Conv1d(6, 4, 1)),
+        (torch.randn(2, 3, 9),),
     ),
     "attention by hand": lambda: (Does(heads, qkv=nn.Linear(6, 24), out=nn.Linear(8, 3)), (torch.randn(2, 5, 6),)),
     "attention without softmax": lambda: (
-        Does(lambda m, x: heads(m, x, False), qkv=nn.Linear(6, 24), out=nn.Linear(8, 3)), (torch.randn(2, 5, 6),)
+        Does(lambda m, x: heads(m, x, False), qkv=nn.Linear(6, 24), out=nn.Linear(8, 3)),
+        (torch.randn(2, 5, 6),),
     ),
     "multi-head attention module": lambda: (
-        Does(lambda m, x: m.out(m.a(x, x, x, need_weights=False)[0]), a=nn.MultiheadAttention(8, 2, batch_first=True), out=nn.Linear(8, 3)),
+        Does(
+            lambda m, x: m.out(m.a(x, x, x, need_weights=False)[0]),
+            a=nn.MultiheadAttention(8, 2, batch_first=True),
+            out=nn.Linear(8, 3),
+        ),
         (torch.randn(2, 5, 8),),
     ),
     "token mixing": lambda: (
-        Does(lambda m, x: m.d(m.c(m.b(m.a(x).transpose(1, 2))).transpose(1, 2)), a=nn.Linear(6, 8), b=nn.Linear(5, 7), c=nn.Linear(7, 5),
-             d=nn.Linear(8, 3)),
+        Does(
+            lambda m, x: m.d(m.c(m.b(m.a(x).transpose(1, 2))).transpose(1, 2)),
+            a=nn.Linear(6, 8),
+            b=nn.Linear(5, 7),
+            c=nn.Linear(7, 5),
+            d=nn.Linear(8, 3),
+        ),
         (torch.randn(2, 5, 6),),
     ),
     "lstm": lambda: cells(nn.LSTM),
@@ -141,9 +164,7 @@ CASES = {
     "a region without gradients": lambda: (Does(_region, a=nn.Linear(6, 8), b=nn.Linear(8, 3)), (torch.randn(2, 6),)),
     "written in place": lambda: between(lambda x: x.mul_(2).relu_().add_(1).clamp_(max=3) - 1, 8),
     "squeeze and move": lambda: between(lambda x: x.unsqueeze(0).movedim(0, 1).squeeze(1), 8),
-    "a table": lambda: (
-        Does(lambda m, x: m.b(m.e(x)), e=nn.Embedding(7, 8), b=nn.Linear(8, 3)), (torch.randint(0, 7, (2, 5)),)
-    ),
+    "a table": lambda: (Does(lambda m, x: m.b(m.e(x)), e=nn.Embedding(7, 8), b=nn.Linear(8, 3)), (torch.randint(0, 7, (2, 5)),)),
 }
 
 
@@ -154,7 +175,7 @@ def _region(m, x):
     return m.b(x)
 
 
-FREEZES = {"roll freezes", "top k freezes", "every other", "max over units"}
+FREEZES = {"roll freezes", "top k freezes"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -168,4 +189,6 @@ def test_half_of_every_axis_goes_and_small_equals_masked(name):
     small = realise(model, graph, plan).model
     proof = prove(model, graph, plan, small, graph.program.example_inputs[0], graph.program.example_inputs[1])
     assert proof.passed and proof.max_error < 1e-9
-    assert graph.costs({n: (graph.axes[n].size + 1) // 2 for n in prunable(graph)}).params == sum(p.numel() for p in small.parameters())
+    assert graph.costs({n: (graph.axes[n].size + 1) // 2 for n in prunable(graph)}).params == sum(
+        p.numel() for p in small.parameters()
+    )

@@ -11,8 +11,31 @@ from pomona.graph.nodes import frames, name_of, shape
 from pomona.graph.op import Record
 from pomona.vocabulary import Branch, Weight
 
-_CARRY = """add add_ relu relu_ relu6 gelu silu hardswish dropout dropout_ layer_norm rms_norm contiguous clone to _to_copy detach alias
-permute transpose view reshape getitem""".split()
+_CARRY = [
+    "add",
+    "add_",
+    "relu",
+    "relu_",
+    "relu6",
+    "gelu",
+    "silu",
+    "hardswish",
+    "dropout",
+    "dropout_",
+    "layer_norm",
+    "rms_norm",
+    "contiguous",
+    "clone",
+    "to",
+    "_to_copy",
+    "detach",
+    "alias",
+    "permute",
+    "transpose",
+    "view",
+    "reshape",
+    "getitem",
+]
 
 
 def branches_of(model: nn.Module, program: fx.Graph, walk: Record, weights: Mapping[str, Weight]) -> tuple[Branch, ...]:
@@ -26,7 +49,7 @@ def branches_of(model: nn.Module, program: fx.Graph, walk: Record, weights: Mapp
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 1:
             blocks = [f"{name}.{child}" if name else child for child, _ in module.named_children()]
             run = tuple(b for b in blocks if _holds_weights(b, weights) and _adds(inside.get(b, []), walk))
-            if run:
+            if len(run) > 1:
                 found.append(Branch(name, run))
     return tuple(found)
 
@@ -47,7 +70,12 @@ def _adds(nodes: list[fx.Node], walk: Record) -> bool:
 
 def _alike(a: fx.Node, b: fx.Node, walk: Record) -> bool:
     x, y = walk.values.get(a), walk.values.get(b)
-    return shape(a) == shape(b) and isinstance(x, tuple) and isinstance(y, tuple) and all(norm(e) is norm(f) or norm(e).n == norm(f).n for e, f in zip(x, y, strict=True))
+    return (
+        shape(a) == shape(b)
+        and isinstance(x, tuple)
+        and isinstance(y, tuple)
+        and all(norm(e) is norm(f) or norm(e).n == norm(f).n for e, f in zip(x, y, strict=True))
+    )
 
 
 def _carried(node: fx.Node, source: fx.Node, within: set[fx.Node], summed: bool) -> bool:

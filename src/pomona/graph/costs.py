@@ -62,7 +62,9 @@ class Rows:
         return found
 
 
-def compiled(params: Mapping[str, Sequence[Expr]], work: Sequence[Work], activations: Sequence[tuple[int, Sequence[Expr]]]) -> Polynomials:
+def compiled(
+    params: Mapping[str, Sequence[Expr]], work: Sequence[Work], activations: Sequence[tuple[int, Sequence[Expr]]]
+) -> Polynomials:
     """Lengths that appear more than once are computed once; constants are multiplied into the fixed number."""
     table: dict[Expr, int] = {}
     rows = [

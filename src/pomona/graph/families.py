@@ -30,7 +30,13 @@ class Roles:
 def roles(walk: Record, dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> Roles:
     """Read off the ops of the walk."""
     heads, grouped, widths = _attention(walk, dims, weights)
-    return Roles(frozenset(heads), frozenset(grouped), frozenset(widths), frozenset(_conv_groups(walk, weights)), frozenset(_residual(walk)))
+    return Roles(
+        frozenset(heads),
+        frozenset(grouped),
+        frozenset(widths),
+        frozenset(_conv_groups(walk, weights)),
+        frozenset(_residual(walk)),
+    )
 
 
 def family(atom: Atom, found: Roles, writers: Sequence[Weight], readers: Sequence[Weight]) -> Family:
@@ -89,7 +95,9 @@ def _operands(node: fx.Node, walk: Record) -> list[list[Expr]] | None:
 
 def _writers(atom: Atom, dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> int:
     return sum(
-        w.kind == "linear" and w.out_dim is not None and atom in atoms(dims[name][w.out_dim]) for name, w in weights.items() if name in dims
+        w.kind == "linear" and w.out_dim is not None and atom in atoms(dims[name][w.out_dim])
+        for name, w in weights.items()
+        if name in dims
     )
 
 
@@ -106,5 +114,10 @@ def _residual(walk: Record) -> Iterable[Atom]:
     """Atoms of sums of two activations."""
     for node, value in walk.values.items():
         inputs = node.all_input_nodes
-        if name_of(node) in ("add", "add_") and len(inputs) == 2 and not any(n in walk.sources for n in inputs) and isinstance(value, tuple):
+        if (
+            name_of(node) in ("add", "add_")
+            and len(inputs) == 2
+            and not any(n in walk.sources for n in inputs)
+            and isinstance(value, tuple)
+        ):
             yield from set.intersection(*(set(atoms(*(walk.values[n] or ()))) for n in inputs))  # type: ignore[arg-type]

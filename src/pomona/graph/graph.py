@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -13,19 +13,23 @@ from torch.export import ExportedProgram
 from pomona.graph.branches import branches_of
 from pomona.graph.costs import Costs, Polynomials, compiled
 from pomona.graph.export import export
-from pomona.graph.expr import Atom, Dims, Expr, atoms, freeze, norm
+from pomona.graph.expr import Atom, Const, Dims, Expr, atoms, freeze, leaves, norm
 from pomona.graph.facts import Fact
 from pomona.graph.families import roles
 from pomona.graph.infer import infer, tied
 from pomona.graph.naming import axes_of
 from pomona.graph.nodes import name_of, tensor_names
 from pomona.graph.op import Record
+from pomona.graph.vanish import count_sums
 from pomona.graph.weights import weights_of
 from pomona.vocabulary import Axis, Branch, InputError, Weight
 
 # Results of these share their input's memory, or pass it on.
-_VIEWS = """view reshape _unsafe_view flatten unflatten permute transpose t numpy_T unsqueeze squeeze expand slice select split chunk unbind
-split_with_sizes getitem detach alias contiguous dropout to _assert_tensor_metadata""".split()
+_VIEWS = frozenset((
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "numpy_T", "unsqueeze", "squeeze",
+    "expand", "slice", "select", "split", "chunk", "unbind", "split_with_sizes", "getitem", "detach", "alias", "contiguous",
+    "dropout", "to", "_assert_tensor_metadata",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +38,9 @@ class Graph:
 
     `weights`, `axes` and `branches` are for structures. `dims` gives the dimensions of every parameter and buffer as
     expressions over atoms, `ties` the canonical name of every second name, `atoms` the atom of each prunable axis.
-    `program`, `values`, `facts` and `normed` are the exported program and what is known of its nodes. `unknown` lists
-    ops without a rule that fits, and where: their axes are frozen.
+    `program`, `values`, `facts` and `normed` are the exported program and what is known of its nodes: `values` has a tuple
+    of expressions for a tensor, a list of those for an op with several outputs, None otherwise. `unknown` lists ops without
+    a rule that fits, and where: their axes are frozen.
     """
 
     weights: Mapping[str, Weight]
@@ -56,27 +61,57 @@ class Graph:
         name = axis if isinstance(axis, str) else axis.name
         found = [self.axes[name]] if name in self.axes else self._at(name)
         if not found:
-            close = get_close_matches(name, list(self.axes), 1)
-            raise InputError(f"There is no axis '{name}'" + (f"; did you mean '{close[0]}'?" if close else "."))
+            return self._constant(name)
         return "; ".join(
-            f"{a.name} is frozen: {a.frozen}" if a.frozen else f"{a.name} can be pruned: {a.size} units of family {a.family}" for a in found
+            f"{a.name} is frozen: {a.frozen}" if a.frozen else f"{a.name} can be pruned: {a.size} units of family {a.family}"
+            for a in found
         )
 
     def costs(self, sizes: Mapping[str, int] | None = None, densities: Mapping[str, float] | None = None) -> Costs:
         """The costs of a candidate without touching the model, in microseconds.
 
         `sizes`: axis name -> units that stay; `densities`: weight name -> share of its elements that lives. What is not
-        named stays whole.
+        named stays whole. Raises InputError for an axis or weight that is not there, and for a frozen axis.
         """
-        return self.polynomials.at({self.atoms[name]: count for name, count in (sizes or {}).items()}, densities or {})
+        return self.polynomials.at(self._sizes(sizes or {}), self._densities(densities or {}))
 
     def macs_by_weight(self, sizes: Mapping[str, int] | None = None) -> dict[str | None, int]:
         """Multiply-accumulates by the weight that causes them; under None those of products between activations."""
-        return self.polynomials.macs_by_weight({self.atoms[name]: count for name, count in (sizes or {}).items()})
+        return self.polynomials.macs_by_weight(self._sizes(sizes or {}))
+
+    def _sizes(self, sizes: Mapping[str, int]) -> dict[Atom, int]:
+        try:
+            return {self.atoms[name]: count for name, count in sizes.items()}
+        except KeyError as missing:
+            name = str(missing.args[0])
+            if name in self.axes:
+                raise InputError(f"The axis '{name}' is frozen ({self.axes[name].frozen}); its size cannot change.") from None
+            raise InputError(f"There is no axis '{name}'{_nearest(name, self.axes)}.") from None
+
+    def _densities(self, densities: Mapping[str, float]) -> Mapping[str, float]:
+        for name in densities:
+            if name not in self.weights:
+                raise InputError(f"There is no weight '{name}'{_nearest(name, self.weights)}.")
+        return densities
 
     def _at(self, place: str) -> list[Axis]:
         tensor, _, dim = place.rpartition(":")
-        return [a for a in self.axes.values() if any(m.tensor == self.ties.get(tensor, tensor) and str(m.dim) == dim for m in a.members)]
+        here = (self.ties.get(tensor, tensor), dim)
+        return [a for a in self.axes.values() if any((m.tensor, str(m.dim)) == here for m in a.members)]
+
+    def _constant(self, place: str) -> str:
+        """Why a dimension without any axis is as it is."""
+        tensor, _, dim = place.rpartition(":")
+        dims = self.dims.get(self.ties.get(tensor, tensor), ())
+        if not dim.isdecimal() or int(dim) >= len(dims):
+            raise InputError(f"There is no axis '{place}'{_nearest(place, self.axes)}.")
+        reasons = dict.fromkeys(leaf.why for leaf in leaves(dims[int(dim)]) if isinstance(leaf, Const))
+        return f"{place} is frozen: {', '.join(reasons)}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean '{close[0]}'" if close else ""
 
 
 def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) -> Graph:
@@ -90,32 +125,44 @@ def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) 
     found, tensors = infer(program, ties)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters() if name in tensors}
     _freeze_unread(program, ties, tensors)
+    count_sums(found)
     polynomials = compiled({name: tensors[name] for name in parameters}, [work for _, work in found.work], _activations(found))
     weights = weights_of(parameters, found.uses, polynomials.macs_by_weight({}))
     inexact = set(atoms(*(e for es in found.normed.values() for e in es)))
     axes, named = axes_of(tensors, weights, roles(found, tensors, weights), inexact)
-    dims = {name: tuple(norm(e) for e in es) for name, es in tensors.items()}
-    return Graph(weights, axes, branches_of(model, program.graph, found, weights), dims, ties, named, program,
-                 found.values, found.facts, found.normed, tuple(found.unknown), polynomials)
+    return Graph(
+        weights=weights,
+        axes=axes,
+        branches=branches_of(model, program.graph, found, weights),
+        dims={name: tuple(norm(e) for e in es) for name, es in tensors.items()},
+        ties=ties,
+        atoms=named,
+        program=program,
+        values=found.values,
+        facts=found.facts,
+        normed=found.normed,
+        unknown=tuple(found.unknown),
+        polynomials=polynomials,
+    )
 
 
 def _freeze_unread(program: ExportedProgram, ties: Mapping[str, str], tensors: Mapping[str, Dims]) -> None:
     """What no op reads has no partner to be cut with."""
     names = tensor_names(program)
-    read = {ties.get(names[n.name], names[n.name]) for n in program.graph.find_nodes(op="placeholder") if n.name in names and n.users}
+    read = {
+        ties.get(names[n.name], names[n.name]) for n in program.graph.find_nodes(op="placeholder") if n.name in names and n.users
+    }
     for name, dims in tensors.items():
         if name not in read:
             for e in dims:
                 freeze(e, "never read")
 
 
-def _activations(found: Record) -> list[tuple[int, list[Expr]]]:
+def _activations(found: Record) -> list[tuple[int, Dims]]:
     """(bytes an element, dimensions) of every result that takes memory of its own."""
-    rows = []
+    rows: list[tuple[int, Dims]] = []
     for node, dims in found.values.items():
         value = node.meta.get("val")
         if node.op == "call_function" and name_of(node) not in _VIEWS and isinstance(value, Tensor) and isinstance(dims, tuple):
             rows.append((value.element_size(), dims))
     return rows
-
-

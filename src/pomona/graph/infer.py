@@ -83,18 +83,19 @@ def _visit(n: fx.Node, module: fx.GraphModule, record: Record) -> Value:
 def _region(n: fx.Node, module: fx.GraphModule) -> fx.GraphModule | None:
     if not name_of(n).startswith("wrap_with"):
         return None
-    held = (getattr(module, a.target) for a in n.args if isinstance(a, fx.Node) and a.op == "get_attr" and isinstance(a.target, str))
+    held = (
+        getattr(module, a.target) for a in n.args if isinstance(a, fx.Node) and a.op == "get_attr" and isinstance(a.target, str)
+    )
     return next((m for m in held if isinstance(m, fx.GraphModule)), None)
 
 
 def _ruled(n: fx.Node, record: Record) -> Value:
     name, value = name_of(n), n.meta.get("val")
     rule = rule_of(n.target, name)
-    several = isinstance(value, (list, tuple))
-    if not isinstance(value, Tensor) and not (several and any(isinstance(v, Tensor) for v in value)):
+    if not any(isinstance(v, Tensor) for v in (value if isinstance(value, (list, tuple)) else (value,))):
         return None  # sizes, assertions
     if rule is None and not any(record.values.get(v) for v in n.all_input_nodes):
-        return [_constant(v) for v in value] if several else _constant(value)
+        return _constants(value)
     try:
         return _apply(rule, Op(n, name, _arguments(n), value, record))
     # IndexError, KeyError: the op has fewer dimensions or other arguments than the rule knows of.
@@ -105,7 +106,7 @@ def _ruled(n: fx.Node, record: Record) -> Value:
         for v in n.all_input_nodes:
             for e in _expressions(record.values.get(v)):
                 freeze(e, why)
-        return [_constant(v, why) for v in value] if several else _constant(value, why)
+        return _constants(value, why)
 
 
 def _apply(rule: Rule | None, op: Op) -> Value:
@@ -135,6 +136,10 @@ def _arguments(n: fx.Node) -> dict[str, Any]:
         default = argument.default_value if argument.has_default_value() else None
         found[argument.name] = n.args[place] if place < len(n.args) else n.kwargs.get(argument.name, default)
     return found
+
+
+def _constants(value: Any, why: str = "constant") -> Value:
+    return [_constant(v, why) for v in value] if isinstance(value, (list, tuple)) else _constant(value, why)
 
 
 def _constant(value: Any, why: str = "constant") -> Dims | None:
@@ -170,5 +175,3 @@ def tied(model: nn.Module) -> dict[str, str]:
             if canonical != name:
                 found[name] = canonical
     return found
-
-

@@ -45,7 +45,9 @@ def _places(dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> dict[Ato
 def _member(tensor: str, d: int, atom: Atom, dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> Member:
     e = norm(dims[tensor][d])
     shape = tuple(x.n for x in dims[tensor])
-    return Member(tensor, _role(weights.get(tensor), d), d, None if e is atom else positions(e, atom), tensor not in weights, shape)
+    return Member(
+        tensor, _role(weights.get(tensor), d), d, None if e is atom else positions(e, atom), tensor not in weights, shape
+    )
 
 
 def _role(weight: Weight | None, d: int) -> Role:
@@ -71,10 +73,14 @@ def _frozen(dims: Mapping[str, Dims], weights: Mapping[str, Weight], taken: Mapp
         for d, e in enumerate(dims.get(tensor, ())):
             for constant in _constants(e):
                 causes.setdefault(id(constant), (constant, []))[1].append((tensor, d))
-    found = {}
+    found: dict[str, Axis] = {}
     for constant, where in causes.values():
         tensor, d = where[0]
-        name = f"{tensor}:{d}" if f"{tensor}:{d}" not in taken and f"{tensor}:{d}" not in found else f"{tensor}:{d}/frozen{len(found)}"
+        name = (
+            f"{tensor}:{d}"
+            if f"{tensor}:{d}" not in taken and f"{tensor}:{d}" not in found
+            else f"{tensor}:{d}/frozen{len(found)}"
+        )
         members = tuple(Member(t, _role(weights.get(t), k), k, None, False, weights[t].shape) for t, k in where)
         found[name] = Axis(name, constant.n, "other", members, constant.why)
     return found

@@ -26,6 +26,7 @@ class Record:
     values: dict[Node, Value] = field(default_factory=dict)
     facts: dict[Node, Fact] = field(default_factory=dict)
     normed: dict[Node, tuple[Expr, ...]] = field(default_factory=dict)
+    contracted: dict[Node, tuple[Expr, ...]] = field(default_factory=dict)
     work: list[tuple[Node, Work]] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     sources: dict[Node, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
@@ -83,6 +84,10 @@ class Op:
     def normalises(self, over: Iterable[Expr]) -> None:
         """Removing units of these and zeroing them are different functions."""
         self.record.normed[self.node] = self.record.normed.get(self.node, ()) + tuple(over)
+
+    def contracts(self, over: Iterable[Expr]) -> None:
+        """The op sums over these."""
+        self.record.contracted[self.node] = tuple(over)
 
     def works(self, factors: Iterable[Expr], tensor: str | None = None) -> None:
         """Count the product of the factors as multiply-accumulates."""

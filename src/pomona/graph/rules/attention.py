@@ -13,6 +13,7 @@ def attention(op: Op) -> Result:
     """softmax(q k^T) v. With fewer key than query heads the query heads are (kv groups) x (repeats)."""
     q, k, v = op.dims("query"), op.dims("key"), op.dims("value")
     unify(q[-1], k[-1])
+    op.contracts((q[-1],))
     unify(k[-2], v[-2])
     leading = broadcast((q[:-3], k[:-3], v[:-3]))
     if len(q) > 2:

@@ -12,6 +12,7 @@ def linear(op: Op) -> Result:
     """The product x W^T + b; the leading dimensions are factors of the work, too."""
     x, w = op.dims("input"), op.dims("weight")
     unify(x[-1], w[1])
+    op.contracts((w[1],))
     if op.maybe("bias") is not None:
         unify(w[0], op.dims("bias")[0])
         op.reads(op.args["bias"], "bias")
@@ -25,6 +26,7 @@ def addmm(op: Op) -> Result:
     """The product b + x W with W stored (in, out), as GPT-2 does."""
     b, x, w = op.dims("self"), op.dims("mat1"), op.dims("mat2")
     unify(x[1], w[0])
+    op.contracts((w[0],))
     unify(b[-1], w[1])
     op.reads(op.args["self"], "bias")
     tensor = op.reads(op.args["mat2"], "linear", 1, 0)
@@ -41,6 +43,7 @@ def matmul(op: Op) -> Result:
     x = [Const(1), *x] if row else x
     y = [*y, Const(1)] if column else y
     unify(x[-1], y[-2])
+    op.contracts((x[-1],))
     batch = broadcast((x[:-2], y[:-2]))
     out = [*batch, *(x[-2:-1] if not row else ()), *(y[-1:] if not column else ())]
     if op.name == "baddbmm":
@@ -68,6 +71,7 @@ def einsum(op: Op) -> Result:
                 unify(known, e)
         outs, ins = ([i for i, c in enumerate(term) if (c in right) == stays] for stays in (True, False))
         tensor = op.reads(node, "linear", outs[-1] if outs else None, ins[0] if ins else None) or tensor
+    op.contracts(e for letter, e in letters.items() if letter not in right)
     op.works(letters.values(), tensor)
     return tuple(norm(letters[c]) for c in right)
 

@@ -14,8 +14,8 @@ def reduce(op: Op) -> Result:
     """Some dimensions vanish or become ones. Zeros count in a mean but not in a sum."""
     x = op.input
     over = _over(op, len(x))
-    if op.name not in ("sum", "nansum", "linalg_vector_norm", "norm", "any", "count_nonzero"):
-        op.normalises(x[d] for d in over)
+    sums = op.name in ("sum", "nansum", "linalg_vector_norm", "norm", "any", "count_nonzero")
+    (op.contracts if sums else op.normalises)(x[d] for d in over)
     return _without(op, x, over)
 
 
