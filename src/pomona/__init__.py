@@ -45,8 +45,23 @@ _HOMES = {
     "Recipe": "pomona.vocabulary",
 }
 
-__all__ = ["Goal", "InputError", "Limits", "Plan", "ProofError", "Recipe", "Result", "demo", "evaluate", "load", "measure_latency", "methods",
-           "prune", "sparsify", "trace"]
+__all__ = [
+    "Goal",
+    "InputError",
+    "Limits",
+    "Plan",
+    "ProofError",
+    "Recipe",
+    "Result",
+    "demo",
+    "evaluate",
+    "load",
+    "measure_latency",
+    "methods",
+    "prune",
+    "sparsify",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,18 @@ from typing import Any
 
 from pomona.vocabulary import InputError, Recipe
 
-FAMILIES = ("structures", "criteria", "allocations", "schedules", "gates", "regularisers", "solvers", "recovery", "statistics", "probes")
+FAMILIES = (
+    "structures",
+    "criteria",
+    "allocations",
+    "schedules",
+    "gates",
+    "regularisers",
+    "solvers",
+    "recovery",
+    "statistics",
+    "probes",
+)
 _SLOTS = ("structure", "criterion", "allocation", "schedule", "gate", "regulariser", "solver", "recovery")
 
 
@@ -32,7 +43,7 @@ def parts(family: str) -> dict[str, type]:
 
 @cache
 def recipes() -> dict[str, Recipe]:
-    """Every named method: the `Recipe` values of the modules of `pomona.recipes`; `gradual_magnitude` reads `gradual-magnitude`."""
+    """Every named method: the `Recipe` values in the modules of `pomona.recipes`; underscores read as hyphens."""
     found: dict[str, Recipe] = {}
     package = importlib.import_module("pomona.recipes")
     for entry in sorted(pkgutil.iter_modules(package.__path__), key=lambda e: e.name):

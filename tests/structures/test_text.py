@@ -3,11 +3,11 @@
 import pytest
 
 from pomona.registry import build
+from pomona.structures import named, structure
 from pomona.structures.axes import Axes
 from pomona.structures.block import Block
 from pomona.structures.layers import Layers
 from pomona.structures.n_m import NM
-from pomona.structures import named, structure
 from pomona.structures.union import Union
 from pomona.structures.weights import Weights
 from pomona.vocabulary import InputError, spell

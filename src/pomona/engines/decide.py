@@ -70,8 +70,14 @@ def decide(
     needs = tuple(dict.fromkeys((*criterion.needs, *(solver.needs if solver else ()))))
     stats = gather(needs) if needs else {}
     views = {
-        site.name: View(site, recipe.structure, members(site, tensors), alive[site.name], stats.get(site.name, Gathered()),
-                        generator(ground.seed, salt, number))
+        site.name: View(
+            site,
+            recipe.structure,
+            members(site, tensors),
+            alive[site.name],
+            stats.get(site.name, Gathered()),
+            generator(ground.seed, salt, number),
+        )
         for number, site in enumerate(ground.sites)
     }
     scores = {name: pin(_score(criterion, view), view.alive, action) for name, view in views.items()}
@@ -111,7 +117,9 @@ def members(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _score(criterion: Criterion, view: View) -> Scores:
     scores = criterion.score(view)
     if not torch.isfinite(scores.value).all():
-        raise InputError(f"{type(criterion).__name__} scored {view.site.name} with NaN or infinity; its weights or the data hold such values.")
+        raise InputError(
+            f"{type(criterion).__name__} scored {view.site.name} with NaN or infinity; its weights or the data hold such values."
+        )
     return scores
 
 

@@ -16,12 +16,14 @@ class Freeze:
     `dead` returns the masks of the living (broadcastable, by name) at that moment, empty when nothing is to be kept.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter],
-                 masks: Callable[[], Mapping[str, Tensor]]) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], masks: Callable[[], Mapping[str, Tensor]]
+    ) -> None:
         self._parameters, self._masks = parameters, masks
         self._before: dict[str, Tensor] = {}
         self._hooks: list[RemovableHandle] = [
-            optimizer.register_step_pre_hook(self._remember), optimizer.register_step_post_hook(self._put_back)
+            optimizer.register_step_pre_hook(self._remember),
+            optimizer.register_step_post_hook(self._put_back),
         ]
 
     def remove(self) -> None:

@@ -33,6 +33,18 @@ def tensor_masks(structure: Structure, sites: Sequence[Site], alive: Alive) -> d
     return masks
 
 
+def extent(structure: Structure, sites: Sequence[Site], alive: Alive) -> tuple[dict[str, int], dict[str, float]]:
+    """(axis -> units that live, tensor -> share of its elements that lives): what a graph needs to cost the masked model."""
+    sizes = {site.axis.name: int(alive[site.name].sum()) for site in sites if site.axis is not None}
+    elements = tensor_masks(structure, [site for site in sites if site.kind == "element"], alive)
+    densities = {name: float(mask.float().mean()) for name, mask in elements.items()}
+    for site in sites:
+        if site.kind == "branch":
+            gone = [block for block, lives in zip(site.blocks, alive[site.name].tolist(), strict=True) if not lives]
+            densities |= {m.tensor: 0.0 for m in site.members if any(m.tensor.startswith(f"{block}.") for block in gone)}
+    return sizes, densities
+
+
 def plan_of(structure: Structure, sites: Sequence[Site], alive: Alive, solved: Mapping[str, Mapping[str, Tensor]]) -> Plan:
     """The decisions as a plan. A plan speaks of elements: tiles and other grids on a weight are spread out over it."""
     places, decisions = {}, {}

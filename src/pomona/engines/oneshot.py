@@ -7,7 +7,7 @@ runs it on the realised (smaller, faster) model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pomona.collect import collect
 from pomona.engines.decide import Ground, decide, write
-from pomona.engines.masks import everyone, impose, plan_of, tensor_masks
+from pomona.engines.masks import everyone, extent, impose, plan_of, tensor_masks
 from pomona.graph.masked import skipping
 from pomona.vocabulary import (
     Batch,
@@ -40,7 +40,10 @@ MakeTraining = Callable[[Callable[[nn.Module], None], dict[str, dict[str, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """`model` is masked at full size, `plan` says who stays at what `price`, `rounds` what each cost; `recover`: a recovery is still due."""
+    """`model` is masked at full size, `plan` says who stays at what `price`, `rounds` what each cost.
+
+    `recover` says that a recovery is still due.
+    """
 
     model: nn.Module
     plan: Plan
@@ -53,7 +56,7 @@ def run(
     model: nn.Module,
     ground: Ground,
     *,
-    batches: Sequence[Batch],
+    batches: Iterable[Batch],
     loss: Loss | None = None,
     training: MakeTraining | None = None,
     judge: Callable[[nn.Module], float] | None = None,
@@ -74,7 +77,7 @@ class _Run:
         self,
         model: nn.Module,
         ground: Ground,
-        batches: Sequence[Batch],
+        batches: Iterable[Batch],
         loss: Loss | None,
         training: MakeTraining | None,
         judge: Callable[[nn.Module], float] | None,
@@ -131,7 +134,8 @@ class _Run:
         self.alive = alive
         self.solved |= {name: d.tensors for name, d in decisions.items() if d.tensors}
         self.hold(self.model)
-        self.rounds.append({"round": clock.round, "left": self.left, "quality": self.quality()})
+        size, density = extent(self.ground.recipe.structure, self.ground.sites, self.alive)
+        self.rounds.append({"round": clock.round, "sizes": size, "densities": density, "quality": self.quality()})
 
     def hold(self, model: nn.Module) -> None:
         """Re-impose the masks."""

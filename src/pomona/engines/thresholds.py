@@ -23,8 +23,10 @@ def admit(optimizer: torch.optim.Optimizer, learned: Sequence[nn.Parameter]) -> 
             group["params"].extend(learned)
             return
     if hasattr(optimizer.step, "_wrapped_by_lr_sched"):
-        raise InputError("Learned thresholds need an optimizer group without weight decay, and a scheduler counts the "
-                         "groups already; make the scheduler inside the with statement.")
+        raise InputError(
+            "Learned thresholds need an optimizer group without weight decay, and a scheduler counts the "
+            "groups already; make the scheduler inside the with statement."
+        )
     settings = {key: value for key, value in optimizer.param_groups[0].items() if key not in ("params", "param_names")}
     optimizer.add_param_group(settings | {"params": list(learned), "weight_decay": 0.0})
 

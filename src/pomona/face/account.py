@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pomona import __version__
 from pomona.engines.decide import Ground
-from pomona.evaluate import Quality, count, evaluate
+from pomona.evaluate import Counts, Quality, count, evaluate
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
 from pomona.graph import Graph, trace
@@ -57,11 +57,21 @@ def account(
         "command": command,
         "seed": ground.seed,
         "machine": machine(),
-        "model": {"name": source.value if source and source.value else type(dense).__name__, "class": type(dense).__name__,
-                  "source": f"{source.kind}:{source.value}" if source else None},
-        "recipe": {"method": method, "text": str(recipe), "sentence": sentence(recipe, ground.goal), "summary": recipe.summary,
-                   "papers": [str(p) for p in recipe.papers], "needs": sorted(recipe.needs), "when": recipe.when,
-                   "structure": named(recipe.structure)},
+        "model": {
+            "name": source.value if source and source.value else type(dense).__name__,
+            "class": type(dense).__name__,
+            "source": f"{source.kind}:{source.value}" if source else None,
+        },
+        "recipe": {
+            "method": method,
+            "text": str(recipe),
+            "sentence": sentence(recipe, ground.goal),
+            "summary": recipe.summary,
+            "papers": [str(p) for p in recipe.papers],
+            "needs": sorted(recipe.needs),
+            "when": recipe.when,
+            "structure": named(recipe.structure),
+        },
         "goal": str(ground.goal),
         "params": {"before": whole.params, "after": left.params},
         "nonzeros": {"before": whole.nonzeros, "after": left.nonzeros},
@@ -71,10 +81,18 @@ def account(
         "quality": _quality(qualities, judge, dense, small),
         "proof": asdict(proof) | {"form": realised.form, "notes": [*proof.notes, *realised.notes]},
         "layers": after.layers(),
-        "sites": [{"name": name, "kind": site.kind, "family": site.axis.family if site.axis else site.kind,
-                   "before": site.units, "after": int(plan.keep(name).sum())} for name, site in plan.sites.items()],
+        "sites": [
+            {
+                "name": name,
+                "kind": site.kind,
+                "family": site.axis.family if site.axis else site.kind,
+                "before": site.units,
+                "after": int(plan.keep(name).sum()),
+            }
+            for name, site in plan.sites.items()
+        ],
         "frozen": [{"axis": axis.name, "reason": axis.frozen} for axis in graph.axes.values() if axis.frozen],
-        "rounds": [dict(entry) for entry in rounds],
+        "rounds": [_round(entry, graph, whole) for entry in rounds],
         "recovery": _recovery(history),
         "notes": _notes(plan),
         "plan": None,
@@ -103,7 +121,11 @@ class After:
         elements = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
         masks = {t: take(mask, graph.dims[t], keep) for t, mask in elements.items() if renamed(t, plan) is not None}
         eager = realised.form == "eager"
-        sizes = {} if eager else {axis_of(site, graph): int(plan.keep(n).sum()) for n, site in plan.sites.items() if site.kind == "axis"}
+        sizes = (
+            {}
+            if eager
+            else {axis_of(site, graph): int(plan.keep(n).sum()) for n, site in plan.sites.items() if site.kind == "axis"}
+        )
         return cls(graph, plan, trace(realised.model, args, kwargs) if eager else graph, sizes, masks)
 
     def name(self, tensor: str) -> str | None:
@@ -128,9 +150,19 @@ class After:
             shape = [0] * len(weight.shape) if gone else [size(e, keep) for e in self.graph.dims[weight.tensor]]
             alive = int(self.masks[weight.tensor].sum()) if weight.tensor in self.masks else prod(shape)
             spent = 0 if gone or name is None else macs.get(name, 0) * alive // max(1, prod(shape))
-            rows.append({"name": weight.tensor, "kind": weight.kind, "shape_before": list(weight.shape), "shape_after": shape,
-                         "params_before": weight.size, "params_after": prod(shape), "nonzeros_after": alive,
-                         "macs_before": weight.macs, "macs_after": spent})
+            rows.append(
+                {
+                    "name": weight.tensor,
+                    "kind": weight.kind,
+                    "shape_before": list(weight.shape),
+                    "shape_after": shape,
+                    "params_before": weight.size,
+                    "params_after": prod(shape),
+                    "nonzeros_after": alive,
+                    "macs_before": weight.macs,
+                    "macs_after": spent,
+                }
+            )
         return rows
 
 
@@ -140,9 +172,17 @@ def _quality(
     before, pruned, recovered = qualities
     if before is None or pruned is None:
         return None
-    told: dict[str, Any] = {"metric": before.metric, "higher_is_better": before.higher_is_better, "before": before.value,
-                            "after": pruned.value, "recovered": recovered.value if recovered else None, "examples": before.examples,
-                            "per_class": _per_class(before, pruned, recovered), "agreement": None, "kl": None}
+    told: dict[str, Any] = {
+        "metric": before.metric,
+        "higher_is_better": before.higher_is_better,
+        "before": before.value,
+        "after": pruned.value,
+        "recovered": recovered.value if recovered else None,
+        "examples": before.examples,
+        "per_class": _per_class(before, pruned, recovered),
+        "agreement": None,
+        "kl": None,
+    }
     if judge is not None and judge.data is not None and before.metric == "accuracy":
         told |= {name: evaluate(small, judge.data, name, dense=dense).value for name in ("agreement", "kl")}
     return told
@@ -151,8 +191,10 @@ def _quality(
 def _per_class(before: Quality, pruned: Quality, recovered: Quality | None) -> list[dict[str, Any]]:
     later = {c.label: c.value for c in recovered.per_class} if recovered else {}
     after = {c.label: c.value for c in pruned.per_class}
-    return [{"label": c.label, "support": c.support, "before": c.value, "after": after[c.label], "recovered": later.get(c.label)}
-            for c in before.per_class]
+    return [
+        {"label": c.label, "support": c.support, "before": c.value, "after": after[c.label], "recovered": later.get(c.label)}
+        for c in before.per_class
+    ]
 
 
 def _recovery(history: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -160,8 +202,22 @@ def _recovery(history: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     told = history["history"]
     quality = told.get("quality") or [None] * len(told.get("loss", []))
-    return {"name": history["name"], "seconds": history["seconds"],
-            "epochs": [{"epoch": n + 1, "loss": loss, "quality": q} for n, (loss, q) in enumerate(zip(told.get("loss", []), quality, strict=True))]}
+    return {
+        "name": history["name"],
+        "seconds": history["seconds"],
+        "epochs": [
+            {"epoch": n + 1, "loss": loss, "quality": q}
+            for n, (loss, q) in enumerate(zip(told.get("loss", []), quality, strict=True))
+        ],
+    }
+
+
+def _round(entry: Mapping[str, Any], graph: Graph, dense: Counts) -> dict[str, Any]:
+    """What one round left; zeroed parameters count as gone."""
+    costs = graph.costs(entry["sizes"], entry["densities"])
+    nonzeros = dense.nonzeros - (dense.params - costs.params)
+    told = {"round": entry["round"] + 1, "params": costs.params, "macs": costs.macs, "nonzeros": nonzeros}
+    return told | {"quality": entry["quality"], "recovered": entry.get("recovered")}
 
 
 def _notes(plan: Plan) -> list[str]:

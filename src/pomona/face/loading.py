@@ -39,7 +39,9 @@ def load(folder: str | Path) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights} is not readable ({error}); it may be truncated.") from None
     except RuntimeError as error:
-        raise InputError(f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {_first_line(error)}.") from None
+        raise InputError(
+            f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {_first_line(error)}."
+        ) from None
     return model.eval()
 
 

@@ -12,11 +12,11 @@ from pomona.engines.decide import Ground
 from pomona.engines.oneshot import Outcome, run
 from pomona.engines.prices import price
 from pomona.face.account import account
-from pomona.face.quality import Judge, judge_of
+from pomona.face.quality import judge_of
 from pomona.face.recovering import held, make_training, recover
 from pomona.face.report import Report
 from pomona.face.result import Result
-from pomona.face.wish import Batches, check_model, check_needs, check_recovery, goal_for, recipe_for
+from pomona.face.wish import Batches, check_fits, check_model, check_needs, check_schedule, goal_for, recipe_for
 from pomona.graph import Graph, trace
 from pomona.graph.export import inputs_of
 from pomona.graph.proof import Proof, prove, require
@@ -36,6 +36,7 @@ def prune(
     goal: str | Goal | None = None,
     structure: str | Structure | None = None,
     data: Any = None,
+    calibrate: int | None = 64,
     loss: Loss | None = None,
     seed: int = 0,
     recover: str | Recovery | None = None,
@@ -55,8 +56,9 @@ def prune(
     `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs of one forward pass. `method` is a name of
     `pomona.methods()`, a recipe or its text form; `structure` and `recover` replace the recipe's own ("2:4",
     "channels"; "finetune:3epochs"). `data` is an iterable of batches (tensors, (input, target) pairs or dicts) for
-    calibration and recovery, `loss` a function of (output, target). `test` is data of the same form, a `Data` or a function of
-    the model, and is only ever measured on; `valid` picks the best checkpoint of a recovery. `limits`, `only` and
+    recovery and for calibration, which takes the first `calibrate` of them (None: all); `loss` is a function of (output,
+    target). `test` is data of the same form, a `Data` or a function of the model, and is only ever measured on; `valid`
+    picks the best checkpoint of a recovery. `limits`, `only` and
     `skip` (glob patterns over names) say where. `latency` may hold `batch`, `threads`, `pairs`, `seconds`.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
@@ -75,10 +77,12 @@ def prune(
     if isinstance(data, Data):
         data, test = data.train, test if test is not None else data
     batches = Batches.of(data) if data is not None else None
+    check_schedule(recipe, name)
     check_needs(recipe, name, batches, loss)
-    check_recovery(recipe, loss, batches)
     args, kwargs = inputs_of(args, kwargs)
-    judge = judge_of(test, metric)
+    judge = judge_of(test, metric, model)
+    for given in (batches, judge.data if judge else None):
+        check_fits(model, given)
 
     with progress.stage("tracing", 1) as stage:
         graph = trace(model, args, kwargs)
@@ -86,25 +90,51 @@ def prune(
     ground = ground_for(recipe, goal_for(goal, recipe), graph, limits or Limits(), seed)
     before = judge.measure(model) if judge else None
     outcome = run(
-        model, ground, batches=batches or (), loss=loss, judge=judge.value if judge else None, progress=progress,
+        model,
+        ground,
+        batches=batches.first(calibrate) if batches else (),
+        loss=loss,
+        judge=judge.value if judge else None,
+        progress=progress,
         training=make_training(batches, loss, model, valid, seed, progress) if batches else None,
     )
-    plan = Plan(outcome.plan.sites, outcome.plan.decisions, {
-        "method": name, "recipe": str(recipe), "goal": str(ground.goal), "seed": seed,
-        "price": {"before": ground.price.dense, "after": outcome.price},
-    })
+    plan = Plan(
+        outcome.plan.sites,
+        outcome.plan.decisions,
+        {
+            "method": name,
+            "recipe": str(recipe),
+            "goal": str(ground.goal),
+            "seed": seed,
+            "price": {"before": ground.price.dense, "after": outcome.price},
+        },
+    )
     if not plan.removes:
         raise InputError(f"The goal {ground.goal} removes nothing from this model; it leaves too much for the smallest cut.")
     realised, proof = _realise(outcome, graph, plan, args, kwargs, progress)
     pruned = judge.measure(realised.model) if judge else None
     history = recover_realised(recipe, outcome, realised, graph, plan, model, batches, loss, valid, seed, progress)
     if history is not None:
-        proof = require(prove(restored(model, graph, plan, realised.model), graph, plan, realised.model, args, kwargs))
+        proof = require(prove(restored(model, graph, plan, realised.model), graph, plan.unsolved(), realised.model, args, kwargs))
     timing = _time(model, realised.model, args, kwargs, latency, progress)
     report = account(
-        model, realised, graph, plan, recipe, name, ground, proof, outcome.rounds, timing, history,
+        model,
+        realised,
+        graph,
+        plan,
+        recipe,
+        name,
+        ground,
+        proof,
+        outcome.rounds,
+        timing,
+        history,
         qualities=(before, pruned, judge.measure(realised.model) if judge and history is not None else None),
-        judge=judge, args=args, kwargs=kwargs, source=source, command=command,
+        judge=judge,
+        args=args,
+        kwargs=kwargs,
+        source=source,
+        command=command,
     )
     return Result(realised.model, plan, Report.of(report), graph, realised.form, model, args, kwargs, source)
 
@@ -160,7 +190,12 @@ def recover_realised(
 
 
 def _time(
-    before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], wish: bool | Mapping[str, Any], progress: Progress
+    before: nn.Module,
+    after: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    wish: bool | Mapping[str, Any],
+    progress: Progress,
 ) -> Latency | None:
     if wish is False:
         return None

@@ -29,15 +29,18 @@ class Judge:
         return quality.value if quality.higher_is_better else -quality.value
 
 
-def judge_of(test: Any, metric: str | None) -> Judge | None:
-    """A judge from data and a metric, or from a function of the model that returns a number or a Quality."""
+def judge_of(test: Any, metric: str | None, dense: nn.Module) -> Judge | None:
+    """A judge from data and a metric, or from a function of the model that returns a number or a Quality.
+
+    Agreement and divergence are measured against `dense`.
+    """
     if test is None or isinstance(test, Judge):
         return test
     if isinstance(test, Data):
-        return Judge(lambda model: evaluate(model, test.test, metric or test.metric, names=test.classes), test.test)
+        return Judge(lambda model: evaluate(model, test.test, metric or test.metric, dense=dense, names=test.classes), test.test)
     if callable(test) and not hasattr(test, "__iter__"):
         return Judge(lambda model: _as_quality(test(model)))
-    return Judge(lambda model: evaluate(model, test, metric or "accuracy"), test)
+    return Judge(lambda model: evaluate(model, test, metric or "accuracy", dense=dense), test)
 
 
 def _as_quality(value: Any) -> Quality:

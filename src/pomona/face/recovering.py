@@ -19,9 +19,11 @@ from pomona.graph.units import kept_units
 from pomona.vocabulary import Loss, Plan, Progress, Recovery, Training
 
 
-def make_training(batches: Batches, loss: Loss | None, teacher: nn.Module, valid: Any, seed: int, progress: Progress) -> MakeTraining:
+def make_training(
+    batches: Batches, loss: Loss | None, teacher: nn.Module, valid: Any, seed: int, progress: Progress
+) -> MakeTraining:
     """A function that joins the user's data and loss with an engine's masks and snapshots."""
-    judge = judge_of(valid, None)
+    judge = judge_of(valid, None, teacher)
 
     def training(hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]]) -> Training:
         return Training(batches, loss, hold, teacher, judge.signed if judge else None, snapshots, None, seed, progress)
@@ -32,11 +34,12 @@ def make_training(batches: Batches, loss: Loss | None, teacher: nn.Module, valid
 def held(graph: Graph, plan: Plan) -> Callable[[nn.Module], None]:
     """The element masks of a plan, cut to the shapes of the small model, as a function that re-imposes them."""
     keep = kept_units(graph, plan)
-    masks = {}
+    masks: dict[str, Tensor] = {}
     for site in plan.sites.values():
         if site.kind == "element":
             name = site.members[0].tensor
-            masks[renamed(name, plan)] = take(plan.keep(site.name), graph.dims[name], keep)
+            if (new := renamed(name, plan)) is not None:
+                masks[new] = take(plan.keep(site.name), graph.dims[name], keep)
     return lambda model: impose(model, masks)
 
 

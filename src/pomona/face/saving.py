@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pomona import __version__, report
 from pomona.face.origin import origin
-from pomona.models import Source
 from pomona.runtime import export_program
 from pomona.vocabulary import InputError
 
@@ -35,12 +35,17 @@ def save_result(result: Result, folder: Path) -> Path:
             export_program(result.model, result.args, dict(result.kwargs), partial / "model.pt2")
         else:
             save_model(result.model, str(partial / "model.safetensors"), metadata={"format": "pt"})
-            write_config(result.model, partial)
+            write_config(result.model, result.args, result.kwargs, partial)
         save_example(result.args, result.kwargs, partial / "example.safetensors")
         result.plan.save(partial / "plan.safetensors")
         report.write({**result.report, "plan": str(folder / "plan.safetensors"), "out": str(folder)}, partial)
-        about = {"format": FORMAT, "pomona": __version__, "torch": torch.__version__, "form": "program" if program else result.form,
-                 "source": None if program or source is None else source.to_json()}
+        about = {
+            "format": FORMAT,
+            "pomona": __version__,
+            "torch": torch.__version__,
+            "form": "program" if program else result.form,
+            "source": None if program or source is None else source.to_json(),
+        }
         (partial / "pomona.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -70,37 +75,44 @@ def check_free(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written: {parent} is not a folder that you may write to.")
 
 
-def write_config(model: nn.Module, folder: Path) -> None:
+def write_config(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path) -> None:
     """Where a transformers model is what its config says, the files that plain `from_pretrained` reads."""
-    if not is_uniform(model):
+    if not is_uniform(model, args, kwargs):
         return
     model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
 
-def is_uniform(model: nn.Module) -> bool:
-    """Whether a transformers model could be built from its own config: same parameters, same shapes."""
+@torch.no_grad()
+def is_uniform(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a transformers model, built from its own config and given its weights, answers as it does.
+
+    Equal shapes are not enough: a config may imply another attention scale or other rotary frequencies.
+    """
     config: Any = getattr(model, "config", None)
     if not type(model).__module__.startswith("transformers.") or not hasattr(config, "save_pretrained"):
         return False
     try:
-        with torch.device("meta"):
-            built = type(model)(config)  # type: ignore[call-arg]
-    except (ValueError, RuntimeError, AssertionError):
-        return False  # the config's own checks refuse it: widths that no uniform model has
-    return _shapes(built) == _shapes(model)
-
-
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+        with torch.random.fork_rng(devices=[]):
+            built = type(model)(config).eval()  # type: ignore[call-arg]
+        built.load_state_dict(model.state_dict())
+        ours, theirs = (tree_leaves(m(*args, **kwargs)) for m in (model, built))
+    # A config that no uniform model has is refused by the class's own checks, in words of its own, or does not fit the weights.
+    except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError):
+        return False
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True) if isinstance(a, Tensor))
 
 
 def save_example(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> None:
     """Example inputs as one safetensors file: tensors by place, everything else as JSON in its header."""
     tensors: dict[str, Tensor] = {}
-    layout = json.dumps({"args": [_lift(a, f"args/{n}", tensors) for n, a in enumerate(args)],
-                         "kwargs": {k: _lift(v, f"kwargs/{k}", tensors) for k, v in kwargs.items()}})
+    layout = json.dumps(
+        {
+            "args": [_lift(a, f"args/{n}", tensors) for n, a in enumerate(args)],
+            "kwargs": {k: _lift(v, f"kwargs/{k}", tensors) for k, v in kwargs.items()},
+        }
+    )
     save_file(tensors, str(path), metadata={"layout": layout})
 
 
@@ -114,4 +126,6 @@ def _lift(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return {"dict": {k: _lift(v, f"{place}/{k}", tensors) for k, v in value.items()}}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
-    raise InputError(f"The example input {place} is a {type(value).__name__}, which cannot be saved; use tensors and plain values.")
+    raise InputError(
+        f"The example input {place} is a {type(value).__name__}, which cannot be saved; use tensors and plain values."
+    )

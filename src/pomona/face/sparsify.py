@@ -34,7 +34,7 @@ def sparsify(
     seed: int = 0,
     state: Mapping[str, Any] | None = None,
 ) -> Sparsifier:
-    """Prune while a plain loop trains: `with sparsify(...) as s:` and `s.step()` after each `optimizer.step()`.
+    """A sparsifier for a plain training loop: enter it with `with`, and call its `step()` after each `optimizer.step()`.
 
     `steps` is how many optimiser steps the training will take. `args` (a tensor, tuple or dict) and `kwargs` are
     example inputs to trace the model with; the first batch of `data` serves where they are left out. Add `s.loss()` to
@@ -64,5 +64,17 @@ def sparsify(
     graph = trace(model, args if args is not None else (), kwargs)
     wish = goal_for(goal, recipe)
     cost = price(wish or Goal("sparsity", 1.0), graph, recipe.structure.sites(graph), recipe.structure)
-    return training.sparsify(model, optimizer, recipe, wish, steps, graph=graph, price=cost, limits=limits, seed=seed, data=batches, loss=loss,
-                             state=state)
+    return training.sparsify(
+        model,
+        optimizer,
+        recipe,
+        wish,
+        steps,
+        graph=graph,
+        price=cost,
+        limits=limits,
+        seed=seed,
+        data=batches,
+        loss=loss,
+        state=state,
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
 from pomona import registry
+from pomona.evaluate.outputs import measuring
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import structure as parse_structure
 from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Structure
@@ -20,6 +22,7 @@ class Batches:
     """The user's data as batches that can be walked again and again; `raw` iterables that cannot are kept in a list."""
 
     raw: Iterable[Any]
+    limit: int | None = None
 
     @classmethod
     def of(cls, data: Any) -> Batches:
@@ -35,11 +38,16 @@ class Batches:
         return made
 
     def __iter__(self) -> Iterator[Batch]:
-        return (Batch.of(raw) for raw in self.raw)
+        return (Batch.of(raw) for raw in islice(self.raw, self.limit))
+
+    def first(self, count: int | None) -> Batches:
+        """Only so many batches of it (None: all)."""
+        return replace(self, limit=count)
 
     def __len__(self) -> int:
         """Number of batches; data without a length are read once to count."""
-        return len(self.raw) if isinstance(self.raw, Sized) else sum(1 for _ in self.raw)
+        there = len(self.raw) if isinstance(self.raw, Sized) else sum(1 for _ in self.raw)
+        return there if self.limit is None else min(there, self.limit)
 
     def set_epoch(self, epoch: int) -> None:
         """Hand the epoch to data that shuffles by it."""
@@ -84,6 +92,23 @@ def check_model(model: Any) -> nn.Module:
     return model
 
 
+def check_fits(model: nn.Module, data: Iterable[Any] | None) -> None:
+    """Whether the model takes the first batch of the data; raises InputError that says what it said."""
+    if data is None:
+        return
+    first = next(iter(data), None)
+    if first is None:
+        raise InputError("The data is empty; pass at least one batch.")
+    batch = Batch.of(first)
+    try:
+        with measuring(model):
+            model(*batch.args, **batch.kwargs)
+    # The user's own forward says no in its own way; here it always means that data and model do not belong together.
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"The first batch of the data does not fit the model: {reason.rstrip('.')}.") from error
+
+
 def check_needs(recipe: Recipe, method: str, data: Batches | None, loss: Loss | None) -> None:
     """Whether the user brought what the recipe's parts ask for."""
     needs = recipe.needs
@@ -99,7 +124,9 @@ def _model_computes_loss(data: Batches) -> bool:
     return "labels" in first.kwargs
 
 
-def check_recovery(recipe: Recipe, loss: Loss | None, data: Batches | None) -> None:
+def check_schedule(recipe: Recipe, method: str) -> None:
     """Recipes with a schedule of optimiser steps belong into a training loop."""
     if recipe.schedule.clock == "step":
-        raise InputError("This method prunes while the model trains; use it as `with pomona.sparsify(model, optimizer, method=..., steps=...)`.")
+        raise InputError(
+            f"'{method}' prunes while the model trains; use pomona.sparsify(model, optimizer, method='{method}') in its loop."
+        )

@@ -50,7 +50,7 @@ def family(atom: Atom, found: Roles, writers: Sequence[Weight], readers: Sequenc
         return "head"
     if atom in found.widths:
         return "head-dim"
-    if "conv" in read or (wrote == {"conv"} and not (atom in found.residual and "linear" in read)):
+    if "conv" in read or wrote == {"conv"}:
         return "channel"
     # One writer alone is no stream: activation functions, too, add a tensor to its own powers.
     if (atom in found.residual and len(writers) > 1) or "embedding" in wrote:

@@ -33,6 +33,7 @@ def infer(program: ExportedProgram, ties: Mapping[str, str]) -> tuple[Record, di
             continue
         if n.name not in names:
             record.values[n] = tuple(Const(k, "input") for k in value.shape)
+            record.live.add(n)
             continue
         name = ties.get(names[n.name], names[n.name])
         record.values[n] = tensors.setdefault(name, tuple(fresh(k) for k in value.shape))
@@ -55,6 +56,8 @@ def _walk(module: fx.GraphModule, record: Record) -> Any:
             given = n.args[0]
             return [record.values.get(v) for v in given] if isinstance(given, (list, tuple)) else record.values.get(given)
         elif n.op == "call_function":
+            if not record.live.isdisjoint(n.all_input_nodes):
+                record.live.add(n)
             record.values[n] = _visit(n, module, record)
     return None
 
@@ -73,6 +76,8 @@ def _visit(n: fx.Node, module: fx.GraphModule, record: Record) -> Value:
         for placeholder, given in zip(region.graph.find_nodes(op="placeholder"), inputs, strict=True):
             if isinstance(given, fx.Node):
                 record.values[placeholder] = record.values.get(given)
+                if given in record.live:
+                    record.live.add(placeholder)
                 if given in record.sources:
                     record.sources[placeholder] = record.sources[given]
         found: Value = _walk(region, record)

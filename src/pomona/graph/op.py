@@ -21,7 +21,11 @@ Result: TypeAlias = Sequence[Any]  # what a rule returns: the dimensions of the 
 
 @dataclass(eq=False)
 class Record:
-    """What the walk has found so far. `sources` tells which parameter a node is, and in which order its dimensions come."""
+    """What the walk has found so far.
+
+    `sources` tells which parameter a node is, and in which order its dimensions come; `live` holds what depends on the
+    inputs of the model.
+    """
 
     values: dict[Node, Value] = field(default_factory=dict)
     facts: dict[Node, Fact] = field(default_factory=dict)
@@ -30,6 +34,7 @@ class Record:
     work: list[tuple[Node, Work]] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     sources: dict[Node, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    live: set[Node] = field(default_factory=set)
     unknown: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -104,13 +109,24 @@ class Op:
         self, node: Any, kind: WeightKind, out_dim: int | None = None, in_dim: int | None = None, conv: Convolution | None = None
     ) -> str | None:
         """Note that the op reads this input as a weight; returns the parameter's name, None when it is an activation."""
-        source = self.record.sources.get(node) if isinstance(node, Node) else None
+        source = self._source(node) if isinstance(node, Node) else None
         if source is None:
             return None
         name, dims = source
         pick = [None if d is None else dims[d] for d in (out_dim, in_dim)]
         self.record.uses.append(Use(name, kind, pick[0], pick[1], conv))
         return name
+
+
+    def _source(self, node: Node) -> tuple[str, tuple[int, ...]] | None:
+        """The parameter that a node is, or is made from: standardised and rescaled weights have one of their own shape."""
+        made, front = getattr(node.meta.get("val"), "shape", None), [node] if node not in self.record.live else []
+        while front:
+            found = {self.record.sources[n] for n in front if n in self.record.sources and n.meta["val"].shape == made}
+            if found:
+                return found.pop() if len(found) == 1 else None
+            front = [m for n in front for m in n.all_input_nodes if n not in self.record.sources]
+        return None
 
 
 Rule: TypeAlias = Callable[[Op], Result]

@@ -25,6 +25,9 @@ def weights_of(
 def _weight(name: str, shape: tuple[int, ...], readings: Sequence[Use], macs: int) -> Weight:
     if not readings:
         return Weight(name, "other", shape, macs=macs)
-    # A table that is also the output layer is a table: `sparsity` does not count it unless asked to.
-    chosen = next((r for r in readings if r.kind == "embedding"), readings[0])
-    return Weight(name, chosen.kind, shape, chosen.out_dim, chosen.in_dim, macs, len(readings), chosen.conv)
+    # A table that is also the output layer is a table: `sparsity` does not count it unless asked to. What an op contracts
+    # is a matrix or kernel, whatever standardises it first.
+    order = ("embedding", "linear", "conv", "recurrent")
+    chosen = min(readings, key=lambda r: order.index(r.kind) if r.kind in order else len(order))
+    calls = sum(r.kind in order for r in readings) or len(readings)
+    return Weight(name, chosen.kind, shape, chosen.out_dim, chosen.in_dim, macs, calls, chosen.conv)

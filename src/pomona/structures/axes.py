@@ -65,8 +65,10 @@ class Axes:
         asked = [axis for axis in graph.axes.values() if self._wants(axis)]
         free = [axis for axis in asked if axis.frozen is None and axis.size > 1]
         if not asked:
-            there = sorted({axis.family for axis in graph.axes.values()})
-            raise InputError(f"The model has no {self} to prune here; its axes are {', '.join(there) or 'none at all'}.")
+            there = sorted({axis.family for axis in graph.axes.values() if axis.frozen is None})
+            why = "; ".join(dict.fromkeys(f"{axis.name} is frozen: {axis.frozen}" for axis in graph.axes.values() if axis.frozen))
+            instead = f"it has axes of the families {', '.join(there)}" if there else f"nothing can be pruned ({why})"
+            raise InputError(f"The model has no {self} to prune; {instead}.")
         if not free:
             reasons = dict.fromkeys(axis.frozen or "only one unit" for axis in asked)
             raise InputError(f"None of the {len(asked)} {self} can be pruned: {'; '.join(list(reasons)[:5])}.")

@@ -40,4 +40,6 @@ class Batch:
             if isinstance(given, (tuple, list)):
                 return cls(args=tuple(given), target=target)
             return cls(args=(given,), target=target)
-        raise InputError(f"A batch must be a tensor, an (input, target) pair or a dict of keyword arguments; got {type(raw).__name__}.")
+        raise InputError(
+            f"A batch must be a tensor, an (input, target) pair or a dict of keyword arguments; got {type(raw).__name__}."
+        )

@@ -53,7 +53,9 @@ class Structure(Protocol):
         """The sites of a model; raises InputError where the structure does not fit (2:4 on a width of 10)."""
         ...
 
-    def reduce(self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")) -> Tensor:
+    def reduce(
+        self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")
+    ) -> Tensor:
         """Element values -> unit values of the site's shape. `how`: "sum", "mean", "max"."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Plan:
         """Site name -> keep, for the sites of one kind."""
         return {name: self.decisions[name].keep for name, site in self.sites.items() if site.kind == kind}
 
+    def unsolved(self) -> Plan:
+        """The same decisions without what solvers made of the survivors: for a model that has been trained since."""
+        return replace(self, decisions={name: Decision(decision.keep) for name, decision in self.decisions.items()})
+
     @property
     def removes(self) -> int:
         """How many units go."""
@@ -62,10 +66,25 @@ class Plan:
             for number, member in enumerate(site.members):
                 if member.index is not None:
                     tensors[f"index/{name}/{number}"] = member.index.to(torch.int32).contiguous()
-                members.append({"tensor": member.tensor, "role": member.role, "dim": member.dim, "buffer": member.buffer,
-                                "shape": member.shape})
-            described.append({"name": name, "kind": site.kind, "shape": site.shape, "blocks": site.blocks, "members": members,
-                              "solved": sorted(decision.tensors)})
+                members.append(
+                    {
+                        "tensor": member.tensor,
+                        "role": member.role,
+                        "dim": member.dim,
+                        "buffer": member.buffer,
+                        "shape": member.shape,
+                    }
+                )
+            described.append(
+                {
+                    "name": name,
+                    "kind": site.kind,
+                    "shape": site.shape,
+                    "blocks": site.blocks,
+                    "members": members,
+                    "solved": sorted(decision.tensors),
+                }
+            )
         header = {"format": FORMAT, "sites": described, "provenance": dict(self.provenance)}
         text = json.dumps(header)
         write_atomically(Path(path), to_bytes(tensors, metadata={"pomona": text, "sha256": _digest(text, tensors)}))

@@ -25,4 +25,7 @@ def demo(folder: str | Path = "out/demo", *, seed: int = 0, progress: Progress |
         results = {**garments(seed, progress), **pictures(seed, progress), **sentences(seed, progress)}
         for name, result in results.items():
             result.save(partial / name)
-    return {name: {**result.report, "plan": str(folder / name / "plan.safetensors"), "out": str(folder / name)} for name, result in results.items()}
+    return {
+        name: {**result.report, "plan": str(folder / name / "plan.safetensors"), "out": str(folder / name)}
+        for name, result in results.items()
+    }

@@ -24,24 +24,50 @@ def net(classes: int = 10) -> nn.Sequential:
         return [nn.Conv2d(wide, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
 
     return nn.Sequential(
-        *stage(1, 32), nn.MaxPool2d(2), *stage(32, 64), *stage(64, 64), nn.MaxPool2d(2), *stage(64, 128), *stage(128, 128),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes),
+        *stage(1, 24),
+        nn.MaxPool2d(2),
+        *stage(24, 48),
+        *stage(48, 48),
+        nn.MaxPool2d(2),
+        *stage(48, 96),
+        *stage(96, 96),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(96, classes),
     )
 
 
-def garments(seed: int, progress: Progress, epochs: int = 3) -> dict[str, Result]:
+def garments(seed: int, progress: Progress, epochs: int = 2) -> dict[str, Result]:
     """Train on the full Fashion-MNIST, prune by what a channel does to the loss, fine-tune, and measure on the test set."""
     data = load_data("fashion-mnist", batch=128, seed=seed)
     for note in data.notes:
         progress.note(note)
     torch.manual_seed(seed)
     model = net(len(data.classes))
-    fit(model, data.train, supervised(F.cross_entropy), Descent(lr=3e-3), epochs=epochs, keep="last", seed=seed, progress=progress,
-        name="training the dense net")
+    fit(
+        model,
+        data.train,
+        supervised(F.cross_entropy),
+        Descent(lr=3e-3),
+        epochs=epochs,
+        keep="last",
+        seed=seed,
+        progress=progress,
+        name="training the dense net",
+    )
     first = next(iter(data.test))[0][:64]
     result = prune(
-        model.eval(), first, method="taylor", goal="macs=0.35x", data=data, loss=F.cross_entropy, recover=FineTune(epochs=2, lr=2e-3),
-        seed=seed, latency={"batch": 64}, progress=progress, source=Source("function", "pomona.face.demo.garments:net"),
+        model.eval(),
+        first,
+        method="taylor",
+        goal="macs=0.35x",
+        data=data,
+        loss=F.cross_entropy,
+        recover=FineTune(epochs=2, lr=2e-3),
+        seed=seed,
+        latency={"batch": 64},
+        progress=progress,
+        source=Source("function", "pomona.face.demo.garments:net"),
         command="pomona demo",
     )
     return {"fashion-channels": result}

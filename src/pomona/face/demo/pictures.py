@@ -19,9 +19,18 @@ def pictures(seed: int, progress: Progress) -> dict[str, Result]:
     photos = _photos(loaded.pixels, seed, progress)
     assert loaded.example is not None
     result = prune(
-        loaded.model, *loaded.example, method="l1-filters", goal="macs=0.8x", data=photos.train, recover=Distil(epochs=2, hard=0.0, lr=3e-4),
-        test=lambda model: evaluate(model, photos.test, "agreement", dense=loaded.model), seed=seed, latency={"batch": 8}, progress=progress,
-        source=loaded.source, command="pomona demo",
+        loaded.model,
+        *loaded.example,
+        method="l1-filters",
+        goal="macs=0.8x",
+        data=photos.train,
+        recover=Distil(epochs=2, hard=0.0, lr=3e-4),
+        test=lambda model: evaluate(model, photos.test, "agreement", dense=loaded.model),
+        seed=seed,
+        latency={"batch": 8},
+        progress=progress,
+        source=loaded.source,
+        command="pomona demo",
     )
     return {"efficientnet-lite0-channels": result}
 
