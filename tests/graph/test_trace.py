@@ -201,6 +201,36 @@ def test_a_module_that_is_used_twice_is_no_branch_by_accident():
     assert all(len(set(b.blocks)) == len(b.blocks) for b in graph.branches)
 
 
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        spread, mean = torch.var_mean(self.weight, (1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) * (spread + 1e-5).rsqrt(), self.bias)
+
+
+def test_a_standardised_weight_is_still_the_weight_of_its_convolution():
+    model = nn.Sequential(Standardised(3, 8, 3), nn.ReLU(), Standardised(8, 4, 3), nn.Flatten(), nn.Linear(64, 2)).eval()
+    graph = trace(model, torch.randn(2, 3, 8, 8))
+    assert (graph.weights["0.weight"].kind, graph.weights["0.weight"].macs) == ("conv", 2 * 36 * 27 * 8)
+    axis = graph.axes["0.weight:0"]
+    assert axis.family == "channel" and [m.role for m in axis.members if m.tensor == "2.weight"] == ["in"]
+
+
+def test_activations_are_not_taken_for_the_weights_that_they_come_from():
+    graph = trace(Gram().eval(), torch.randn(6, 6))
+    assert graph.weights["a.weight"].calls == graph.weights["b.weight"].calls == 1
+
+
+class Gram(nn.Module):
+    """Products of two activations that happen to have the shape of a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.b(x) @ self.a(x).relu()
+
+
 def test_why_names_what_froze_an_axis():
     graph = trace(*zoo.vgg())
     assert graph.why("features.0.weight:1") == "features.0.weight:1 is frozen: input"
