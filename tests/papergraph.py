@@ -55,9 +55,15 @@ def bias(name, size):
 def graph():
     """conv 4->8, conv 8->8, flatten 2x2, 32->12, 12->12 in two blocks, 12->4; biases and a table of 10 words."""
     weights = [
-        conv("conv1.weight", 8, 4), bias("conv1.bias", 8), conv("conv2.weight", 8, 8), linear("fc.weight", 12, 32),
-        bias("fc.bias", 12), linear("blocks.0.map.weight", 12, 12), linear("blocks.1.map.weight", 12, 12),
-        transposed("head.weight", 12, 4), Weight("words.weight", "embedding", (10, 12), 1, None),
+        conv("conv1.weight", 8, 4),
+        bias("conv1.bias", 8),
+        conv("conv2.weight", 8, 8),
+        linear("fc.weight", 12, 32),
+        bias("fc.bias", 12),
+        linear("blocks.0.map.weight", 12, 12),
+        linear("blocks.1.map.weight", 12, 12),
+        transposed("head.weight", 12, 4),
+        Weight("words.weight", "embedding", (10, 12), 1, None),
     ]
     by_name = {w.tensor: w for w in weights}
     places = torch.arange(8)[:, None] * 4 + torch.arange(4)

@@ -50,8 +50,13 @@ def mlp(batch: int = 2):
 def vgg(batch: int = 2):
     _seeded()
     features = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, padding=1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
     )
     head = nn.Sequential(nn.Flatten(), nn.Linear(12 * 16, 20), nn.ReLU(), nn.Dropout(), nn.Linear(20, 5))
     model = nn.Sequential()
@@ -135,9 +140,14 @@ class InvertedResidual(nn.Module):
         hidden = before * expand
         self.residual = stride == 1 and before == after
         self.conv = nn.Sequential(
-            nn.Conv2d(before, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6(),
-            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6(),
-            nn.Conv2d(hidden, after, 1, bias=False), nn.BatchNorm2d(after),
+            nn.Conv2d(before, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            nn.Conv2d(hidden, after, 1, bias=False),
+            nn.BatchNorm2d(after),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,9 +158,14 @@ class MobileNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish(),
-            InvertedResidual(8, 12, 2), InvertedResidual(12, 12), InvertedResidual(12, 12),
-            nn.Conv2d(12, 24, 1, groups=4), nn.ReLU(),
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.Hardswish(),
+            InvertedResidual(8, 12, 2),
+            InvertedResidual(12, 12),
+            InvertedResidual(12, 12),
+            nn.Conv2d(12, 24, 1, groups=4),
+            nn.ReLU(),
         )
         self.classifier = nn.Linear(24, 5)
 
@@ -292,8 +307,13 @@ def bert(batch: int = 2):
 
     _seeded()
     config = BertConfig(
-        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
-        max_position_embeddings=16, num_labels=3,
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=24,
+        max_position_embeddings=16,
+        num_labels=3,
     )
     ids = tokens(batch)
     return _awake(BertForSequenceClassification(config)), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -312,8 +332,16 @@ def llama(batch: int = 2):
 
     _seeded()
     config = LlamaConfig(
-        vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=16, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=16,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     return _awake(LlamaForCausalLM(config)), {"input_ids": tokens(batch)}
 

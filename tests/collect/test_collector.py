@@ -120,8 +120,15 @@ def test_an_embedding_is_not_taken_for_a_reader():
 
 
 @pytest.mark.parametrize(
-    ("statistic", "kind"), [(InputNorm(), "axis"), (Gradient(), "axis"), (AngularChange(), "axis"), (GateGradient(), "element"),
-                            (ActivationMean(), "branch"), (SquaredTaylor(), "branch")],
+    ("statistic", "kind"),
+    [
+        (InputNorm(), "axis"),
+        (Gradient(), "axis"),
+        (AngularChange(), "axis"),
+        (GateGradient(), "element"),
+        (ActivationMean(), "branch"),
+        (SquaredTaylor(), "branch"),
+    ],
 )
 def test_a_statistic_refuses_sites_that_it_does_not_fit_before_any_pass(statistic, kind):
     site = SITES[kind][0]()

@@ -42,7 +42,10 @@ def test_a_whole_unit_is_not_lost_to_rounding():
 
 
 SENSELESS = [
-    {"minimum": {"conv1": 1.5}}, {"maximum": {"nothing": 0.5}}, {"multiple": 0}, {"minimum": {"*": 0.9}, "maximum": {"*": 0.5}},
+    {"minimum": {"conv1": 1.5}},
+    {"maximum": {"nothing": 0.5}},
+    {"multiple": 0},
+    {"minimum": {"*": 0.9}, "maximum": {"*": 0.5}},
 ]
 
 

@@ -46,8 +46,9 @@ def test_what_an_eager_module_cannot_express_comes_back_as_the_rewritten_program
     model, args = zoo.llama()
     result = pomona.prune(model, args, method="magnitude-uniform", structure="axes", goal="params=0.5x", latency=False)
     assert result.form == "graph" and result.report.proof.passed and "rewritten program" in result.report.proof.notes[0]
-    small, masked = run(result.model, args), run(result.masked(), args)
-    assert small.shape == masked.shape
+    with torch.no_grad():
+        small = result.model(**args)
+    assert torch.isfinite(small[0]).all() and small[0].shape == run(result.masked(), args).shape
 
 
 @pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet", "senet", "densenet"])

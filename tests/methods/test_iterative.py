@@ -98,8 +98,13 @@ def test_once_at_a_step_and_at_every_step():
 @pytest.mark.parametrize(
     ("make", "options"),
     [
-        (Rounds, {"n": 0}), (Rounds, {"spacing": "square"}), (Cubic, {"begin": 0.8}), (Cubic, {"every": 0}),
-        (AtStep, {"step": -1}), (Every, {"every": 0}), (Cubic, {"initial": 1.0}),
+        (Rounds, {"n": 0}),
+        (Rounds, {"spacing": "square"}),
+        (Cubic, {"begin": 0.8}),
+        (Cubic, {"every": 0}),
+        (AtStep, {"step": -1}),
+        (Every, {"every": 0}),
+        (Cubic, {"initial": 1.0}),
     ],
 )
 def test_senseless_schedules_are_refused(make, options):

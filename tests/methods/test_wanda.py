@@ -57,5 +57,3 @@ def test_streaming_equals_one_pass():
     torch.manual_seed(0)
     weight, x = torch.randn(3, 4), torch.randn(64, 4)
     assert_close(Wanda().score(seen(weight, list(x.split(7)))).value, Wanda().score(seen(weight, x)).value, rtol=1e-6, atol=0)
-
-

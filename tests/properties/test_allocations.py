@@ -19,8 +19,20 @@ from pomona.allocations.uniform import Uniform
 from pomona.vocabulary import Allocation, InputError, Scores
 
 EXAMPLES = [
-    Uniform(), Uniform(per="row"), Global(), Global("mean"), Global("l2"), Global("standardise"), Global("max"), Above(),
-    Lamp(), Lamp(1.0), Erk(), Erk(kernel=False), PerLayer(), PerLayer((("b", 0.5),)),
+    Uniform(),
+    Uniform(per="row"),
+    Global(),
+    Global("mean"),
+    Global("l2"),
+    Global("standardise"),
+    Global("max"),
+    Above(),
+    Lamp(),
+    Lamp(1.0),
+    Erk(),
+    Erk(kernel=False),
+    PerLayer(),
+    PerLayer((("b", 0.5),)),
 ]
 SITES = {w.tensor: on(w) for w in (linear("a", 5, 7), transposed("b", 6, 4), conv("c", 4, 3), linear("d", 1, 2))}
 COSTS = [dict.fromkeys(SITES, 1.0), {"a": 1.0, "b": 3.0, "c": 0.5, "d": 2.0}]

@@ -19,9 +19,20 @@ from pomona.schedules.rounds import Rounds
 from pomona.vocabulary import Clock, Goal, Prune, Recover, Schedule
 
 EXAMPLES = [
-    Once(), Rounds(), Rounds(1), Rounds(7, "linear", recover=False), Rounds(4, "cubic", first_train=True), Cubic(every=7),
-    Cubic(0.1, 0.9, every=3, initial=0.3, power=1, revive=False), DropGrow(Random(), Magnitude(), every=5),
-    AtStep(), AtStep(20), Every(), Every(3), Emerging(), Emerging(10),
+    Once(),
+    Rounds(),
+    Rounds(1),
+    Rounds(7, "linear", recover=False),
+    Rounds(4, "cubic", first_train=True),
+    Cubic(every=7),
+    Cubic(0.1, 0.9, every=3, initial=0.3, power=1, revive=False),
+    DropGrow(Random(), Magnitude(), every=5),
+    AtStep(),
+    AtStep(20),
+    Every(),
+    Every(3),
+    Emerging(),
+    Emerging(10),
 ]
 each = pytest.mark.parametrize("schedule", EXAMPLES, ids=str)
 STEPS = 101

@@ -10,8 +10,16 @@ from pomona.vocabulary import Weight
 
 EXPERTS = Weight("e", "linear", (3, 4, 5), 2, 1)
 WEIGHTS = [
-    linear("a", 4, 6), transposed("b", 6, 4), conv("c", 4, 6), conv("d", 4, 6, groups=2), conv("e", 4, 6, groups=2, flipped=True),
-    conv("f", 4, 6, flipped=True), conv("g", 4, 4, groups=4), bias("h", 5), EXPERTS, Weight("w", "embedding", (10, 12), 1, None),
+    linear("a", 4, 6),
+    transposed("b", 6, 4),
+    conv("c", 4, 6),
+    conv("d", 4, 6, groups=2),
+    conv("e", 4, 6, groups=2, flipped=True),
+    conv("f", 4, 6, flipped=True),
+    conv("g", 4, 4, groups=4),
+    bias("h", 5),
+    EXPERTS,
+    Weight("w", "embedding", (10, 12), 1, None),
 ]
 
 

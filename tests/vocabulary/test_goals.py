@@ -3,14 +3,30 @@ import pytest
 from pomona.vocabulary import Goal, InputError
 
 
-@pytest.mark.parametrize(("text", "cost", "ratio"), [("sparsity=0.9", "sparsity", 0.1), ("params=0.5x", "params", 0.5), ("macs = 0.25x", "macs", 0.25)])
+@pytest.mark.parametrize(
+    ("text", "cost", "ratio"), [("sparsity=0.9", "sparsity", 0.1), ("params=0.5x", "params", 0.5), ("macs = 0.25x", "macs", 0.25)]
+)
 def test_goals_read_as_what_is_left(text, cost, ratio):
     goal = Goal.parse(text)
     assert (goal.cost, goal.ratio) == (cost, ratio)
     assert Goal.parse(str(goal)) == goal
 
 
-@pytest.mark.parametrize("text", ["sparsity=1", "sparsity=0", "sparsity=1.5", "params=-1x", "speed=2x", "macs", "macs=fast", "sparsity=0.5x", "", "params=nan"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sparsity=1",
+        "sparsity=0",
+        "sparsity=1.5",
+        "params=-1x",
+        "speed=2x",
+        "macs",
+        "macs=fast",
+        "sparsity=0.5x",
+        "",
+        "params=nan",
+    ],
+)
 def test_impossible_goals_are_refused_in_one_sentence(text):
     with pytest.raises(InputError) as refusal:
         Goal.parse(text)

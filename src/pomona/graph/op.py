@@ -117,7 +117,6 @@ class Op:
         self.record.uses.append(Use(name, kind, pick[0], pick[1], conv))
         return name
 
-
     def _source(self, node: Node) -> tuple[str, tuple[int, ...]] | None:
         """The parameter that a node is, or is made from: standardised and rescaled weights have one of their own shape."""
         made, front = getattr(node.meta.get("val"), "shape", None), [node] if node not in self.record.live else []

@@ -65,7 +65,15 @@ class Distil:
         mix = {"temperature": self.temperature, "hard": self.hard, "features": self.features}
         objective = distilled(training.teacher, training.loss, **mix, at=at)
         return fit(
-            model, training.data, objective, self.descent, epochs=self.epochs, name="distilling",
-            hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed,
+            model,
+            training.data,
+            objective,
+            self.descent,
+            epochs=self.epochs,
+            name="distilling",
+            hold=training.hold,
+            validate=training.validate,
+            folder=training.folder,
+            seed=training.seed,
             progress=training.progress,
         )

@@ -53,7 +53,15 @@ class FineTune:
     def recover(self, model: nn.Module, training: Training) -> Mapping[str, Any]:
         """Train in place."""
         return fit(
-            model, training.data, supervised(training.loss), self.descent, epochs=self.epochs, name="fine-tuning",
-            hold=training.hold, validate=training.validate, folder=training.folder, seed=training.seed,
+            model,
+            training.data,
+            supervised(training.loss),
+            self.descent,
+            epochs=self.epochs,
+            name="fine-tuning",
+            hold=training.hold,
+            validate=training.validate,
+            folder=training.folder,
+            seed=training.seed,
             progress=training.progress,
         )

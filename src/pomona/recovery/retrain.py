@@ -76,9 +76,19 @@ class Retrain:
             restore(model, _snapshot(training, self.start))
             training.hold(model)
         history = fit(
-            model, training.data, supervised(training.loss), self.descent, epochs=self.epochs, keep="last", name="retraining",
-            begin=0 if first else self.step, watch=self._recorder(training) if first else None,
-            hold=training.hold, folder=training.folder, seed=training.seed, progress=training.progress,
+            model,
+            training.data,
+            supervised(training.loss),
+            self.descent,
+            epochs=self.epochs,
+            keep="last",
+            name="retraining",
+            begin=0 if first else self.step,
+            watch=self._recorder(training) if first else None,
+            hold=training.hold,
+            folder=training.folder,
+            seed=training.seed,
+            progress=training.progress,
         )
         if first and self.start not in training.snapshots:  # a resumed run went past the step before it was killed
             training.snapshots[self.start] = load(_path(training, self.start))

@@ -15,8 +15,15 @@ from pomona.training.objectives import Objective, logits, loss_of, own_loss, rep
 from pomona.vocabulary import Batch, InputError, Loss
 
 
-def distilled(teacher: nn.Module, loss: Loss | None, *, temperature: float = 2.0, hard: float = 0.5, features: float = 0.0,
-              at: Sequence[str] = ()) -> Objective:
+def distilled(
+    teacher: nn.Module,
+    loss: Loss | None,
+    *,
+    temperature: float = 2.0,
+    hard: float = 0.5,
+    features: float = 0.0,
+    at: Sequence[str] = (),
+) -> Objective:
     """Mix: hard * loss + (1 - hard) * soft + features * hidden.
 
     `soft` compares outputs: T^2 * KL of softened class scores, or the relative squared error where the model returns

@@ -105,8 +105,15 @@ class _Run:
         self.seed, self.keep, self.hooks, self.progress = seed, keep, hooks, progress
         self.per_epoch = length(data)
         self.steps = epochs * self.per_epoch
-        self.settings = {"steps": self.steps, "epochs": epochs, "begin": begin, "seed": seed, "keep": keep,
-                         "validated": bool(hooks.validate), **asdict(descent)}
+        self.settings = {
+            "steps": self.steps,
+            "epochs": epochs,
+            "begin": begin,
+            "seed": seed,
+            "keep": keep,
+            "validated": bool(hooks.validate),
+            **asdict(descent),
+        }
         self.device = next(model.parameters()).device
         self.optimizer = descent.build(model.parameters())
         self.course, self.best = _Course(epoch=begin // self.per_epoch, step=begin), values(model)
@@ -155,8 +162,10 @@ class _Run:
                 total += self.step(batch)
                 stage.advance(1, epoch=course.epoch + 1, loss=total / (seen - skip))
         if seen < self.per_epoch:
-            raise InputError(f"The training data held {seen} batches in epoch {course.epoch + 1} after {self.per_epoch} before; "
-                             "give data that can be read again, such as a list or a DataLoader.")
+            raise InputError(
+                f"The training data held {seen} batches in epoch {course.epoch + 1} after {self.per_epoch} before; "
+                "give data that can be read again, such as a list or a DataLoader."
+            )
         return total / (seen - skip)
 
     def batches(self) -> Iterator[Batch]:

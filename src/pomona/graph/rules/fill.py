@@ -7,8 +7,19 @@ from pomona.graph.op import Op, Result, rule
 
 
 @rule(
-    "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full",
-    "new_empty", "scalar_tensor",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "scalar_tensor",
 )
 def filled(op: Op) -> Result:
     """Every dimension is a fresh atom; `*_like` too, since only their shape is taken."""

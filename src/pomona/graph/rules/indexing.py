@@ -57,7 +57,15 @@ def gather(op: Op) -> Result:
 
 
 @rule(
-    "index_put", "index_put_", "index_add", "index_add_", "index_copy", "index_copy_", "scatter", "scatter_", "scatter_add",
+    "index_put",
+    "index_put_",
+    "index_add",
+    "index_add_",
+    "index_copy",
+    "index_copy_",
+    "scatter",
+    "scatter_",
+    "scatter_add",
     "scatter_add_",
 )
 def put(op: Op) -> Result:

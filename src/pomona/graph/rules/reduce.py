@@ -7,7 +7,19 @@ from pomona.graph.op import Op, Result, broadcast, rule
 
 
 @rule(
-    "mean", "amax", "amin", "var", "std", "sum", "linalg_vector_norm", "norm", "any", "all", "prod", "nansum", "logsumexp",
+    "mean",
+    "amax",
+    "amin",
+    "var",
+    "std",
+    "sum",
+    "linalg_vector_norm",
+    "norm",
+    "any",
+    "all",
+    "prod",
+    "nansum",
+    "logsumexp",
     "count_nonzero",
 )
 def reduce(op: Op) -> Result:
