@@ -53,11 +53,14 @@ def test_a_function_is_rebuilt_and_the_plan_replayed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "wish"), [("llama", {"structure": "neurons", "goal": "params=0.8x"}), ("bert", {"structure": "2:4"})]
+    ("name", "wish"), [("llama", {"structure": "neurons", "goal": "params=0.75x"}), ("bert", {"structure": "2:4"})]
 )
 def test_a_uniform_transformers_model_opens_with_plain_from_pretrained(tmp_path, name, wish):
     args, result = small(name, **wish)
     result.save(tmp_path / "out")
+    assert (
+        tmp_path / "out/config.json"
+    ).is_file()  # without it, transformers would build the class's default of some 7e9 weights
     plain = type(result.model).from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     assert torch.equal(output(plain, args), output(result.model, args))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pomona.data.checks import check_arrays
 from pomona.data.data import Data
 from pomona.data.loaders import ArrayLoader, split
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, first_line
 
 _KEYS = ("x", "y", "x_test", "y_test")
 
@@ -57,7 +57,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except UnpicklingError:
         raise InputError(f"{path} holds more than arrays, and nothing else is read; save x and y as plain tensors.") from None
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{path} cannot be read as plain arrays ({reason}); it may be truncated or hold objects.") from None
     if isinstance(found, (tuple, list)) and len(found) == 2:
         return dict(zip(("x", "y"), found, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomona.vocabulary import Batch, InputError
+from pomona.vocabulary import Batch, InputError, evaluating
 
 
 def predictions(output: Any) -> Tensor:
@@ -40,15 +40,9 @@ def batches(data: Iterable[Any]) -> Iterator[Batch]:
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        # Not inference_mode: tensors that a module caches meanwhile must stay usable in training.
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    # Not inference_mode: tensors that a module caches meanwhile must stay usable in training.
+    with evaluating(model), torch.no_grad():
+        yield
 
 
 def _named(output: Any, name: str) -> Tensor:

@@ -14,7 +14,7 @@ from pomona.face.saving import FORMAT
 from pomona.graph import trace
 from pomona.graph.surgery import realise
 from pomona.models import Source, rebuild
-from pomona.vocabulary import InputError, Plan
+from pomona.vocabulary import InputError, Plan, first_line
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -40,7 +40,7 @@ def load(folder: str | Path) -> nn.Module:
         raise InputError(f"{weights} is not readable ({error}); it may be truncated.") from None
     except RuntimeError as error:
         raise InputError(
-            f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {_first_line(error)}."
+            f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {first_line(error)}."
         ) from None
     return model.eval()
 
@@ -84,7 +84,3 @@ def _file(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise InputError(f"{folder} has no {name}; it is not a folder that Pomona saved, or it is incomplete.")
     return folder / name
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, evaluating
 
 
 def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) -> ExportedProgram:
@@ -24,12 +24,20 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None)
     program's state holds the model's own tensors. Raises InputError where the model cannot be traced, naming the module.
     """
     positional, keywords = inputs_of(args, kwargs)
-    with _evaluating(model), _without_cache(model), _quiet():
+    with evaluating(model), _without_cache(model), _quiet():
         try:
             return torch.export.export(model, positional, keywords, strict=False)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
         except Exception as error:
             raise InputError(_explain(model, error)) from error
+
+
+def runnable(program: ExportedProgram) -> nn.Module:
+    """The program as a module. `train` and `eval` set flags and nothing else: the mode was settled when it was exported."""
+    module = program.module()
+    for name in ("train", "eval"):  # torch plants ones that raise
+        vars(module).pop(name, None)
+    return module.eval()
 
 
 def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -59,17 +67,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = {m: m.training for m in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
 
 
 @contextmanager

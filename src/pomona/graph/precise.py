@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pomona.vocabulary import set_training
+
 COARSE = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -43,10 +45,9 @@ def precisely() -> Iterator[_Widen]:
 
 
 def precise(model: nn.Module) -> nn.Module:
-    """A float64 copy of a model in evaluation mode; rewritten programs have no other mode."""
+    """A float64 copy of a model in evaluation mode."""
     copy = deepcopy(model)
-    if not isinstance(model, torch.fx.GraphModule):
-        copy.eval()
+    set_training(copy, False)
     return copy.double()
 
 

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature
 
 from pomona.graph.blocks import renamed
+from pomona.graph.export import runnable
 from pomona.graph.expr import Keep, size
 from pomona.graph.facts import Fact, Groups, HeadSize, Piece, Pieces
 from pomona.graph.graph import Graph
@@ -50,9 +51,9 @@ def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan)
         constants={new: named[new] for name in program.constants if (new := renamed(name, plan)) is not None},
         verifiers=program.verifiers,
     )
-    runnable = small.module()
-    assert isinstance(runnable, fx.GraphModule)
-    return runnable
+    made = runnable(small)
+    assert isinstance(made, fx.GraphModule)
+    return made
 
 
 def resized(n: fx.Node, graph: Graph, keep: Keep) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:

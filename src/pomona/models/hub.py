@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pomona.models.source import Source
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, first_line
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")
 
@@ -38,9 +38,7 @@ def load(text: str) -> dict[str, Any]:
         with _quiet():
             model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"'{text}' could not be loaded as a transformers model ({_first_line(error)}); is it complete?"
-        ) from None
+        raise InputError(f"'{text}' could not be loaded as a transformers model ({first_line(error)}); is it complete?") from None
     missing = sorted(info.get("missing_keys", ()))
     return {
         "model": model.eval(),
@@ -137,7 +135,7 @@ def _tokenizer(text: str) -> Any:
         return transformers.AutoTokenizer.from_pretrained(text)
     except (OSError, ValueError, KeyError) as error:
         if folder.is_dir():
-            raise InputError(f"The tokenizer in {text} cannot be read: {_first_line(error)}.") from None
+            raise InputError(f"The tokenizer in {text} cannot be read: {first_line(error)}.") from None
         return None  # a hub model without a tokenizer: vision, audio
 
 
@@ -154,7 +152,3 @@ def _pixels(folder: Path, config: Any) -> Mapping[str, Any] | None:
         "crop": 1.0,
         "channels": getattr(config, "num_channels", 3),
     }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from pomona.graph.export import runnable
 from pomona.models.source import Source
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, first_line
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def load(path: Path) -> dict[str, Any]:
     program = _read(path)
     example = program.example_inputs
     return {
-        "model": _module(program),
+        "model": runnable(program),
         "source": Source("program", str(path.resolve())),
         "example": None if example is None else (tuple(example[0]), dict(example[1])),
     }
@@ -29,7 +30,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def rebuild(source: Source) -> nn.Module:
     """Read the program again."""
-    return _module(_read(Path(source.value)))
+    return runnable(_read(Path(source.value)))
 
 
 def _read(path: Path) -> torch.export.ExportedProgram:
@@ -41,17 +42,5 @@ def _read(path: Path) -> torch.export.ExportedProgram:
         return torch.export.load(str(path))
     except (RuntimeError, ValueError, KeyError, AssertionError, OSError) as error:
         raise InputError(
-            f"{path} is not a readable exported program ({_first_line(error)}); write it with torch.export.save."
+            f"{path} is not a readable exported program ({first_line(error)}); write it with torch.export.save."
         ) from None
-
-
-def _module(program: torch.export.ExportedProgram) -> nn.Module:
-    module = program.module()
-    # torch plants train() and eval() that raise. The mode was settled at export, so the plain ones are true here.
-    for name in ("train", "eval"):
-        vars(module).pop(name, None)
-    return module.eval()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

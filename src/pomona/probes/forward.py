@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pomona.probes.recording import evaluating, examples, recording, values
-from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
+from pomona.probes.recording import examples, recording, values
+from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch, evaluating
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pomona.probes.losses import loss_of
-from pomona.probes.recording import evaluating, examples, join, recording, values
-from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
+from pomona.probes.recording import examples, join, recording, values
+from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch, evaluating
 
 LABELLED: frozenset[Requirement] = frozenset({"data", "labels", "gradients"})
 

@@ -12,18 +12,6 @@ from torch import Tensor, nn
 from pomona.vocabulary import Batch, InputError, Watch
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, running statistics) for the while; every module gets its own flag back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
-
-
 def examples(batch: Batch) -> int:
     """How many examples a batch holds: the first dimension of its first tensor."""
     for value in (*batch.args, *batch.kwargs.values()):

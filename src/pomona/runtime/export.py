@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona.graph.export import export, inputs_of
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, evaluating
 
 
 def export_program(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:
@@ -41,15 +41,8 @@ def export_program(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None
 
 def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """Every tensor that one forward pass in evaluation mode gives, in order."""
-    modes = {module: module.training for module in model.modules()}
-    for module in modes:
-        module.training = False  # not eval(): exported programs refuse it
-    try:
-        with torch.no_grad():
-            return [leaf for leaf in tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), torch.no_grad():
+        return [leaf for leaf in tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:

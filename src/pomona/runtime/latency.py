@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -16,7 +15,7 @@ from pomona.runtime.diagnosis import Diagnosis, diagnose
 from pomona.runtime.inputs import batch_of, resized
 from pomona.runtime.timing import Pairs, quantile, threads_set, time_pairs
 from pomona.runtime.work import work_of
-from pomona.vocabulary import InputError, Progress, Silent
+from pomona.vocabulary import InputError, Progress, Silent, evaluating, first_line
 
 FASTER = 0.97  # a median ratio above this is not worth the name
 
@@ -73,7 +72,12 @@ def measure_latency(
     if batch is not None:
         positional, keywords = resized(positional, keywords, batch)
     size = batch_of(positional, keywords)
-    with threads_set(threads) as running, _ready(before, after), (progress or Silent()).stage("timing", pairs) as stage:
+    with (
+        threads_set(threads) as running,
+        evaluating(before, after),
+        torch.inference_mode(),
+        (progress or Silent()).stage("timing", pairs) as stage,
+    ):
         for model in (before, after):
             _check_runs(model, positional, keywords, size)
         timed = time_pairs(
@@ -104,23 +108,10 @@ def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, fl
     )
 
 
-@contextmanager
-def _ready(*models: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for model in models for module in model.modules()}
-    for model in models:
-        model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> None:
     try:
         model(*args, **kwargs)
     # The forward pass is the user's; whatever it raises means that it does not take these inputs.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{type(model).__name__} does not run on these inputs at batch {batch}: {reason}.") from error

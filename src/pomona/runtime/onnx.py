@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pomona.graph.export import export, inputs_of
 from pomona.runtime.export import appearing, difference, free_path, need, outputs, quiet
 from pomona.runtime.inputs import batch_of, resized
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, evaluating, first_line
 
 _LARGEST = 1.9e9  # bytes of weights; protobuf messages end at 2 GB
 
@@ -55,7 +55,7 @@ def _write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) 
             made.save(path, external_data=False)
     # The exporter wraps whatever an operator's translation raised in errors of its own that no public name covers.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{type(model).__name__} cannot be written as ONNX: {reason}.") from error
 
 
@@ -69,17 +69,12 @@ def _with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
     shapes = tree_map(
         lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given)
     )
-    modes = {module: module.training for module in model.modules()}
     try:
-        for module in modes:
-            module.training = False
-        return torch.export.export(model, rows_args, rows_kwargs, dynamic_shapes=shapes, strict=False)
+        with evaluating(model):
+            return torch.export.export(model, rows_args, rows_kwargs, dynamic_shapes=shapes, strict=False)
     # Every reason against a free batch ends here, and the answer to all is the same: export it with a fixed one.
     except Exception:
         return None
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pomona.training.batches import of_epoch, onto
+from pomona.vocabulary import evaluating
 
 
 @torch.no_grad()
@@ -21,20 +22,17 @@ def recalibrate(model: nn.Module, data: Iterable[Any], seed: int = 0) -> int:
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return 0
-    flags = {module: module.training for module in model.modules()}
     momenta = [norm.momentum for norm in norms]
     device = next(model.parameters()).device
-    try:
-        model.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum, norm.training = None, True  # momentum None: the cumulative average
-        for batch in of_epoch(data, 0, seed):
-            moved = onto(batch, device)
-            model(*moved.args, **moved.kwargs)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, flag in flags.items():
-            module.training = flag
+    with evaluating(model):
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum, norm.training = None, True  # momentum None: the cumulative average
+            for batch in of_epoch(data, 0, seed):
+                moved = onto(batch, device)
+                model(*moved.args, **moved.kwargs)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return len(norms)

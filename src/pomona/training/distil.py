@@ -12,7 +12,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss
 from torch.utils.hooks import RemovableHandle
 
 from pomona.training.objectives import Objective, logits, loss_of, own_loss, represented
-from pomona.vocabulary import Batch, InputError, Loss
+from pomona.vocabulary import Batch, InputError, Loss, evaluating
 
 
 def distilled(
@@ -106,10 +106,5 @@ class Tap(dict[str, Tensor]):
 @torch.no_grad()
 def _silent(model: nn.Module, batch: Batch) -> Any:
     """A forward pass in eval mode that leaves the flags alone."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         return model(*batch.args, **batch.kwargs)
-    finally:
-        for module, flag in flags.items():
-            module.training = flag

@@ -16,7 +16,7 @@ from pomona.training.batches import length, of_epoch, onto
 from pomona.training.checkpoint import fingerprint, load, restore, save, values
 from pomona.training.descent import Descent
 from pomona.training.objectives import Objective
-from pomona.vocabulary import Batch, InputError, Progress, Silent, Stage, generator
+from pomona.vocabulary import Batch, InputError, Progress, Silent, Stage, generator, modes_kept, set_training
 
 CHECKPOINT = "fit.safetensors"
 
@@ -154,7 +154,7 @@ class _Run:
     def walk(self, stage: Stage) -> float:
         """What is left of the epoch, step by step; returns the mean loss."""
         course, total, skip = self.course, 0.0, self.course.step - self.course.epoch * self.per_epoch
-        self.model.train()
+        set_training(self.model, True)
         torch.manual_seed(generator(self.seed, course.epoch).initial_seed())
         seen = 0
         for seen, batch in enumerate(self.batches(), 1):
@@ -198,13 +198,8 @@ class _Run:
 @contextmanager
 def _as_found(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Leave train/eval flags and torch's random state as they were."""
-    flags = {module: module.training for module in model.modules()}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            for module, flag in flags.items():
-                module.training = flag
+    with modes_kept(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def _nothing(*_: object) -> None:

@@ -2,9 +2,10 @@
 
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
-from pomona.vocabulary.errors import InputError, ProofError
+from pomona.vocabulary.errors import InputError, ProofError, first_line
 from pomona.vocabulary.files import write_atomically
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
+from pomona.vocabulary.modes import evaluating, modes_kept, set_training
 from pomona.vocabulary.parts import (
     Allocation,
     Criterion,
@@ -80,7 +81,11 @@ __all__ = [
     "View",
     "Watch",
     "Weight",
+    "evaluating",
+    "first_line",
     "generator",
+    "modes_kept",
+    "set_training",
     "spell",
     "write_atomically",
 ]

@@ -10,5 +10,10 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What somebody else's error says, short enough for a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class ProofError(RuntimeError):
     """The pruned model does not equal the masked one. Nothing leaves the tool after this."""
