@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pomona.face.demo import demo as demo
     from pomona.face.loading import load as load
     from pomona.face.prune import prune as prune
+    from pomona.face.replay import replay as replay
     from pomona.face.result import Result as Result
     from pomona.face.sparsify import sparsify as sparsify
     from pomona.graph import trace as trace
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "prune": "pomona.face.prune",
     "sparsify": "pomona.face.sparsify",
+    "replay": "pomona.face.replay",
     "load": "pomona.face.loading",
     "methods": "pomona.face.catalogue",
     "demo": "pomona.face.demo",
@@ -59,6 +61,7 @@ __all__ = [
     "measure_latency",
     "methods",
     "prune",
+    "replay",
     "sparsify",
     "trace",
 ]

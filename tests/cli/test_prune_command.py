@@ -9,7 +9,7 @@ def test_every_option_reaches_the_face(face, net, cli, tmp_path):
         "prune", net, "--method", "wanda", "--goal", "macs=0.5x", "--structure", "channels", "--data", "nets.py:data",
         "--loss", "nets.py:loss", "--recover", "finetune:3epochs", "--only", "0.*", "--only", "2.*", "--skip", "4.*",
         "--min", "0.1", "--max", "0.*=0.5", "--multiple", "8", "--batch", "4", "--threads", "1", "--metric", "f1",
-        "--seed", "7", "-o", tmp_path / "out",
+        "--seed", "7", "--checkpoint", tmp_path / "kept", "-o", tmp_path / "out",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     (model, args, kwargs), named = face.calls["prune"]
@@ -17,7 +17,7 @@ def test_every_option_reaches_the_face(face, net, cli, tmp_path):
     wanted = {
         "method": "wanda", "goal": "macs=0.5x", "structure": "channels", "recover": "finetune:3epochs",
         "only": ("0.*", "2.*"), "skip": ("4.*",), "limits": Limits({"*": 0.1}, {"0.*": 0.5}, 8),
-        "latency": {"batch": 4, "threads": 1}, "metric": "f1", "seed": 7,
+        "latency": {"batch": 4, "threads": 1}, "metric": "f1", "seed": 7, "checkpoint": tmp_path / "kept",
     }  # fmt: skip
     assert {key: named[key] for key in wanted} == wanted
     assert named["command"].startswith("pomona prune nets.py:net --method wanda")

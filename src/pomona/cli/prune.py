@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,6 +61,10 @@ def prune(
     threads: options.Threads = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
     seed: options.Seed = 0,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", show_default="none", help="A folder to go on from when the same command was killed."),
+    ] = None,
     out: options.Out = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -91,6 +96,7 @@ def prune(
             metric=metric or (held_out.metric if held_out else "accuracy"),
             loss=wanted,
             seed=seed,
+            checkpoint=checkpoint,
             latency=latency and (words.given(batch=batch, threads=threads) or True),
             progress=progress,
             source=opened.loaded.source if opened.loaded else None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from pomona.engines.budget import budget
-from pomona.engines.masks import stored
+from pomona.engines.masks import plan_of, stored
 from pomona.vocabulary import (
     Criterion,
     Decision,
@@ -19,6 +19,7 @@ from pomona.vocabulary import (
     InputError,
     Keeps,
     Limits,
+    Plan,
     Price,
     Prune,
     Recipe,
@@ -35,7 +36,10 @@ Gather = Callable[[Sequence[Statistic]], Mapping[str, Gathered]]
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What stays the same during a run: the recipe, where it acts, what it costs, the wish and its limits, the seed."""
+    """What stays the same during a run: the recipe, where it acts, what it costs, the wish and its limits, the seed.
+
+    `method` is what the user calls the recipe.
+    """
 
     recipe: Recipe
     sites: tuple[Site, ...]
@@ -43,11 +47,24 @@ class Ground:
     goal: Goal
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
+    method: str = "custom"
 
     @property
     def by_name(self) -> dict[str, Site]:
         """The sites by name, in order."""
         return {site.name: site for site in self.sites}
+
+    def plan(self, alive: Mapping[str, Tensor], solved: Mapping[str, Mapping[str, Tensor]], *, wished: bool = True) -> Plan:
+        """These decisions with where they come from; `wished` says whether there was a goal."""
+        keeps = {name: mask.sum() for name, mask in alive.items()}
+        provenance = {
+            "method": self.method,
+            "recipe": str(self.recipe),
+            "goal": str(self.goal) if wished else None,
+            "seed": self.seed,
+            "price": {"before": self.price.dense, "after": self.price(keeps)},
+        }
+        return replace(plan_of(self.recipe.structure, self.sites, alive, solved), provenance=provenance)
 
 
 def decide(

@@ -2,7 +2,7 @@
 
 Rounds run on the masked model at its full size, so that masks, scores and rewinding mean the same in every round; the
 surgery comes once, after the last cut. A recovery that the schedule asks for after that cut is left to the caller, who
-runs it on the realised (smaller, faster) model.
+runs it on the realised (smaller, faster) model. With a journal a killed run goes on after its last whole round.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 from pomona.collect import collect
 from pomona.engines.decide import Ground, decide, write
-from pomona.engines.masks import everyone, extent, impose, plan_of, tensor_masks
+from pomona.engines.journal import Journal
+from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.graph.masked import skipping
+from pomona.training.batches import seeded
+from pomona.training.checkpoint import restore, values
 from pomona.vocabulary import (
     Batch,
     Clock,
@@ -40,14 +43,13 @@ MakeTraining = Callable[[Callable[[nn.Module], None], dict[str, dict[str, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """`model` is masked at full size, `plan` says who stays at what `price`, `rounds` what each cost.
+    """`model` is masked at full size, `plan` says who stays, `rounds` what each cost.
 
     `recover` says that a recovery is still due.
     """
 
     model: nn.Module
     plan: Plan
-    price: float
     rounds: tuple[Mapping[str, Any], ...]
     recover: bool
 
@@ -61,13 +63,18 @@ def run(
     training: MakeTraining | None = None,
     judge: Callable[[nn.Module], float] | None = None,
     progress: Progress | None = None,
+    journal: Journal | None = None,
 ) -> Outcome:
     """Drive a recipe whose schedule counts rounds until it has nothing more to do. `model` stays untouched.
 
     `training` makes what a recovery is given (None: recoveries between rounds are skipped), `judge` measures the
-    quality after each cut and each recovery.
+    quality after each cut and each recovery. With a `journal` the run is written down after every round, and one that
+    was killed goes on from there and ends bit-identical to one that was not.
     """
-    return _Run(deepcopy(model), ground, batches, loss, training, judge, progress or Silent()).go()
+    return _Run(deepcopy(model), ground, batches, loss, training, judge, progress or Silent(), journal).go()
+
+
+_STATE = ("next", "due", "alive", "solved", "dropped", "rounds", "snapshots")
 
 
 class _Run:
@@ -82,37 +89,55 @@ class _Run:
         training: MakeTraining | None,
         judge: Callable[[nn.Module], float] | None,
         progress: Progress,
+        journal: Journal | None,
     ) -> None:
         self.model, self.ground, self.batches, self.loss = model, ground, batches, loss
-        self.training, self.judge, self.progress = training, judge, progress
+        self.training, self.judge, self.progress, self.journal = training, judge, progress, journal
+        self.next, self.due = -1, False  # round -1 is the training before the first cut
         self.alive = everyone(ground.sites)
         self.solved: dict[str, Mapping[str, Tensor]] = {}
         self.dropped: dict[str, int] = {}
         self.rounds: list[dict[str, Any]] = []
-        self.snapshots = {"start": {name: tensor.clone() for name, tensor in model.state_dict().items()}} if self._rewinds else {}
+        self.snapshots = {"start": values(model)} if self._rewinds else {}
 
     @property
     def _rewinds(self) -> bool:
         return getattr(self.ground.recipe.recovery, "rewinds", False)
 
     def go(self) -> Outcome:
-        schedule, clock = self.ground.recipe.schedule, Clock()
-        due = False
-        if getattr(schedule, "first_train", False):
-            self.recover()
+        schedule = self.ground.recipe.schedule
+        if self.journal and (state := self.journal.read()) is not None:
+            self.resume(state)
+        if self.next < 0:
+            if getattr(schedule, "first_train", False):
+                self.recover()
+            self.turn()
         with self.progress.stage("pruning", getattr(schedule, "n", 1)) as stage:
-            while actions := schedule.actions(clock, self.ground.goal):
-                ahead = schedule.actions(replace(clock, round=clock.round + 1), self.ground.goal)
+            stage.advance(self.next)
+            while actions := schedule.actions(Clock(round=self.next), self.ground.goal):
+                ahead = schedule.actions(Clock(round=self.next + 1), self.ground.goal)
                 for action in actions:
                     if isinstance(action, Recover):
-                        due = not ahead and not self._rewinds
-                        if not due:
+                        self.due = not ahead and not self._rewinds
+                        if not self.due:
                             self.recover()
                     else:
-                        self.cut(action, clock)
+                        self.cut(action)
+                self.turn()
                 stage.advance(1, left=f"{self.left:.1%}")
-                clock = replace(clock, round=clock.round + 1)
-        return Outcome(self.model, self.plan, self.left * self.ground.price.dense, tuple(self.rounds), due)
+        return Outcome(self.model, self.plan, tuple(self.rounds), self.due)
+
+    def turn(self) -> None:
+        """The round is over; write it down."""
+        self.next += 1
+        if self.journal:
+            self.journal.write({name: getattr(self, name) for name in _STATE} | {"model": values(self.model)})
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Be where the journal's last round ended."""
+        restore(self.model, state["model"])
+        for name in _STATE:
+            setattr(self, name, state[name])
 
     @property
     def left(self) -> float:
@@ -122,11 +147,11 @@ class _Run:
 
     @property
     def plan(self) -> Plan:
-        return plan_of(self.ground.recipe.structure, self.ground.sites, self.alive, self.solved)
+        return self.ground.plan(self.alive, self.solved)
 
-    def cut(self, action: Prune | Drop | Regrow, clock: Clock) -> None:
+    def cut(self, action: Prune | Drop | Regrow) -> None:
         tensors = {name: parameter.detach() for name, parameter in self.model.named_parameters(remove_duplicate=False)}
-        decisions = decide(self.ground, action, tensors, self.alive, self.gather, self.dropped, clock.round)
+        decisions = decide(self.ground, action, tensors, self.alive, self.gather, self.dropped, self.next)
         write(self.model, decisions)
         alive = {name: decision.keep for name, decision in decisions.items()}
         if isinstance(action, Drop):
@@ -135,14 +160,15 @@ class _Run:
         self.solved |= {name: d.tensors for name, d in decisions.items() if d.tensors}
         self.hold(self.model)
         size, density = extent(self.ground.recipe.structure, self.ground.sites, self.alive)
-        self.rounds.append({"round": clock.round, "sizes": size, "densities": density, "quality": self.quality()})
+        self.rounds.append({"round": self.next, "sizes": size, "densities": density, "quality": self.quality()})
 
     def hold(self, model: nn.Module) -> None:
         """Re-impose the masks."""
         impose(model, tensor_masks(self.ground.recipe.structure, self.ground.sites, self.alive))
 
     def gather(self, needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
-        with skipping(self.model, self.plan):
+        # Loaders that shuffle by torch's global generator give the same batches every time, in a resumed run too.
+        with skipping(self.model, self.plan), seeded(self.ground.seed, self.next + 1):
             return collect(self.model, self.ground.sites, needs, self.batches, self.loss, self.progress)
 
     def quality(self) -> float | None:
@@ -155,7 +181,11 @@ class _Run:
         recovery = self.ground.recipe.recovery
         if recovery is None or self.training is None:
             return
-        with skipping(self.model, self.plan), torch.enable_grad():
-            recovery.recover(self.model, self.training(self.hold, self.snapshots))
+        training = self.training(self.hold, self.snapshots)
+        if self.journal:
+            training = replace(training, folder=self.journal.of_round(self.next))
+        with skipping(self.model, self.plan), seeded(self.ground.seed, self.next + 1), torch.enable_grad():
+            recovery.recover(self.model, training)
+        self.solved = {}  # trained since: the plan must not bring the solver's weights back
         if self.rounds:
             self.rounds[-1]["recovered"] = self.quality()

@@ -15,7 +15,7 @@ from pomona.engines.decide import Ground, decide, members, write
 from pomona.engines.freeze import Freeze
 from pomona.engines.gating import Gating
 from pomona.engines.live import live, shown
-from pomona.engines.masks import everyone, impose, impose_on_state, plan_of, stored, tensor_masks
+from pomona.engines.masks import everyone, impose, impose_on_state, stored, tensor_masks
 from pomona.engines.thresholds import admit, dismiss
 from pomona.vocabulary import (
     Batch,
@@ -52,6 +52,7 @@ def sparsify(
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
     state: Mapping[str, Any] | None = None,
+    method: str = "custom",
 ) -> Sparsifier:
     """Bind a recipe whose schedule counts steps to a training loop of `steps` optimiser steps; see `Sparsifier`.
 
@@ -72,7 +73,7 @@ def sparsify(
         raise InputError("Whole layers are not pruned during training; use a structure of weights, blocks or axes.")
     if not any(id(model.get_parameter(name)) in trained for name in reached):
         raise InputError(f"The optimizer does not train {reached[0]}; make it from the pruned model's parameters().")
-    ground = Ground(recipe, sites, price, goal or Goal("sparsity", 1.0), limits or Limits(), seed)
+    ground = Ground(recipe, sites, price, goal or Goal("sparsity", 1.0), limits or Limits(), seed, method)
     return Sparsifier(model, optimizer, ground, steps, graph, wished=goal is not None, data=data, loss=loss, state=state)
 
 
@@ -192,7 +193,7 @@ class Sparsifier:
 
     def plan(self) -> Plan:
         """The present decisions."""
-        return plan_of(self.ground.recipe.structure, self.ground.sites, {n: m.cpu() for n, m in self._alive.items()}, {})
+        return self.ground.plan({n: m.cpu() for n, m in self._alive.items()}, {}, wished=self._wished)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs besides model and optimiser: numbers, strings and tensors, no references."""

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pomona import __version__
-from pomona.engines.decide import Ground
 from pomona.evaluate import Counts, Quality, count, evaluate
+from pomona.face.job import Job
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
 from pomona.graph import Graph, trace
@@ -21,64 +21,50 @@ from pomona.graph.proof import Proof
 from pomona.graph.reference import take
 from pomona.graph.surgery import Realised, renamed
 from pomona.graph.units import axis_of, kept_units
-from pomona.models import Source
 from pomona.runtime import Latency, machine
 from pomona.structures import named
-from pomona.vocabulary import Plan, Recipe
+from pomona.vocabulary import Goal, Plan, Recipe
 
 
 def account(
-    dense: nn.Module,
+    job: Job,
     realised: Realised,
     graph: Graph,
     plan: Plan,
-    recipe: Recipe,
-    method: str,
-    ground: Ground,
+    recipe: Recipe | None,
     proof: Proof,
     rounds: Sequence[Mapping[str, Any]],
     timing: Latency | None,
     history: Mapping[str, Any] | None,
     *,
     qualities: tuple[Quality | None, Quality | None, Quality | None],
-    judge: Judge | None,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    source: Source | None,
-    command: str | None,
 ) -> dict[str, Any]:
-    """Everything that a reader of the report wants to know; see `docs/report.md` for the fields."""
-    small = realised.model
+    """Everything that a reader of the report wants to know; see `docs/report.md` for the fields.
+
+    Method, goal and seed are those that the plan was made with.
+    """
+    dense, small, source = job.model, realised.model, job.source
     whole, left = count(dense), count(small)
-    after = After.of(graph, plan, realised, args, kwargs)
+    after = After.of(graph, plan, realised, job.args, job.kwargs)
     return {
         "pomona": __version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": command,
-        "seed": ground.seed,
+        "command": job.command,
+        "seed": plan.provenance.get("seed"),
         "machine": machine(),
         "model": {
             "name": source.value if source and source.value else type(dense).__name__,
             "class": type(dense).__name__,
             "source": f"{source.kind}:{source.value}" if source else None,
         },
-        "recipe": {
-            "method": method,
-            "text": str(recipe),
-            "sentence": sentence(recipe, ground.goal),
-            "summary": recipe.summary,
-            "papers": [str(p) for p in recipe.papers],
-            "needs": sorted(recipe.needs),
-            "when": recipe.when,
-            "structure": named(recipe.structure),
-        },
-        "goal": str(ground.goal),
+        "recipe": _recipe(recipe, plan),
+        "goal": plan.provenance.get("goal"),
         "params": {"before": whole.params, "after": left.params},
         "nonzeros": {"before": whole.nonzeros, "after": left.nonzeros},
         "macs": {"before": graph.costs().macs, "after": after.macs},
         "bytes": {"before": whole.bytes, "after": left.bytes},
         "latency": asdict(timing) if timing else None,
-        "quality": _quality(qualities, judge, dense, small),
+        "quality": _quality(qualities, job.judge, dense, small),
         "proof": asdict(proof) | {"form": realised.form, "notes": [*proof.notes, *realised.notes]},
         "layers": after.layers(),
         "sites": [
@@ -97,6 +83,25 @@ def account(
         "notes": _notes(plan),
         "plan": None,
         "out": None,
+    }
+
+
+def _recipe(recipe: Recipe | None, plan: Plan) -> dict[str, Any]:
+    """The sentence that made the plan; for a plan that does not know it, what can be said all the same."""
+    method, goal = plan.provenance.get("method", "custom"), plan.provenance.get("goal")
+    if recipe is None:
+        text = str(plan.provenance.get("recipe", ""))
+        about = {"text": text, "sentence": "A plan made elsewhere was carried out.", "summary": "", "papers": [], "needs": []}
+        return {"method": method, **about, "when": None, "structure": ", ".join(sorted({s.kind for s in plan.sites.values()}))}
+    return {
+        "method": method,
+        "text": str(recipe),
+        "sentence": sentence(recipe, Goal.parse(goal) if goal else None),
+        "summary": recipe.summary,
+        "papers": [str(p) for p in recipe.papers],
+        "needs": sorted(recipe.needs),
+        "when": recipe.when,
+        "structure": named(recipe.structure),
     }
 
 

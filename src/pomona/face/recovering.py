@@ -9,26 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from pomona.engines.masks import impose
-from pomona.engines.oneshot import MakeTraining
-from pomona.face.quality import judge_of
-from pomona.face.wish import Batches
 from pomona.graph import Graph
 from pomona.graph.reference import take
 from pomona.graph.surgery import renamed
 from pomona.graph.units import kept_units
-from pomona.vocabulary import Loss, Plan, Progress, Recovery, Training
-
-
-def make_training(
-    batches: Batches, loss: Loss | None, teacher: nn.Module, valid: Any, seed: int, progress: Progress
-) -> MakeTraining:
-    """A function that joins the user's data and loss with an engine's masks and snapshots."""
-    judge = judge_of(valid, None, teacher)
-
-    def training(hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]]) -> Training:
-        return Training(batches, loss, hold, teacher, judge.signed if judge else None, snapshots, None, seed, progress)
-
-    return training
+from pomona.vocabulary import Plan, Recovery, Training
 
 
 def held(graph: Graph, plan: Plan) -> Callable[[nn.Module], None]:

@@ -11,7 +11,7 @@ from torch import nn
 from pomona.engines import training
 from pomona.engines.prices import price
 from pomona.engines.training import Sparsifier
-from pomona.face.wish import Batches, check_model, goal_for, recipe_for
+from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for
 from pomona.graph import trace
 from pomona.vocabulary import Goal, InputError, Limits, Loss, Recipe, Structure
 
@@ -62,7 +62,7 @@ def sparsify(
         first = next(iter(batches))
         args, kwargs = first.args, first.kwargs
     graph = trace(model, args if args is not None else (), kwargs)
-    wish = goal_for(goal, recipe)
+    wish = goal_for(goal)
     cost = price(wish or Goal("sparsity", 1.0), graph, recipe.structure.sites(graph), recipe.structure)
     return training.sparsify(
         model,
@@ -77,4 +77,5 @@ def sparsify(
         data=batches,
         loss=loss,
         state=state,
+        method=name_of(method),
     )

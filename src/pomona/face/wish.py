@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+import os
+from collections.abc import Iterable, Iterator, Sequence, Set, Sized
 from dataclasses import dataclass, fields, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from pomona import registry
 from pomona.evaluate.outputs import measuring
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import structure as parse_structure
-from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Structure
+from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Structure, first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Number of batches; data without a length are read once to count."""
-        there = len(self.raw) if isinstance(self.raw, Sized) else sum(1 for _ in self.raw)
+        there = len(self.raw) if isinstance(self.raw, Sized) else sum(1 for _ in islice(self.raw, self.limit))
         return there if self.limit is None else min(there, self.limit)
 
     def set_epoch(self, epoch: int) -> None:
@@ -75,9 +77,25 @@ def recipe_for(
     return recipe
 
 
-def goal_for(goal: str | Goal | None, recipe: Recipe) -> Goal | None:
+def name_of(method: str | Recipe) -> str:
+    """What the user calls the recipe."""
+    return method if isinstance(method, str) and "=" not in method else "custom"
+
+
+def goal_for(goal: str | Goal | None) -> Goal | None:
     """The goal as data; None where none was given."""
     return Goal.parse(goal) if isinstance(goal, str) else goal
+
+
+def check_folder(folder: str | Path | None) -> Path | None:
+    """A folder for checkpoints, there or to be made; raises InputError where it cannot be."""
+    if folder is None:
+        return None
+    folder = Path(folder)
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"Checkpoints cannot go to {folder}: {there} is not a folder that you may write to.")
+    return folder
 
 
 def check_model(model: Any) -> nn.Module:
@@ -105,18 +123,17 @@ def check_fits(model: nn.Module, data: Iterable[Any] | None) -> None:
             model(*batch.args, **batch.kwargs)
     # The user's own forward says no in its own way; here it always means that data and model do not belong together.
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"The first batch of the data does not fit the model: {reason.rstrip('.')}.") from error
 
 
-def check_needs(recipe: Recipe, method: str, data: Batches | None, loss: Loss | None) -> None:
-    """Whether the user brought what the recipe's parts ask for."""
-    needs = recipe.needs
+def check_needs(needs: Set[Requirement], who: str, data: Batches | None, loss: Loss | None) -> None:
+    """Whether the user brought what a recipe or a recovery asks for; `who` names it: "The method 'taylor'"."""
     if "data" in needs and data is None:
         also = " and a loss" if "gradients" in needs else ""
-        raise InputError(f"The method '{method}' needs data{also}; pass data=...{' and loss=...' if also else ''}.")
+        raise InputError(f"{who} needs data{also}; pass data=...{' and loss=...' if also else ''}.")
     if "gradients" in needs and loss is None and data is not None and not _model_computes_loss(data):
-        raise InputError(f"The method '{method}' needs gradients; pass loss=, a function of (output, target).")
+        raise InputError(f"{who} needs gradients; pass loss=, a function of (output, target).")
 
 
 def _model_computes_loss(data: Batches) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +27,14 @@ def of_epoch(data: Iterable[Any], epoch: int, seed: int) -> Iterator[Batch]:
             holder.generator.manual_seed(generator(seed, epoch).initial_seed())
     for raw in source:
         yield Batch.of(raw)
+
+
+@contextmanager
+def seeded(seed: int, *salt: int) -> Iterator[None]:
+    """Within it torch's global generator runs from this seed; afterwards it goes on as if nothing had been."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(generator(seed, *salt).initial_seed())
+        yield
 
 
 def length(data: Iterable[Any]) -> int:

@@ -1,0 +1,66 @@
+"""What a run in rounds leaves on disk, so that it can go on after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pomona.engines.decide import Ground
+from pomona.training.checkpoint import fingerprint, load, save
+from pomona.vocabulary import Batch, InputError
+
+FILE = "rounds.safetensors"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One file in a folder, rewritten whole after every round, and the folders of the recoveries beside it.
+
+    `run` says which run it is: its model, recipe, goal, limits, seed and data, as text.
+    """
+
+    folder: Path
+    run: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path, model: nn.Module, ground: Ground, first: Batch | None, batches: int) -> Journal:
+        """The journal of this run; `first` is the first of so many `batches` of calibration data. Nothing is written yet."""
+        limits = json.dumps(asdict(ground.limits), sort_keys=True)
+        run = {
+            "model": fingerprint(model, {}, Batch()),
+            "recipe": str(ground.recipe),
+            "goal": str(ground.goal),
+            "limits": limits,
+            "seed": str(ground.seed),
+            "data": fingerprint(nn.Module(), {"batches": batches}, first or Batch()),
+        }
+        return cls(folder, run)
+
+    def read(self) -> dict[str, Any] | None:
+        """What `write` was given last; None at the very start. Raises InputError on the journal of another run."""
+        path = self.folder / FILE
+        if not path.is_file():
+            return None
+        saved = load(path)
+        there = saved.get("run", {})
+        other = [word for word, value in self.run.items() if there.get(word) != value]
+        if other:
+            raise InputError(
+                f"{self.folder} holds the checkpoints of a run with another {' and '.join(other)}; "
+                "repeat that run exactly, or choose another folder."
+            )
+        state: dict[str, Any] = saved["state"]
+        return state
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the file, whole or not at all."""
+        save(self.folder / FILE, {"run": dict(self.run), "state": state})
+
+    def of_round(self, number: int) -> Path:
+        """Where the recovery of a round puts its own checkpoints; -1 is the training before the first cut."""
+        return self.folder / (f"round-{number + 1}" if number >= 0 else "before")

@@ -1,0 +1,84 @@
+"""A plan carried out: cut, proven, recovered, measured, told. What every way to a result ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from pomona.face.account import account
+from pomona.face.job import Job
+from pomona.face.recovering import held, recover
+from pomona.face.report import Report
+from pomona.face.result import Result
+from pomona.graph import Graph
+from pomona.graph.proof import Proof, prove, require
+from pomona.graph.restore import restored
+from pomona.graph.surgery import Realised, realise
+from pomona.runtime import Latency, measure_latency
+from pomona.vocabulary import Plan, Recipe, Recovery
+
+
+def carry_out(
+    job: Job,
+    graph: Graph,
+    plan: Plan,
+    weights: nn.Module,
+    *,
+    recipe: Recipe | None,
+    recovery: Recovery | None,
+    rounds: Sequence[Mapping[str, Any]] = (),
+) -> Result:
+    """The small model with its proof and report.
+
+    `weights` is the model whose values survive, at full size: the job's own, or what rounds of training made of it.
+    `recipe` and `rounds` are what the report says about how the plan came about; `recovery` trains the small model.
+    Raises ProofError when the small model does not equal the masked one.
+    """
+    before = job.judge.measure(job.model) if job.judge else None
+    realised, proof = _realise(job, graph, plan, weights)
+    pruned = job.judge.measure(realised.model) if job.judge else None
+    history = _recover(job, graph, plan, realised, recovery) if recovery is not None and job.batches is not None else None
+    if history is not None:
+        masked = restored(job.model, graph, plan, realised.model)
+        proof = require(prove(masked, graph, plan.unsolved(), realised.model, job.args, job.kwargs))
+    recovered = job.judge.measure(realised.model) if job.judge and history is not None else None
+    report = account(
+        job,
+        realised,
+        graph,
+        plan,
+        recipe,
+        proof,
+        rounds,
+        _time(job, realised.model),
+        history,
+        qualities=(before, pruned, recovered),
+    )
+    return Result(realised.model, plan, Report.of(report), graph, realised.form, job.model, job.args, job.kwargs, job.source)
+
+
+def _realise(job: Job, graph: Graph, plan: Plan, weights: nn.Module) -> tuple[Realised, Proof]:
+    with job.progress.stage("proving", 2) as stage:
+        realised = realise(weights, graph, plan)
+        stage.advance()
+        proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs))
+        stage.advance()
+    return realised, proof
+
+
+def _recover(job: Job, graph: Graph, plan: Plan, realised: Realised, recovery: Recovery) -> Mapping[str, Any]:
+    """Train the small model, holding the masks that are left on it."""
+    training = job.training(held(graph, plan), {})
+    if job.checkpoint is not None:
+        training = replace(training, folder=job.checkpoint / "final")
+    return recover(recovery, realised.model, training)
+
+
+def _time(job: Job, small: nn.Module) -> Latency | None:
+    if job.latency is False:
+        return None
+    wish = job.latency if isinstance(job.latency, Mapping) else {}
+    return measure_latency(job.model, small, job.args, job.kwargs, progress=job.progress, **wish)

@@ -1,0 +1,83 @@
+"""What every way to a result starts from: the user's model, inputs, data and measures, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pomona.data import Data
+from pomona.face.quality import Judge, judge_of
+from pomona.face.wish import Batches, check_fits, check_folder, check_model
+from pomona.graph import Graph, trace
+from pomona.graph.export import inputs_of
+from pomona.models import Source
+from pomona.vocabulary import Loss, Progress, Silent, Training
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Made by `Job.of`; nothing in it has been changed or run yet but one batch through the model."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    batches: Batches | None
+    loss: Loss | None
+    judge: Judge | None
+    valid: Any
+    latency: bool | Mapping[str, Any]
+    seed: int
+    checkpoint: Path | None
+    progress: Progress
+    source: Source | None
+    command: str | None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        args: Any,
+        kwargs: Mapping[str, Any] | None,
+        *,
+        data: Any,
+        loss: Loss | None,
+        test: Any,
+        metric: str | None,
+        valid: Any,
+        latency: bool | Mapping[str, Any],
+        seed: int,
+        checkpoint: str | Path | None,
+        progress: Progress | None,
+        source: Source | None,
+        command: str | None,
+    ) -> Job:
+        """Raises InputError for a sick model, data that do not fit it, or a folder that cannot be written to."""
+        check_model(model)
+        if isinstance(data, Data):
+            data, test = data.train, test if test is not None else data
+        batches = Batches.of(data) if data is not None else None
+        folder = check_folder(checkpoint)
+        args, kwargs = inputs_of(args, kwargs)
+        judge = judge_of(test, metric, model)
+        for given in (batches, judge.data if judge else None):
+            check_fits(model, given)
+        progress = progress or Silent()
+        return cls(model, args, kwargs, batches, loss, judge, valid, latency, seed, folder, progress, source, command)
+
+    def trace(self) -> Graph:
+        """The graph of the model on the example inputs."""
+        with self.progress.stage("tracing", 1) as stage:
+            graph = trace(self.model, self.args, self.kwargs)
+            stage.advance()
+        return graph
+
+    def training(self, hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]]) -> Training:
+        """The user's data and loss joined with an engine's masks and snapshots. Only for jobs with data."""
+        assert self.batches is not None
+        best = judge_of(self.valid, None, self.model)
+        validate = best.signed if best else None
+        return Training(self.batches, self.loss, hold, self.model, validate, snapshots, None, self.seed, self.progress)

@@ -1,0 +1,42 @@
+"""A plan from elsewhere, made to speak of this very trace."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pomona.graph.graph import Graph
+from pomona.graph.masked import dead_blocks
+from pomona.graph.units import axis_of
+from pomona.vocabulary import InputError, Plan, Site
+
+
+def bind(plan: Plan, graph: Graph) -> Plan:
+    """The plan with the graph's own axes and weights at its sites, which a saved plan does not hold.
+
+    Raises InputError where the plan was made for another model: an axis, a weight or a block that is not here, or is
+    of another size.
+    """
+    blocks = {block for branch in graph.branches for block in branch.blocks}
+    for block in dead_blocks(plan):
+        if block not in blocks:
+            raise InputError(f"The plan leaves out {block}, which is not a block of this model; use the model it was made for.")
+    return replace(plan, sites={name: _bound(site, graph) for name, site in plan.sites.items()})
+
+
+def _bound(site: Site, graph: Graph) -> Site:
+    if site.kind == "axis":
+        axis = graph.axes[axis_of(site, graph)]
+        _same(site.name, site.shape, (axis.size,))
+        return replace(site, axis=axis)
+    if site.kind == "element":
+        tensor = site.members[0].tensor
+        if tensor not in graph.weights:
+            raise InputError(f"The plan prunes {tensor}, which this model does not have; use the model it was made for.")
+        _same(tensor, site.shape, graph.weights[tensor].shape)
+        return replace(site, weight=graph.weights[tensor])
+    return site
+
+
+def _same(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> None:
+    if there != here:
+        raise InputError(f"The plan is for {name} of shape {there}, here it is {here}; use the model it was made for.")
