@@ -3,6 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import digits
+import pomona
 from loops import HandGraph
 from pomona.engines.decide import Ground
 from pomona.engines.oneshot import run
@@ -68,3 +69,56 @@ def test_on_digits_a_ticket_trains_where_the_cut_net_without_training_fails():
     reset = digits.mlp()
     reset.load_state_dict(visits[-1][0])
     assert digits.accuracy(outcome.model) > 0.85 > digits.accuracy(reset) + 0.2
+
+
+def ticket(recover, rounds=5, **wish):
+    """The public way on digits; also the weights that each training started from, seen by a hook in the copies of the model."""
+    model, starts, steps = digits.mlp(), [], recover.epochs * len(DATA)
+    seen = []
+
+    def look(module, _):
+        if module.training:
+            if len(seen) % steps == 0:
+                starts.append(values(module))
+            seen.append(None)
+
+    handle = model.register_forward_pre_hook(look)
+    goal = f"sparsity={1 - 0.8**rounds:.12f}"
+    result = pomona.prune(
+        model, DATA[0].args, method="lottery", goal=goal, recover=recover, data=DATA, loss=cross_entropy, latency=False, **wish
+    )
+    handle.remove()
+    return model, result, starts
+
+
+def test_through_the_face_tickets_are_nested_meet_their_density_and_start_from_the_first_weights():
+    model, result, starts = ticket(Retrain(2, optimizer="sgd", lr=0.1))
+    total = sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    names = list(result.plan.sites)
+    first = values(model)
+    assert len(starts) == 6 and all(torch.equal(starts[0][n], first[n]) for n in first)  # the dense training, then five rounds
+    before = {name: torch.ones_like(first[name], dtype=torch.bool) for name in names}
+    for number, start in enumerate(starts[1:], 1):
+        masks = {name: start[name] != 0 for name in names}
+        assert abs(sum(int(m.sum()) for m in masks.values()) - 0.8**number * total) <= 1
+        assert not any((masks[name] & ~before[name]).any() for name in names)
+        assert all(torch.equal(start[n], first[n] * masks[n] if n in masks else first[n]) for n in first)
+        before = masks
+    assert all(torch.equal(result.plan.keep(name), before[name]) for name in names)
+    assert all(not result.model.get_parameter(name)[~before[name]].any() for name in names)
+    assert result.report.recovery is None and result.report.proof.passed and len(result.report.rounds) == 5
+
+
+@pytest.mark.slow
+def test_on_digits_the_ticket_that_started_where_it_came_from_learns_no_worse_than_the_same_net_drawn_anew():
+    """The direction of Frankle and Carbin's figure 4, at 5 % of the weights: the ticket against its mask on fresh weights."""
+    gains = []
+    for seed in range(3):
+        recover = Retrain(6, optimizer="sgd", lr=0.1)
+        _, result, _ = ticket(recover, rounds=14, seed=seed)
+        fresh = pomona.replay(
+            digits.mlp(seed=seed + 50), result.plan, DATA[0].args, data=DATA, loss=cross_entropy, seed=seed, latency=False,
+            recover=Retrain(6, start="here", optimizer="sgd", lr=0.1),
+        )  # fmt: skip
+        gains.append(digits.accuracy(result.model) - digits.accuracy(fresh.model))
+    assert sum(gains) / len(gains) > 0, gains
