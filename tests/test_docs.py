@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import pomona
 
@@ -54,6 +56,34 @@ def test_quoted_code_is_in_the_file_it_is_from(source, code):
 def test_examples_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "example", "exec"), {})
+
+
+def fields(value, at=""):
+    """The paths of a report: `a.b` for mappings, `a[].b` for lists of mappings."""
+    if isinstance(value, dict):
+        return {f"{at}{key}" for key in value}.union(*(fields(item, f"{at}{key}.") for key, item in value.items()))
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        return fields(value[0], f"{at[:-1]}[].")
+    return set()
+
+
+def test_the_page_about_the_report_names_every_field_and_no_other():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
+    data = [(torch.randn(6, 3, 5, 5), torch.arange(6) % 3)]
+    report = pomona.prune(
+        net,
+        data[0][0],
+        method="l1-filters",
+        goal="macs=0.5x",
+        data=data,
+        test=data,
+        loss=nn.functional.cross_entropy,
+        recover="finetune:1epochs",
+        latency={"pairs": 3, "seconds": 0.1},
+    ).report
+    told = set(re.findall(r"^\| \**`([^`]+)`", (ROOT / "docs" / "report.md").read_text(), re.MULTILINE))
+    assert told == fields(dict(report))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
