@@ -169,8 +169,8 @@ def test_lstm_units_lie_in_every_gate():
 @pytest.mark.parametrize(
     ("make", "branches"),
     [
-        (zoo.resnet, (Branch("layer1", ("layer1.0", "layer1.1")), Branch("layer2", ("layer2.1", "layer2.2")))),
-        (zoo.mobilenet, (Branch("features", ("features.4", "features.5")),)),
+        (zoo.resnet, (Branch("layer1", ("layer1.0", "layer1.1")), Branch("layer2", ("layer2.1", "layer2.2"), rest=True))),
+        (zoo.mobilenet, (Branch("features", ("features.4", "features.5"), rest=True),)),
         (zoo.senet, (Branch("blocks", ("blocks.0", "blocks.1")),)),
         (zoo.convnext, (Branch("stages", ("stages.0", "stages.1")),)),
         (zoo.vit, (Branch("blocks", ("blocks.0", "blocks.1")),)),
@@ -190,9 +190,9 @@ def test_layers_of_equal_width_without_a_sum_are_no_branches():
     assert trace(plain, torch.randn(2, 4, 8, 8)).branches == ()
 
 
-def test_a_single_residual_block_is_no_run():
+def test_a_single_residual_block_can_go_where_something_else_stays():
     model = nn.Sequential(zoo.Residual(3, 8), zoo.Residual(8, 8)).eval()
-    assert trace(model, torch.randn(2, 3, 8, 8)).branches == ()
+    assert trace(model, torch.randn(2, 3, 8, 8)).branches == (Branch("", ("1",), rest=True),)
 
 
 def test_a_module_that_is_used_twice_is_no_branch_by_accident():

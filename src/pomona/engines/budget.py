@@ -12,7 +12,7 @@ _SLACK = 1e-12  # 0.29 * 100 is 28.999999999999996; a whole unit must not be los
 
 
 def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> Budget:
-    """Bounds by site in units: at least one unit stays everywhere; `multiple` binds axis sites only.
+    """Bounds by site in units: at least `least` of each site stay; `multiple` binds axis sites only.
 
     Raises InputError on a pattern that names no site, a share outside [0, 1], or a minimum above the maximum.
     """
@@ -20,7 +20,7 @@ def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> B
         _check(wish, shares, sites)
     if limits.multiple < 1:
         raise InputError(f"Kept counts can be multiples of 1 or more, not of {limits.multiple}.")
-    lower = {s.name: max(1, ceil(_first(limits.minimum, s.name, 0.0) * s.units - _SLACK * s.units)) for s in sites}
+    lower = {s.name: max(s.least, ceil(_first(limits.minimum, s.name, 0.0) * s.units - _SLACK * s.units)) for s in sites}
     upper = {s.name: floor(_first(limits.maximum, s.name, 1.0) * s.units + _SLACK * s.units) for s in sites}
     for site in sites:
         if lower[site.name] > upper[site.name]:

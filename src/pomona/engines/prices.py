@@ -39,7 +39,7 @@ class CostedGraph(Graph, Protocol):
 def price(goal: Goal, graph: CostedGraph, sites: Sequence[Site], structure: Structure) -> Price:
     """The goal's cost as a function of keep counts.
 
-    Axis sites shrink tensors, element sites thin them out, branch sites take away the mean cost of their blocks. Where
+    Axis sites shrink tensors, element sites thin them out, branch sites take away the cheapest of their blocks. Where
     blocks at an edge are smaller, the larger ones are taken to stay: the price is never below the truth.
     """
     tensors = _Tensors(graph.weights, tuple(sites), {s.name: _elements(s, structure) for s in sites if s.kind == "element"})
@@ -89,7 +89,11 @@ class _Tensors:
         for site in self.sites:
             if site.kind == "branch" and site.name in keeps:
                 gone = site.units - int(keeps[site.name].sum())
-                saved += gone / site.units * sum(alive[m.tensor] * base.get(m.tensor, 0.0) for m in site.members if gone)
+                costs = [
+                    sum(alive[m.tensor] * base.get(m.tensor, 0.0) for m in site.members if m.tensor.startswith(f"{block}."))
+                    for block in (site.blocks if gone else ())
+                ]
+                saved += sum(sorted(costs)[:gone])
         return saved
 
     def alive(self, keeps: Keeps, tensors: Sequence[str]) -> dict[str, float]:

@@ -29,24 +29,29 @@ def renamed(name: str, plan: Plan) -> str | None:
     return ".".join(steps)
 
 
-def drop_blocks(model: nn.Module, plan: Plan) -> dict[int, int]:
+def drop_blocks(model: nn.Module, plan: Plan) -> None:
     """Take dead blocks out of their containers, in place, and renumber those that follow.
 
-    Integers by which blocks know their own position (`layer_idx`) follow. Returns old -> new length of the containers.
+    Integers by which blocks know their own position (`layer_idx`) follow. A container whose own code calls its blocks by
+    name gets identities in their stead.
     """
-    lengths = {}
     by_container: dict[str, set[str]] = {}
     for block in dead_blocks(plan):
         parent, _, key = block.rpartition(".")
         by_container.setdefault(parent, set()).add(key)
     for path, dead in sorted(by_container.items(), reverse=True):  # inner containers first: their names still hold
-        container = model.get_submodule(path)
-        lengths[len(container._modules)] = len(container._modules) - len(dead)
-        _drop(container, dead)
-    return lengths
+        _drop(model.get_submodule(path), dead)
+
+
+def is_list(container: nn.Module) -> bool:
+    """Whether blocks can be taken out: a sequence, or one whose children have numbers for names."""
+    return isinstance(container, nn.Sequential) or all(key.isdigit() for key in container._modules)
 
 
 def _drop(container: nn.Module, dead: set[str]) -> None:
+    if not is_list(container):
+        container._modules.update({key: nn.Identity() for key in dead})
+        return
     children = dict(container._modules)
     numbered = all(key.isdigit() for key in children)
     positions = _positions({int(key): child for key, child in children.items() if child is not None}) if numbered else ()

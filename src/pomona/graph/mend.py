@@ -34,7 +34,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
 
     `whole` is the model before slicing; `expected` is what the model must answer to the graph's example inputs, in float64.
     """
-    known = sizes(graph, keep, plan)
+    known = sizes(graph, keep, plan, whole)
     try:
         fold(small, graph, keep, plan)
     except Unscalable as obstacle:

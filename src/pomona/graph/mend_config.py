@@ -26,7 +26,7 @@ def mend_configs(model: nn.Module, known: Sizes) -> None:
     """
     for config, users in _configs(model):
         options = _options(config, users, known)
-        for name, value in _lists(config, known).items():
+        for name, value in _lists(config, users, known).items():
             setattr(config, name, value)
         if getattr(model, "config", None) is config and (start := _built(model, config)) is not None:
             _Search(model, config, _distance(model, start)).go(options)
@@ -53,18 +53,21 @@ def _options(config: Any, users: Sequence[str], known: Sizes) -> dict[str, list[
     for name, old in list(vars(config).items()):
         if type(old) is int and not name.startswith("_"):
             new = {n: None for path in users for n in known.frames.get(path, {}).get(old, {}) if n != old}
-            new |= {known.containers[old]: None} if old in known.containers else {}
+            new |= {there.left: None for path in users for there in known.lists.get(path, ()) if there.length == old}
             if new:
                 found[name] = list(new)
     return found
 
 
-def _lists(config: Any, known: Sizes) -> dict[str, list[Any]]:
-    """Lists with one entry a layer, without the layers that are gone."""
+def _lists(config: Any, users: Sequence[str], known: Sizes) -> dict[str, list[Any]]:
+    """Lists with one entry a layer, without the layers that are gone; where two lists of blocks could be meant, none."""
+    gone: dict[int, set[tuple[int, ...]]] = {}
+    for there in (there for path in users for there in known.lists.get(path, ())):
+        gone.setdefault(there.length, set()).add(there.gone)
     return {
-        name: [x for number, x in enumerate(value) if number not in known.dropped[len(value)]]
+        name: [x for number, x in enumerate(value) if number not in next(iter(gone[len(value)]))]
         for name, value in vars(config).items()
-        if type(value) is list and len(value) in known.dropped and not name.startswith("_")
+        if type(value) is list and len(gone.get(len(value), ())) == 1 and not name.startswith("_")
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from torch import fx
+from torch import fx, nn
 
-from pomona.graph.blocks import renamed
+from pomona.graph.blocks import is_list, renamed
 from pomona.graph.expr import Atom, Const, Dims, Expr, Keep, Product, norm, product_of, size, sum_of
 from pomona.graph.facts import Groups
 from pomona.graph.graph import Graph
@@ -20,18 +20,27 @@ Changes = dict[int, dict[int, None]]  # old length -> new lengths, most telling 
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """By the name of a module in the small model: what lengths became in its frame, and its number of groups.
-
-    By the old number of blocks in a container: their new number, and the positions of those that are gone.
-    """
+    """By the name of a module in the small model: what lengths became in its frame, its number of groups, the lists in it."""
 
     frames: Mapping[str, Changes] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
-    containers: Mapping[int, int] = field(default_factory=dict)
-    dropped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    lists: Mapping[str, list[Shortened]] = field(default_factory=dict)
 
 
-def sizes(graph: Graph, keep: Keep, plan: Plan) -> Sizes:
+@dataclass(frozen=True)
+class Shortened:
+    """A list of blocks that lost some: how many there were, and the places of those that are gone."""
+
+    length: int
+    gone: tuple[int, ...]
+
+    @property
+    def left(self) -> int:
+        """How many there are now."""
+        return self.length - len(self.gone)
+
+
+def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
     """Lengths of tensors, and of the parts that they are made of, in every module's frame: its own operations first."""
     own: dict[str, list[Dims]] = {}
     below: dict[str, list[Dims]] = {}
@@ -47,7 +56,7 @@ def sizes(graph: Graph, keep: Keep, plan: Plan) -> Sizes:
         if stack and isinstance(fact := graph.facts.get(n), Groups):
             groups[renamed(stack[-1], plan) or ""] = size(fact.groups, keep)
     found = {path: _changes([*own.get(path, []), *below.get(path, [])], keep) for path in {**own, **below}}
-    return Sizes(found, groups, *_containers(plan))
+    return Sizes(found, groups, _lists(plan, whole))
 
 
 def _add(into: dict[str, list[Dims]], name: str | None, dims: Dims, above: bool) -> None:
@@ -94,12 +103,21 @@ def _parts(e: Expr) -> Iterator[Expr]:
         yield from _parts(part)
 
 
-def _containers(plan: Plan) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
-    lengths, dropped = {}, {}
-    gone = dead_blocks(plan)
-    for site in plan.sites.values():
-        if site.kind == "branch":
-            dead = tuple(number for number, block in enumerate(site.blocks) if block in gone)
-            lengths[len(site.blocks)] = len(site.blocks) - len(dead)
-            dropped[len(site.blocks)] = dead
-    return lengths, dropped
+def _lists(plan: Plan, whole: nn.Module) -> dict[str, list[Shortened]]:
+    """Containers that lost blocks, by the modules around them: whoever holds a list may count it."""
+    gone: dict[str, list[str]] = {}
+    for block in dead_blocks(plan):
+        container, _, child = block.rpartition(".")
+        gone.setdefault(container, []).append(child)
+    found: dict[str, list[Shortened]] = {}
+    for container, children in gone.items():
+        module = whole.get_submodule(container)
+        if not is_list(module):
+            continue
+        order = list(module._modules)
+        steps = container.split(".")
+        for depth in range(len(steps)):
+            around = renamed(".".join(steps[:depth]), plan) if depth else ""
+            if around is not None:
+                found.setdefault(around, []).append(Shortened(len(order), tuple(order.index(c) for c in children)))
+    return found

@@ -81,8 +81,7 @@ def slots(model: nn.Module, known: Sizes) -> Iterator[Slot]:
                 continue
             for place, old in _integers(value):
                 new = [n for n in changes.get(old, {}) if n != old]
-                if path == "" or not new:
-                    new += [n for o, n in known.containers.items() if o == old]
+                new += [there.left for there in known.lists.get(path, ()) if there.length == old and there.left not in new]
                 if new:
                     stays = old in changes.get(old, {}) and place is not None
                     yield Slot(path, attribute, place, (old, *new) if stays else (*new, old))

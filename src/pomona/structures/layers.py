@@ -36,12 +36,16 @@ class Layers:
         return site.kind == "branch"
 
     def sites(self, graph: Graph) -> Sequence[Site]:
-        """One site a run of sibling blocks. Raises InputError where there is none."""
-        runs = [branch for branch in graph.branches if len(branch.blocks) > 1]
-        if not runs:
+        """One site a run of sibling blocks; of every run all may go, but one block of the model stays.
+
+        Raises InputError where there is no block that could go.
+        """
+        runs = graph.branches
+        last = None if any(branch.rest for branch in runs) else max(runs, key=lambda b: len(b.blocks), default=None)
+        if not runs or (last is not None and sum(len(branch.blocks) for branch in runs) == 1):
             raise InputError("The model has no run of blocks that could be left out; prune channels, neurons or weights instead.")
         often = Counter(branch.container for branch in runs)
-        return [_site(graph, branch, alone=often[branch.container] == 1) for branch in runs]
+        return [_site(graph, branch, often[branch.container] == 1, least=int(branch is last)) for branch in runs]
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")
@@ -79,11 +83,12 @@ class Layers:
         return 1
 
 
-def _site(graph: Graph, branch: Branch, alone: bool) -> Site:
+def _site(graph: Graph, branch: Branch, alone: bool, least: int) -> Site:
     blocks = branch.blocks
-    name = branch.container if alone and branch.container else f"{blocks[0]}..{blocks[-1]}"
+    run = blocks[0] if len(blocks) == 1 else f"{blocks[0]}..{blocks[-1]}"
+    name = branch.container if alone and branch.container else run
     members = tuple(Member(w.tensor, "self", shape=w.shape) for w in graph.weights.values() if _block(w.tensor, blocks) >= 0)
-    return Site(name, "branch", (len(blocks),), members, blocks=blocks)
+    return Site(name, "branch", (len(blocks),), members, blocks=blocks, least=least)
 
 
 def _block(tensor: str, blocks: Sequence[str]) -> int:

@@ -98,10 +98,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Branch:
-    """A run of sibling modules, each mapping a tensor to one of the same shape, any of which can be left out."""
+    """A run of sibling modules, each mapping a tensor to one of the same shape, any of which can be left out.
+
+    `rest`: whether the container runs something else as well, so that the whole run may go.
+    """
 
     container: str
     blocks: tuple[str, ...]
+    rest: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,8 @@ class Site:
     """A set of units that one score tensor ranks: the elements of a weight, one axis of the graph, or sibling blocks.
 
     `kind` says how a decision is cut: a bit mask on a tensor ("element"), kept indices ("axis"), a skipped module
-    ("branch"). `shape` is the grid of units. `weight` is there for element sites, `axis` for axis sites.
+    ("branch"). `shape` is the grid of units. `weight` is there for element sites, `axis` for axis sites. `least` is how
+    many units must stay for the model to be one.
     """
 
     name: str
@@ -119,6 +124,7 @@ class Site:
     weight: Weight | None = None
     axis: Axis | None = None
     blocks: tuple[str, ...] = field(default=())
+    least: int = 1
 
     @property
     def units(self) -> int:
