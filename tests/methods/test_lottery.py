@@ -71,9 +71,9 @@ def test_on_digits_a_ticket_trains_where_the_cut_net_without_training_fails():
     assert digits.accuracy(outcome.model) > 0.85 > digits.accuracy(reset) + 0.2
 
 
-def ticket(recover, rounds=5, **wish):
+def ticket(recover, rounds=5, seed=0):
     """The public way on digits; also the weights that each training started from, seen by a hook in the copies of the model."""
-    model, starts, steps = digits.mlp(), [], recover.epochs * len(DATA)
+    model, starts, steps = digits.mlp(seed), [], recover.epochs * len(DATA)
     seen = []
 
     def look(module, _):
@@ -85,7 +85,7 @@ def ticket(recover, rounds=5, **wish):
     handle = model.register_forward_pre_hook(look)
     goal = f"sparsity={1 - 0.8**rounds:.12f}"
     result = pomona.prune(
-        model, DATA[0].args, method="lottery", goal=goal, recover=recover, data=DATA, loss=cross_entropy, latency=False, **wish
+        model, DATA[0].args, method="lottery", goal=goal, recover=recover, data=DATA, loss=cross_entropy, latency=False
     )
     handle.remove()
     return model, result, starts
@@ -110,15 +110,14 @@ def test_through_the_face_tickets_are_nested_meet_their_density_and_start_from_t
 
 
 @pytest.mark.slow
-def test_on_digits_the_ticket_that_started_where_it_came_from_learns_no_worse_than_the_same_net_drawn_anew():
-    """The direction of Frankle and Carbin's figure 4, at 5 % of the weights: the ticket against its mask on fresh weights."""
+def test_on_digits_a_ticket_learns_what_its_mask_on_other_first_weights_does_not():
+    """The direction of Frankle and Carbin's figure 4, at 4 % of the weights, for three nets of different first weights."""
     gains = []
     for seed in range(3):
-        recover = Retrain(6, optimizer="sgd", lr=0.1)
-        _, result, _ = ticket(recover, rounds=14, seed=seed)
-        fresh = pomona.replay(
-            digits.mlp(seed=seed + 50), result.plan, DATA[0].args, data=DATA, loss=cross_entropy, seed=seed, latency=False,
-            recover=Retrain(6, start="here", optimizer="sgd", lr=0.1),
-        )  # fmt: skip
-        gains.append(digits.accuracy(result.model) - digits.accuracy(fresh.model))
-    assert sum(gains) / len(gains) > 0, gains
+        _, result, _ = ticket(Retrain(12, optimizer="sgd", lr=0.1), rounds=14, seed=seed)
+        again = Retrain(12, start="here", optimizer="sgd", lr=0.1)
+        other = pomona.replay(
+            digits.mlp(seed + 50), result.plan, DATA[0].args, data=DATA, loss=cross_entropy, recover=again, latency=False
+        )
+        gains.append(digits.accuracy(result.model) - digits.accuracy(other.model))
+    assert min(gains) > 0, gains

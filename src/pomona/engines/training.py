@@ -71,10 +71,21 @@ def sparsify(
     reached = sorted({m.tensor for site in sites for m in site.members if not m.buffer})
     if any(site.kind == "branch" for site in sites):
         raise InputError("Whole layers are not pruned during training; use a structure of weights, blocks or axes.")
+    if all(recipe.structure.feasible(site) is not None for site in sites) and _drops(recipe, goal, steps):
+        raise InputError(
+            f"{recipe.structure} fixes how many stay in every group, so that nothing can be dropped and grown again; "
+            "use gradual-magnitude or another structure."
+        )
     if not any(id(model.get_parameter(name)) in trained for name in reached):
         raise InputError(f"The optimizer does not train {reached[0]}; make it from the pruned model's parameters().")
     ground = Ground(recipe, sites, price, goal or Goal("sparsity", 1.0), limits or Limits(), seed, method)
     return Sparsifier(model, optimizer, ground, steps, graph, wished=goal is not None, data=data, loss=loss, state=state)
+
+
+def _drops(recipe: Recipe, goal: Goal | None, steps: int) -> bool:
+    clocks = (Clock(step=step, steps=steps) for step in range(steps + 1))
+    wish = goal or Goal("sparsity", 1.0)
+    return any(isinstance(action, Drop) for clock in clocks for action in recipe.schedule.actions(clock, wish))
 
 
 class Sparsifier:

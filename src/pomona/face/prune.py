@@ -15,11 +15,11 @@ from pomona.engines.prices import price
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
-from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, name_of, recipe_for
+from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, name_of, recipe_for, settle
 from pomona.graph import Graph
 from pomona.models import Source
 from pomona.training.batches import seeded
-from pomona.vocabulary import Goal, InputError, Limits, Loss, Progress, Recipe, Recovery, Site, Structure
+from pomona.vocabulary import Goal, InputError, Limits, Loss, Progress, Recipe, Recovery, Structure
 
 
 def prune(
@@ -87,12 +87,20 @@ def prune(
     )
     check_needs(recipe.needs, f"The method '{name}'", job.batches, loss)
     graph = job.trace()
-    ground = ground_for(recipe, goal_for(goal), graph, limits or Limits(), seed, name)
+    ground = _ground(recipe, goal_for(goal), graph, limits or Limits(), seed, name)
     outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None)
     if not outcome.plan.removes:
         raise InputError(f"The goal {ground.goal} removes nothing from this model; it leaves too much for the smallest cut.")
     due = recipe.recovery if outcome.recover else None
     return carry_out(job, graph, outcome.plan, outcome.model, recipe=recipe, recovery=due, rounds=outcome.rounds)
+
+
+def _ground(recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, seed: int, method: str) -> Ground:
+    sites = tuple(recipe.structure.sites(graph))
+    wish = settle(goal, recipe.structure, sites)
+    if wish is None:
+        raise InputError("Say how far to prune: goal='sparsity=0.9', 'params=0.5x' or 'macs=0.25x'.")
+    return Ground(recipe, sites, price(wish, graph, sites, recipe.structure), wish, limits, seed, method)
 
 
 def _decide(job: Job, ground: Ground, calibration: Batches | None) -> Outcome:
@@ -111,22 +119,3 @@ def _decide(job: Job, ground: Ground, calibration: Batches | None) -> Outcome:
         training=job.training if job.batches else None,
         journal=journal,
     )
-
-
-def ground_for(recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, seed: int, method: str) -> Ground:
-    """The sites, the price and the goal of a run; a structure that fixes its own sparsity (2:4) is its own goal."""
-    sites = tuple(recipe.structure.sites(graph))
-    goal = _settle(recipe.structure, sites, goal)
-    return Ground(recipe, sites, price(goal, graph, sites, recipe.structure), goal, limits, seed, method)
-
-
-def _settle(structure: Structure, sites: Sequence[Site], goal: Goal | None) -> Goal:
-    fixed = [structure.feasible(site) for site in sites]
-    if not all(count is not None for count in fixed):
-        if goal is None:
-            raise InputError("Say how far to prune: goal='sparsity=0.9', 'params=0.5x' or 'macs=0.25x'.")
-        return goal
-    own = Goal("sparsity", sum(filter(None, fixed)) / sum(site.units for site in sites))
-    if goal is not None and goal != own:
-        raise InputError(f"{structure} already means {own}; leave the goal out or choose another structure.")
-    return own

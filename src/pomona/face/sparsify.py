@@ -11,7 +11,7 @@ from torch import nn
 from pomona.engines import training
 from pomona.engines.prices import price
 from pomona.engines.training import Sparsifier
-from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for
+from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for, settle
 from pomona.graph import trace
 from pomona.vocabulary import Goal, InputError, Limits, Loss, Recipe, Structure
 
@@ -62,8 +62,9 @@ def sparsify(
         first = next(iter(batches))
         args, kwargs = first.args, first.kwargs
     graph = trace(model, args if args is not None else (), kwargs)
-    wish = goal_for(goal)
-    cost = price(wish or Goal("sparsity", 1.0), graph, recipe.structure.sites(graph), recipe.structure)
+    sites = recipe.structure.sites(graph)
+    wish = settle(goal_for(goal), recipe.structure, sites)
+    cost = price(wish or Goal("sparsity", 1.0), graph, sites, recipe.structure)
     return training.sparsify(
         model,
         optimizer,

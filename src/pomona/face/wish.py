@@ -16,7 +16,7 @@ from pomona import registry
 from pomona.evaluate.outputs import measuring
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import structure as parse_structure
-from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Structure, first_line
+from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Site, Structure, first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,17 @@ def name_of(method: str | Recipe) -> str:
 def goal_for(goal: str | Goal | None) -> Goal | None:
     """The goal as data; None where none was given."""
     return Goal.parse(goal) if isinstance(goal, str) else goal
+
+
+def settle(goal: Goal | None, structure: Structure, sites: Sequence[Site]) -> Goal | None:
+    """The goal of a run; a structure that fixes its own sparsity (2:4) is its own goal, and takes no other."""
+    fixed = [structure.feasible(site) for site in sites]
+    if not all(count is not None for count in fixed):
+        return goal
+    own = Goal("sparsity", sum(filter(None, fixed)) / sum(site.units for site in sites))
+    if goal is not None and goal != own:
+        raise InputError(f"{structure} already means {own}; leave the goal out or choose another structure.")
+    return own
 
 
 def check_folder(folder: str | Path | None) -> Path | None:
