@@ -191,3 +191,16 @@ def test_data_that_run_dry_are_named():
 def test_mixed_precision_trains_on_cpu_when_asked():
     history = fit(net(), data(), OBJECTIVE, Descent(amp=True, lr=1e-2), epochs=4)
     assert history["loss"][-1] < history["loss"][0]
+
+
+def test_kept_batch_norms_learn_without_moving_their_statistics():
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    generator = torch.Generator().manual_seed(0)
+    data = [(torch.randn(16, 4, generator=generator) + 5, torch.arange(16) % 3)]
+    before = copy.deepcopy(model.state_dict())
+    fit(model, data, supervised(nn.functional.cross_entropy), Descent(norms="kept"), epochs=1, keep="last")
+    after = model.state_dict()
+    assert torch.equal(after["1.running_mean"], before["1.running_mean"])
+    assert not torch.equal(after["1.weight"], before["1.weight"])
+    fit(model, data, supervised(nn.functional.cross_entropy), Descent(), epochs=1, keep="last")
+    assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])

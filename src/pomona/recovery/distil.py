@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pomona.training.batches import of_epoch, onto
-from pomona.training.descent import Descent, OptimizerName
+from pomona.training.descent import BatchNorms, Descent, OptimizerName
 from pomona.training.distil import distilled, matched
 from pomona.training.fit import fit
 from pomona.vocabulary import InputError, Requirement, Training
@@ -35,6 +35,7 @@ class Distil:
     warmup: float = 0.05
     clip: float | None = None
     amp: bool | None = None
+    norms: BatchNorms = "moving"
 
     def __post_init__(self) -> None:
         self.descent  # noqa: B018 (refuses bad settings before any work)
@@ -47,7 +48,9 @@ class Distil:
     @property
     def descent(self) -> Descent:
         """How it walks downhill."""
-        return Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, clip=self.clip, amp=self.amp)
+        return Descent(
+            self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, clip=self.clip, amp=self.amp, norms=self.norms
+        )
 
     @property
     def rewinds(self) -> bool:

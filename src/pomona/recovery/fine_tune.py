@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pomona.training.descent import Decay, Descent, OptimizerName
+from pomona.training.descent import BatchNorms, Decay, Descent, OptimizerName
 from pomona.training.fit import fit
 from pomona.training.objectives import supervised
 from pomona.vocabulary import Requirement, Training
@@ -31,6 +31,7 @@ class FineTune:
     decay: Decay = "cosine"
     clip: float | None = None
     amp: bool | None = None
+    norms: BatchNorms = "moving"
 
     def __post_init__(self) -> None:
         self.descent  # noqa: B018 (refuses bad settings before any work)
@@ -43,7 +44,9 @@ class FineTune:
     @property
     def descent(self) -> Descent:
         """How it walks downhill."""
-        return Descent(self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp)
+        return Descent(
+            self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.decay, self.clip, self.amp, self.norms
+        )
 
     @property
     def rewinds(self) -> bool:

@@ -12,6 +12,11 @@ from pomona.training.batches import of_epoch, onto
 from pomona.vocabulary import evaluating
 
 
+def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+
+
 @torch.no_grad()
 def recalibrate(model: nn.Module, data: Iterable[Any], seed: int = 0) -> int:
     """Reset every batch norm's running statistics and estimate them anew as the plain average over the data.
@@ -19,7 +24,7 @@ def recalibrate(model: nn.Module, data: Iterable[Any], seed: int = 0) -> int:
     Pruning shifts activations, and the old statistics no longer describe them. Nothing else changes, dropout stays off.
     Returns how many batch norms there were; without any the data are not read.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = batch_norms(model)
     if not norms:
         return 0
     momenta = [norm.momentum for norm in norms]

@@ -14,6 +14,7 @@ from pomona.vocabulary import InputError
 
 OptimizerName = Literal["adamw", "sgd"]
 Decay = Literal["cosine", "constant"]
+BatchNorms = Literal["moving", "kept"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Descent:
 
     `warmup` is the share of all steps that warm up, `clip` the largest gradient norm (None: free). `amp` runs the forward
     pass in bfloat16; None means where it pays, which is on CUDA only: on CPUs, even those with bfloat16 units, small
-    models get slower and every machine would round differently.
+    models get slower and every machine would round differently. `norms="kept"` trains through the batch norms' running
+    statistics as they are: for data that are few, or unlike those that the model was trained on.
     """
 
     optimizer: OptimizerName = "adamw"
@@ -33,12 +35,15 @@ class Descent:
     decay: Decay = "cosine"
     clip: float | None = None
     amp: bool | None = None
+    norms: BatchNorms = "moving"
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "sgd"):
             raise InputError(f"'{self.optimizer}' is not an optimizer; use adamw or sgd.")
         if not self.lr > 0:
             raise InputError(f"The learning rate must be positive; {self.lr:g} is not.")
+        if self.norms not in ("moving", "kept"):
+            raise InputError(f"'{self.norms}' is not a way to treat batch norms; use moving or kept.")
         if not 0 <= self.warmup < 1:
             raise InputError(f"The warm-up is a share of the steps in [0, 1); {self.warmup:g} is not.")
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.training.batches import length, of_epoch, onto
+from pomona.training.batchnorm import batch_norms
 from pomona.training.checkpoint import fingerprint, load, restore, save, values
 from pomona.training.descent import Descent
 from pomona.training.objectives import Objective
@@ -155,6 +156,9 @@ class _Run:
         """What is left of the epoch, step by step; returns the mean loss."""
         course, total, skip = self.course, 0.0, self.course.step - self.course.epoch * self.per_epoch
         set_training(self.model, True)
+        if self.descent.norms == "kept":
+            for norm in batch_norms(self.model):
+                norm.training = False
         torch.manual_seed(generator(self.seed, course.epoch).initial_seed())
         seen = 0
         for seen, batch in enumerate(self.batches(), 1):
