@@ -20,7 +20,7 @@ from pomona.graph.expr import size
 from pomona.graph.proof import Proof
 from pomona.graph.reference import take
 from pomona.graph.surgery import Realised, renamed
-from pomona.graph.units import axis_of, kept_units
+from pomona.graph.units import kept_units
 from pomona.runtime import Latency, machine
 from pomona.structures import named
 from pomona.vocabulary import Goal, Plan, Recipe
@@ -78,7 +78,7 @@ def account(
             for name, site in plan.sites.items()
         ],
         "frozen": [{"axis": axis.name, "reason": axis.frozen} for axis in graph.axes.values() if axis.frozen],
-        "rounds": [_round(entry, graph, whole) for entry in rounds],
+        "rounds": _rounds(rounds, graph, whole, qualities[2]),
         "recovery": _recovery(history),
         "notes": _notes(plan),
         "plan": None,
@@ -109,29 +109,22 @@ def _recipe(recipe: Recipe | None, plan: Plan) -> dict[str, Any]:
 class After:
     """What a plan left, weight by weight.
 
-    MACs of a resized module are counted on a trace of it, not predicted. MACs on zeroed weights count as gone: a sparse
+    MACs of a resized model are counted on a trace of it, not predicted. MACs on zeroed weights count as gone: a sparse
     kernel skips them, a dense one does not.
     """
 
     graph: Graph
     plan: Plan
     now: Graph
-    sizes: Mapping[str, int]
     masks: Mapping[str, Tensor]
 
     @classmethod
     def of(cls, graph: Graph, plan: Plan, realised: Realised, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> After:
-        """Trace the small module where it is one; masks are cut to its shapes."""
+        """Trace the small model where it is one; masks are cut to its shapes."""
         keep = kept_units(graph, plan)
         elements = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
         masks = {t: take(mask, graph.dims[t], keep) for t, mask in elements.items() if renamed(t, plan) is not None}
-        eager = realised.form == "eager"
-        sizes = (
-            {}
-            if eager
-            else {axis_of(site, graph): int(plan.keep(n).sum()) for n, site in plan.sites.items() if site.kind == "axis"}
-        )
-        return cls(graph, plan, trace(realised.model, args, kwargs) if eager else graph, sizes, masks)
+        return cls(graph, plan, graph if realised.form == "masked" else trace(realised.model, args, kwargs), masks)
 
     def name(self, tensor: str) -> str | None:
         """What a tensor of the dense model is called in the traced one; None where its block is gone."""
@@ -141,12 +134,12 @@ class After:
     def macs(self) -> int:
         """Multiply-accumulates on living weights and between activations."""
         density = {name: float(m.float().mean()) for t, m in self.masks.items() if (name := self.name(t)) is not None}
-        return self.now.costs(self.sizes, density).macs
+        return self.now.costs(densities=density).macs
 
     def layers(self) -> list[dict[str, Any]]:
         """One row for every prunable weight of the dense model."""
         keep = kept_units(self.graph, self.plan)
-        macs = self.now.macs_by_weight(self.sizes)
+        macs = self.now.macs_by_weight()
         rows = []
         for weight in self.graph.weights.values():
             if not weight.prunable:
@@ -205,16 +198,29 @@ def _per_class(before: Quality, pruned: Quality, recovered: Quality | None) -> l
 def _recovery(history: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if history is None:
         return None
-    told = history["history"]
-    quality = told.get("quality") or [None] * len(told.get("loss", []))
-    return {
-        "name": history["name"],
-        "seconds": history["seconds"],
-        "epochs": [
-            {"epoch": n + 1, "loss": loss, "quality": q}
-            for n, (loss, q) in enumerate(zip(told.get("loss", []), quality, strict=True))
-        ],
-    }
+    epochs = [entry for part in _parts(history["history"]) for entry in _epochs(part)]
+    numbered = [{"epoch": number, **entry} for number, entry in enumerate(epochs, 1)]
+    return {"name": history["name"], "seconds": history["seconds"], "epochs": numbered}
+
+
+def _parts(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A chain tells of every part under its name, one recovery of itself."""
+    inner = [value for value in told.values() if isinstance(value, Mapping)]
+    return [part for value in inner for part in _parts(value)] if inner else [told]
+
+
+def _epochs(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    losses = told.get("loss", [])
+    qualities = told.get("quality") or [None] * len(losses)
+    return [{"loss": loss, "quality": quality} for loss, quality in zip(losses, qualities, strict=True)]
+
+
+def _rounds(entries: Sequence[Mapping[str, Any]], graph: Graph, dense: Counts, recovered: Quality | None) -> list[dict[str, Any]]:
+    """Every round; the recovery of the small model is what followed the last one."""
+    told = [_round(entry, graph, dense) for entry in entries]
+    if told and recovered is not None:
+        told[-1]["recovered"] = recovered.value
+    return told
 
 
 def _round(entry: Mapping[str, Any], graph: Graph, dense: Counts) -> dict[str, Any]:
