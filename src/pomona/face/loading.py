@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from pomona.face.saving import FORMAT
 from pomona.graph import trace
 from pomona.graph.surgery import realise
 from pomona.models import Source, rebuild
-from pomona.vocabulary import InputError, Plan, first_line
+from pomona.vocabulary import InputError, Plan, evaluating, first_line
+
+FORMAT = 1  # of pomona.json
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -43,6 +47,17 @@ def load(folder: str | Path) -> nn.Module:
             f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {first_line(error)}."
         ) from None
     return model.eval()
+
+
+@torch.no_grad()
+def check_opens(folder: Path, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Open a folder just written and compare answers bit for bit; raises InputError where its source builds another model."""
+    with evaluating(model):
+        written, ours = (tree_leaves(m(*args, **kwargs)) for m in (load(folder), model))
+    if not all(torch.equal(a, b) for a, b in zip(ours, written, strict=True) if isinstance(a, Tensor)):
+        raise InputError(
+            "The saved model does not answer as this one does; its source builds another architecture, so pass source=None."
+        )
 
 
 def load_example(path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona import __version__, report
+from pomona.face.loading import FORMAT, check_opens
 from pomona.face.origin import origin
 from pomona.runtime import export_program
 from pomona.vocabulary import InputError
@@ -23,11 +24,13 @@ from pomona.vocabulary import InputError
 if TYPE_CHECKING:
     from pomona.face.result import Result
 
-FORMAT = 1
 
+def save_result(result: Result, folder: Path, *, shown: Path | None = None) -> Path:
+    """Write the folder and check that it opens; raises InputError where it exists already or cannot be written.
 
-def save_result(result: Result, folder: Path) -> Path:
-    """Write the folder and check that it opens; raises InputError where it exists already or cannot be written."""
+    `shown` is the path that the report tells, where the folder is still to be moved.
+    """
+    shown = shown or folder
     source = result.source or origin(result.dense)
     program = source is None or source.kind == "program" or result.form == "graph"
     with whole_folder(folder) as partial:
@@ -38,7 +41,7 @@ def save_result(result: Result, folder: Path) -> Path:
             write_config(result.model, result.args, result.kwargs, partial)
         save_example(result.args, result.kwargs, partial / "example.safetensors")
         result.plan.save(partial / "plan.safetensors")
-        report.write({**result.report, "plan": str(folder / "plan.safetensors"), "out": str(folder)}, partial)
+        report.write({**result.report, "plan": str(shown / "plan.safetensors"), "out": str(shown)}, partial)
         about = {
             "format": FORMAT,
             "pomona": __version__,
@@ -47,6 +50,8 @@ def save_result(result: Result, folder: Path) -> Path:
             "source": None if program or source is None else source.to_json(),
         }
         (partial / "pomona.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        if not program:  # programs were checked as they were exported
+            check_opens(partial, result.model, result.args, result.kwargs)
     return folder
 
 

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from typing import Any
+
 from pomona.structures import named
-from pomona.vocabulary import Goal, Recipe, spell
+from pomona.vocabulary import Goal, Recipe
 
 
 def sentence(recipe: Recipe, goal: Goal | None) -> str:
-    """For this goal, remove these structures, least important by this criterion, ... in one sentence."""
-    words = [f"For {goal}, remove" if goal else "Remove", named(recipe.structure)]
-    words += [
-        "least important by",
-        spell(recipe.criterion),
-        "allocated by",
-        spell(recipe.allocation),
-        "at",
-        spell(recipe.schedule),
-    ]
-    for link, part in (
+    """For this goal, remove these structures, least important by this criterion, ... in one sentence.
+
+    >>> from pomona import registry
+    >>> sentence(registry.recipe("wanda"), Goal.parse("sparsity=0.5"))
+    'For sparsity=0.5, remove weights, least important by wanda, shared out by uniform (per row), at once.'
+    """
+    words = [f"For {goal}, remove {named(recipe.structure)}" if goal else f"Remove {named(recipe.structure)}"]
+    links = (
+        ("least important by", recipe.criterion),
+        ("shared out by", recipe.allocation),
+        ("at" if plain(recipe.schedule) == "once" else "in", recipe.schedule),
         ("through the gate", recipe.gate),
         ("under", recipe.regulariser),
         ("survivors repaired by", recipe.solver),
-    ):
-        if part is not None:
-            words += [link, spell(part)]
-    if recipe.recovery is not None:
-        words += ["then recover by", spell(recipe.recovery)]
-    return " ".join(words) + "."
+        ("then recovered by", recipe.recovery),
+    )
+    return ", ".join([*words, *(f"{link} {plain(part)}" for link, part in links if part is not None)]) + "."
+
+
+def plain(part: Any) -> str:
+    """A part in words: its name, and in brackets what differs from the defaults."""
+    if not hasattr(part, "__dataclass_fields__"):
+        return "+".join(map(plain, part)) if isinstance(part, tuple) else f"{part}"
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(part).__name__).lower()
+    changed = [
+        f"{f.name.replace('_', ' ')} {plain(value)}" for f in fields(part) if (value := getattr(part, f.name)) != f.default
+    ]
+    return f"{name} ({', '.join(changed)})" if changed else name

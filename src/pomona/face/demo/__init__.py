@@ -8,7 +8,7 @@ from typing import Any
 from pomona.face.demo.garments import garments
 from pomona.face.demo.pictures import pictures
 from pomona.face.demo.sentences import sentences
-from pomona.face.saving import check_free, whole_folder
+from pomona.face.saving import check_free, save_result, whole_folder
 from pomona.vocabulary import Progress, Silent
 
 
@@ -24,7 +24,7 @@ def demo(folder: str | Path = "out/demo", *, seed: int = 0, progress: Progress |
     with whole_folder(folder) as partial:
         results = {**garments(seed, progress), **pictures(seed, progress), **sentences(seed, progress)}
         for name, result in results.items():
-            result.save(partial / name)
+            save_result(result, partial / name, shown=folder / name)
     return {
         name: {**result.report, "plan": str(folder / name / "plan.safetensors"), "out": str(folder / name)}
         for name, result in results.items()
