@@ -1,6 +1,9 @@
 """The command line over the real face: prune, look, measure, export, on a net of the user's own."""
 
 import pytest
+import torch
+
+import pomona
 
 NETS = """
 import torch
@@ -64,3 +67,30 @@ def test_bad_wishes_are_one_sentence_and_leave_nothing(changes, sentence, here, 
 def test_an_unknown_model_is_refused(here, cli):
     ran = cli("prune", "nets.py:nett", "--goal", "params=0.5x")
     assert ran.code == 2 and "did you mean 'net'?" in ran.err
+
+
+LONG = """
+from pathlib import Path
+from torch.nn.functional import cross_entropy
+
+def loss(output, target, calls=[0]):
+    calls[0] += 1
+    if calls[0] == 12 and not Path("calm").exists():
+        raise KeyboardInterrupt
+    return cross_entropy(output, target)
+"""
+
+
+def test_an_interrupted_run_says_where_it_goes_on_and_ends_as_if_nothing_had_been(here, cli):
+    (here / "nets.py").write_text(NETS + LONG)
+    wish = [*WISH, "--method", "magnitude-iterative", "--loss", "nets.py:loss", "--recover", "finetune:2epochs"]
+    ran = cli("prune", *wish, "--checkpoint", "kept", "-o", "out")
+    assert ran.code == 130 and "out was not written; the same command goes on from kept" in ran.err, ran.err
+    assert not (here / "out").exists()
+    (here / "calm").touch()
+    assert cli("prune", *wish, "--checkpoint", "kept", "-o", "out").code == 0
+    assert cli("prune", *wish, "-o", "straight").code == 0
+    example = torch.randn(4, 6)
+    assert torch.equal(pomona.load(here / "out")(example), pomona.load(here / "straight")(example))
+    other = cli("prune", *wish, "--seed", "1", "--checkpoint", "kept", "-o", "other")
+    assert other.code == 2 and "another seed" in other.err and not (here / "other").exists()

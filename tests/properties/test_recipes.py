@@ -52,6 +52,14 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("taylor", ALL, "post"),
         ("taylor-activation", ALL, "post"),
         ("fisher", ALL, "post"),
+        ("learning-rate-rewinding", ALL, "post"),
+        ("lottery", ALL, "init"),
+        ("late-rewinding", ALL, "init"),
+        ("gradual-magnitude", ALL, "during"),
+        ("rigl", ALL, "during"),
+        ("set", ALL, "during"),
+        ("greg1", ALL, "during"),
+        ("dst", ALL, "during"),
     ],
 )
 def test_what_a_method_needs_and_when_it_acts_follow_from_its_parts(name, needs, when):

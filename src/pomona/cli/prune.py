@@ -63,7 +63,9 @@ def prune(
     seed: options.Seed = 0,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", show_default="none", help="A folder to go on from when the same command was killed."),
+        typer.Option(
+            metavar="PATH", show_default="none", help="Where a long run is kept; the same command goes on after a kill."
+        ),
     ] = None,
     out: options.Out = None,
     json: options.Json = False,
@@ -73,7 +75,7 @@ def prune(
     from pomona.report import renderable
 
     progress = watching()
-    with words.new(out):
+    with words.new(out, checkpoint):
         if out is None:
             progress.note("No --out: the result is measured and shown, but not saved.")
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)

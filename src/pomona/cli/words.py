@@ -106,7 +106,7 @@ def free(path: Path) -> Path:
 
 
 @contextmanager
-def new(path: Path | None) -> Iterator[None]:
+def new(path: Path | None, checkpoint: Path | None = None) -> Iterator[None]:
     """Refuse a place that exists or cannot be written before the work that fills it; on Ctrl-C say what is there."""
     if path is not None:
         from pomona.face.saving import check_free
@@ -116,4 +116,5 @@ def new(path: Path | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         state = "nothing was written" if path is None else f"{path} is complete" if path.exists() else f"{path} was not written"
-        raise Interrupted(f"Interrupted; {state}.") from None
+        onward = f"; the same command goes on from {checkpoint}" if checkpoint is not None and checkpoint.exists() else ""
+        raise Interrupted(f"Interrupted; {state}{onward}.") from None
