@@ -1,0 +1,86 @@
+"""Laws over every named method, run whole on a traced model: a method that is added is held to them by itself."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import pomona
+import zoo
+from pomona.engines.decide import Ground
+from pomona.engines.oneshot import run
+from pomona.engines.prices import price
+from pomona.vocabulary import Batch, Goal
+
+METHODS = pomona.methods()
+ROUNDS = [name for name, recipe in METHODS.items() if recipe.schedule.clock == "round"]
+STEPS = [name for name, recipe in METHODS.items() if recipe.schedule.clock == "step"]
+
+
+def model_and_data():
+    model, args = zoo.resnet()
+    classes = model(*args).shape[1]
+    return model, args, [Batch(args, target=torch.arange(len(args[0])) % classes)]
+
+
+def goal_of(recipe, graph, ratio):
+    sites = tuple(recipe.structure.sites(graph))
+    goal = Goal("params", ratio)
+    return Ground(recipe, sites, price(goal, graph, sites, recipe.structure), goal)
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_keeping_everything_changes_nothing(name):
+    model, args, data = model_and_data()
+    before = state(model)
+    recipe = METHODS[name].but(recovery=None)
+    outcome = run(model, goal_of(recipe, pomona.trace(model, args), 1.0), batches=data, loss=cross_entropy)
+    assert outcome.plan.removes == 0
+    assert same(state(outcome.model), before) and same(state(model), before)
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_the_same_seed_gives_the_same_plan_at_a_price_within_the_goal(name):
+    model, args, data = model_and_data()
+    recipe = METHODS[name].but(recovery=None)
+    ground = goal_of(recipe, pomona.trace(model, args), 0.9)
+    first, second = (run(model, ground, batches=data, loss=cross_entropy) for _ in range(2))
+    assert all(torch.equal(first.plan.keep(site), second.plan.keep(site)) for site in first.plan.sites)
+    assert first.plan.removes > 0
+    counts = {
+        site: first.plan.keep(site).sum() for site in first.plan.sites
+    }  # no method here prunes in tiles: units are elements
+    assert ground.price(counts) <= 0.9 * ground.price.dense
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_training_methods_that_keep_everything_leave_the_weights_to_the_optimiser(name):
+    model, args, data = model_and_data()
+    model.train()
+    plain, before = copy.deepcopy(model), state(model)
+    recipe = METHODS[name]
+    goal = None if getattr(recipe.allocation, "emerges", False) else Goal("params", 1.0)
+    for _ in range(3):
+        plain(*args)  # what training without pruning does to the batch norms
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with pomona.sparsify(model, optimizer, method=recipe, goal=goal, steps=3, args=args) as s:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (cross_entropy(model(*args), data[0].target) + s.loss()).backward()
+            optimizer.step()
+            s.step()
+        assert s.density == 1.0
+    weights = {name for name, _ in model.named_parameters()}
+    after = state(model)
+    assert set(after) == set(before)
+    assert all(torch.equal(after[name], before[name]) for name in weights)
+    assert same(after, state(plain))
