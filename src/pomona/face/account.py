@@ -78,7 +78,7 @@ def account(
             for name, site in plan.sites.items()
         ],
         "frozen": [{"axis": axis.name, "reason": axis.frozen} for axis in graph.axes.values() if axis.frozen],
-        "rounds": _rounds(rounds, graph, whole, qualities[2]),
+        "rounds": _rounds(rounds, graph, whole, *qualities[1:]),
         "recovery": _recovery(history),
         "notes": _notes(plan),
         "plan": None,
@@ -215,9 +215,13 @@ def _epochs(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"loss": loss, "quality": quality} for loss, quality in zip(losses, qualities, strict=True)]
 
 
-def _rounds(entries: Sequence[Mapping[str, Any]], graph: Graph, dense: Counts, recovered: Quality | None) -> list[dict[str, Any]]:
-    """Every round; the recovery of the small model is what followed the last one."""
+def _rounds(
+    entries: Sequence[Mapping[str, Any]], graph: Graph, dense: Counts, pruned: Quality | None, recovered: Quality | None
+) -> list[dict[str, Any]]:
+    """Every round; what the small model is worth before and after its recovery belongs to the last one."""
     told = [_round(entry, graph, dense) for entry in entries]
+    if told and pruned is not None:
+        told[-1]["quality"] = pruned.value
     if told and recovered is not None:
         told[-1]["recovered"] = recovered.value
     return told

@@ -114,7 +114,8 @@ def _decide(job: Job, ground: Ground, calibration: Batches | None) -> Outcome:
         ground,
         batches=calibration or (),
         loss=job.loss,
-        judge=job.judge.value if job.judge else None,
+        # The last cut is judged on the small model; only those before it need the masked one.
+        judge=job.judge.value if job.judge and getattr(ground.recipe.schedule, "n", 1) > 1 else None,
         progress=job.progress,
         training=job.training if job.batches else None,
         journal=journal,
