@@ -26,8 +26,7 @@ def shown(*more: str) -> str:
 
 def block() -> str:
     """What stands in the README between the markers."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(START)
-    return rest.partition(END)[0]
+    return README.read_text(encoding="utf-8").partition(START)[2].partition(END)[0]
 
 
 def main() -> None:

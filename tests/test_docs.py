@@ -24,16 +24,25 @@ EXAMPLES = [
 ]
 
 
-def make_methods():
-    spec = importlib.util.spec_from_file_location("make_methods", ROOT / "docs" / "make_methods.py")
+def maker(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_pages_made_from_the_registry_are_up_to_date():
-    stale = [str(path.relative_to(ROOT)) for path, text in make_methods().pages().items() if path.read_text() != text]
+    stale = [str(path.relative_to(ROOT)) for path, text in maker("make_methods").pages().items() if path.read_text() != text]
     assert not stale, f"run `make docs`: {stale}"
+
+
+@pytest.mark.slow
+def test_the_example_in_the_readme_is_what_the_command_prints_but_for_the_times():
+    example = maker("make_example")
+    rows = r"^(?:Parameters|Non-zeros|MACs|On disk|Pearson) .*$"
+    shown = re.findall(rows, example.block(), re.MULTILINE)
+    assert len(shown) == 5 and shown == re.findall(rows, example.shown("--no-latency"), re.MULTILINE)
+    assert f"$ {example.COMMAND}\n" in example.block()
 
 
 def test_every_method_is_in_the_readme():
