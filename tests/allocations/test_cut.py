@@ -28,7 +28,7 @@ def test_ties_leave_by_the_order_of_sites():
 KEYS = st.sampled_from([-3.0, -0.5, 0.0, 0.25, 1e-30, 7.0])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(KEYS, min_size=1, max_size=8), min_size=1, max_size=4), st.data())
 def test_it_is_the_stable_sort_cut_at_the_first_place_that_fits(lists, draw):
     sites = flat(**{f"s{i}": len(keys) for i, keys in enumerate(lists)})

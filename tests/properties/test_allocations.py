@@ -54,7 +54,7 @@ def test_every_allocation_has_an_example():
 
 
 @each
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(ratio=st.floats(0.3, 1.0), seed=st.integers(0, 99), cost=st.sampled_from(COSTS))
 def test_the_goal_is_met_within_one_unit(allocation, ratio, seed, cost):
     budget = wish(SITES, ratio, cost)
@@ -67,7 +67,7 @@ def test_the_goal_is_met_within_one_unit(allocation, ratio, seed, cost):
 
 
 @each
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(ratio=st.floats(0.4, 0.95), seed=st.integers(0, 99))
 def test_bounds_hold_and_nobody_is_emptied(allocation, ratio, seed):
     lower, upper = {"a": 10, "c": 40}, {"b": 20, "d": 1}

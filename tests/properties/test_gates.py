@@ -29,7 +29,7 @@ def test_it_keeps_the_protocol_and_says_whether_the_dead_are_held(name):
 
 @every_gate
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_everyone_alive_means_the_weight_itself(name, seed):
     gate, w = GATES[name], weight(seed)
     assert torch.equal(gate.apply(w, torch.ones(4, 6, dtype=torch.bool), gate.learned(SITE, w), Clock()), w)
@@ -37,7 +37,7 @@ def test_everyone_alive_means_the_weight_itself(name, seed):
 
 @every_gate
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_passes_survivors_unchanged_and_does_not_touch_its_inputs(name, seed):
     gate, w = GATES[name], weight(seed)
     alive, before, learned = weight(seed + 1) > 0, w.clone(), gate.learned(SITE, w)

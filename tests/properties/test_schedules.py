@@ -55,7 +55,7 @@ def test_every_schedule_has_an_example():
 
 
 @each
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(ratio=st.floats(0.01, 1.0))
 def test_ratios_fall_from_the_dense_price_to_exactly_the_goal(schedule, ratio):
     ratios = [a.ratio for a in run(schedule, Goal("macs", ratio)) if isinstance(a, Prune)]

@@ -1,7 +1,7 @@
 """Exactly so many, ties to the lower index."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pomona.structures.top import best, top
@@ -10,7 +10,6 @@ from pomona.vocabulary import Scores
 VALUES = st.sampled_from([-1.0, 0.0, 0.5, 2.0, float("-inf")])
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(VALUES, min_size=4, max_size=4), min_size=1, max_size=5), st.data())
 def test_the_highest_stay_and_ties_go_to_the_lower_index(rows, draw):
     keep = [draw.draw(st.integers(0, 4)) for _ in rows]
