@@ -24,8 +24,8 @@ def test_all_frozen_is_refused_with_the_reason():
         Axes(("neuron",)).sites(graph())
 
 
-def test_a_family_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(InputError, match="no heads to prune here; its axes are channel, neuron, width"):
+def test_a_family_that_is_not_there_is_refused_with_those_that_can_be_pruned():
+    with pytest.raises(InputError, match="no heads to prune; it has axes of the families channel, width"):
         Axes(("head",)).sites(graph())
 
 
