@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import digits
 import pomona
+import zoo
+from pomona.recipes.language import shortgpt
 from pomona.recipes.lottery import lottery
 from pomona.recipes.magnitude import magnitude, magnitude_iterative
 from pomona.recovery.fine_tune import FineTune
@@ -66,6 +69,17 @@ def test_a_last_recovery_trains_on_from_what_the_solver_made():
     model, result = prune(recipe, data=DATA, loss=cross_entropy)
     for name, keep in result.plan.of_kind("element").items():
         assert torch.allclose(result.model.get_parameter(name), model.get_parameter(name) * 0.5 * keep, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_layers_go_in_rounds_with_training_between_while_the_model_keeps_a_cache(name):
+    model, args = getattr(zoo, name)()
+    data = [{**args, "labels": args["input_ids"]}] * 3
+    recipe = shortgpt.but(schedule=Rounds(n=2), recovery=FineTune(2, lr=1e-3))
+    result = pomona.prune(model, args, method=recipe, goal="params=0.85x", data=data, latency=False)
+    assert result.report.proof.passed and [entry.round for entry in result.report.rounds] == [1, 2]
+    assert sum(int((~keep).sum()) for keep in result.plan.of_kind("branch").values()) == 1
+    assert result.report.recovery.epochs[-1].loss < result.report.recovery.epochs[0].loss
 
 
 def replayed(result) -> nn.Module:

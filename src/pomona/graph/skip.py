@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 
@@ -45,6 +46,18 @@ class PassThrough(nn.Module):
 def _rehearse(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the block answers, with everything that it might change (caches, statistics, random state) copied before."""
     leaves, form = pytree.tree_flatten((args, kwargs))
-    args, kwargs = pytree.tree_unflatten([x.detach().clone() if isinstance(x, Tensor) else deepcopy(x) for x in leaves], form)
+    with _Detached():
+        args, kwargs = pytree.tree_unflatten([deepcopy(leaf) for leaf in leaves], form)
     with torch.random.fork_rng(devices=[]):
         return deepcopy(block)(*args, **kwargs)
+
+
+class _Detached(TorchFunctionMode):
+    """Within it `deepcopy` takes tensors out of the autograd graph, which it refuses to copy: training caches hold such."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Every other function as it is."""
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        return memo.setdefault(id(tensor), tensor.detach().clone())
