@@ -46,14 +46,14 @@ demo: setup ## prune three real models on real data; reports at the end
 	$(BIN)/pomona demo
 
 # Two workers of one thread each: twice as fast as one of two, and no test's rounding depends on the machine.
-test: setup ## the tests that take seconds
+test: setup ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-slow: setup ## the tests that take minutes
+slow: setup ## the tests that take a minute or more each
 	$(BIN)/python -m pytest -m slow --durations 10 $(ARGS)
 
-lint: setup ## ruff over everything
-	$(BIN)/ruff check .
+lint: setup ## ruff over everything: rules and layout
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: setup ## mypy, strict, over src
 	$(BIN)/mypy
