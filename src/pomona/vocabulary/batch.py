@@ -43,3 +43,11 @@ class Batch:
         raise InputError(
             f"A batch must be a tensor, an (input, target) pair or a dict of keyword arguments; got {type(raw).__name__}."
         )
+
+    @property
+    def unlabelled(self) -> Batch:
+        """Without `labels` among the inputs, the target kept: what to give a model whose own loss nobody reads.
+
+        Transformers models would spend time on it, and programs that were traced without labels would refuse them.
+        """
+        return Batch(self.args, {name: value for name, value in self.kwargs.items() if name != "labels"}, self.target)
