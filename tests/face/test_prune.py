@@ -51,6 +51,20 @@ def test_what_an_eager_module_cannot_express_comes_back_as_the_rewritten_program
     assert torch.isfinite(small[0]).all() and small[0].shape == run(result.masked(), args).shape
 
 
+def test_a_rewritten_program_is_trained_timed_and_put_into_either_mode_like_any_module():
+    model, args = zoo.llama()
+
+    def loss(output, target):
+        return F.cross_entropy(output.logits.flatten(0, 1), target.flatten())
+
+    wish = {"structure": "axes", "goal": "params=0.5x", "latency": {"pairs": 3, "seconds": 0.1}}
+    data = [{**args, "labels": args["input_ids"]}]
+    result = pomona.prune(model, args, method="magnitude-uniform", data=data, recover="finetune:1epochs", loss=loss, **wish)
+    assert result.form == "graph" and result.report.proof.passed and len(result.report.recovery.epochs) == 1
+    assert result.report.latency.pairs >= 3
+    result.model.train().eval()
+
+
 @pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet", "senet", "densenet"])
 def test_anyone_can_check_the_proof_on_exact_groups(name):
     model, args, result = half(name, structure="channels+neurons", goal="params=0.6x")

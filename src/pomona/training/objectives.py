@@ -17,7 +17,8 @@ def supervised(loss: Loss | None) -> Objective:
     """The user's loss of (output, target); without one, the `loss` that the model itself returns when it is given labels."""
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
-        output = model(*batch.args, **batch.kwargs)
+        given = batch if loss is None else batch.unlabelled
+        output = model(*given.args, **given.kwargs)
         return own_loss(output) if loss is None else loss_of(loss, output, batch)
 
     return objective
@@ -35,7 +36,10 @@ def own_loss(output: Any) -> Tensor:
     """The loss that a transformers model returns beside its output; raises InputError where there is none."""
     own: Tensor | None = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if own is None:
-        raise InputError("Training needs a loss; pass loss=function(output, target), or batches with 'labels'.")
+        raise InputError(
+            "Training needs a loss; give --loss cross-entropy (loss=, a function of (output, target), in Python), "
+            "or batches with 'labels'."
+        )
     return own
 
 
