@@ -157,6 +157,27 @@ def test_a_resumed_run_in_fresh_objects_ends_bit_identical(method, name, make):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize("method", STEADY)
+def test_a_run_goes_on_from_a_state_given_at_the_start_without_deciding_anew(method):
+    model, args, optimizer, s = start(method, "vgg")
+    with s:
+        train(model, args, optimizer, s)
+    half, _, opt, s = start(method, "vgg")
+    with s:
+        train(half, args, opt, s, 0, 7)
+        saved = copy.deepcopy({"model": half.state_dict(), "optimizer": opt.state_dict(), "masks": s.state_dict()})
+    other, _ = zoo.vgg()
+    other.load_state_dict(saved["model"])
+    opt = torch.optim.SGD(other.train().parameters(), lr=0.02, momentum=0.9, weight_decay=1e-2)
+    opt.load_state_dict(saved["optimizer"])
+    recipe, goal = METHODS[method]
+    batches = [(args[0], torch.zeros(2))]  # the first batch of the data serves as example inputs
+    with pomona.sparsify(other, opt, method=recipe, goal=goal, steps=STEPS, data=batches, state=saved["masks"]) as s:
+        assert all(torch.equal(saved["masks"]["alive"][site], keep) for site, keep in s.state_dict()["alive"].items())
+        train(other, args, opt, s, 7)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
 @pytest.mark.parametrize("method", ["rigl", "dst"])
 def test_the_saved_state_is_of_its_own_run_only(method):
     *_, s = start(method, "vgg")
