@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, first_line
 
 
 def is_entrypoint(text: str) -> bool:
@@ -27,11 +29,12 @@ def is_entrypoint(text: str) -> bool:
 def resolve(text: str) -> Callable[..., Any]:
     """The function that `module:function` names; the module may lie in the working directory.
 
-    Raises InputError when the module, the file or the function is not there, or is no function. An error inside the
-    module's own code is passed on as it is: it is the user's to see.
+    Raises InputError when the module, the file or the function is not there, or is no function, or where the module's
+    own code raises.
     """
     place, _, name = text.rpartition(":")
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
+    with _running(place):
+        module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
     found = getattr(module, name, None)
     if found is None:
         close = get_close_matches(name, [n for n in vars(module) if not n.startswith("_")], 1)
@@ -40,6 +43,28 @@ def resolve(text: str) -> Callable[..., Any]:
         raise InputError(f"'{text}' is a {type(found).__name__}; a function is needed.")
     function: Callable[..., Any] = found
     return function
+
+
+def call(text: str) -> Any:
+    """What the function that `module:function` names returns; raises InputError also where it raises something itself."""
+    function = resolve(text)
+    with _running(text):
+        return function()
+
+
+@contextmanager
+def _running(text: str) -> Iterator[None]:
+    """The user's code may raise anything; it is bad input all the same, told with the line that raised it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        last = extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name} line {last.lineno}"
+        raise InputError(
+            f"{text} raised {type(error).__name__}: {first_line(error).rstrip('.')} ({where}); mend it first."
+        ) from error
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -60,7 +60,7 @@ def recipe(method: str | Recipe) -> Recipe:
         return parse(method)
     name = method.replace("_", "-")
     if name not in recipes():
-        raise InputError(f"There is no method '{method}'{_nearest(name, recipes())}; `pomona methods` lists them.")
+        raise InputError(f"There is no method '{method}'{_nearest(name, recipes()) or '; `pomona methods` lists them.'}")
     return recipes()[name]
 
 

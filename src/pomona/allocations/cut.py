@@ -112,6 +112,8 @@ def _share(under: list[Tensor], level: list[Tensor], fits: Callable[[list[Tensor
 def _reachable(least: Keeps, budget: Budget) -> None:
     price, dense = budget.price(least), budget.price.dense
     if price > budget.limit:
+        if price >= dense:
+            raise InputError("Nothing may be removed here: loosen the least that must stay (--min, --multiple) or the patterns.")
         raise InputError(
             f"The goal leaves {budget.limit / dense:.4g} of the dense price, but the least that may stay costs "
             f"{price / dense:.4g} of it; ask for at least that (as a sparsity: at most {1 - price / dense:.4g}), "

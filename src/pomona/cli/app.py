@@ -18,9 +18,10 @@ from pomona.cli.demo import demo
 from pomona.cli.eval import evaluate
 from pomona.cli.export import export
 from pomona.cli.inspect import inspect
+from pomona.cli.interrupt import remembered
 from pomona.cli.methods import methods
 from pomona.cli.prune import prune
-from pomona.cli.refusal import explain, one_of
+from pomona.cli.refusal import INTERRUPTED, Interrupted, explain, one_of
 from pomona.cli.report import report
 
 EXAMPLES: dict[Callable[..., Answer], str] = {
@@ -81,18 +82,17 @@ for command, example in EXAMPLES.items():
     app.command(NAMES.get(command, command.__name__), epilog=f"Example: {example}")(_chatting_on_stderr(command))
 
 
-def main() -> None:
-    """The entry point of the `pomona` command."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code: 0, 2 for bad input, 130 for Ctrl-C, 1 for a failure."""
     json, debug = "--json" in arguments, "--debug" in arguments
-    try:
-        answer = app(list(arguments), standalone_mode=False, prog_name="pomona", obj=shlex.join(["pomona", *arguments]))
-        if isinstance(answer, Answer):
-            answer.print(sys.stdout, json)
-    except (Exception, KeyboardInterrupt) as error:
-        return explain(error, json, debug)
+    with remembered() as interrupted:
+        try:
+            answer = app(list(arguments), standalone_mode=False, prog_name="pomona", obj=shlex.join(["pomona", *arguments]))
+            if answer == INTERRUPTED:  # typer hands Ctrl-C back as a number where a command did not see it
+                raise KeyboardInterrupt
+            if isinstance(answer, Answer):
+                answer.print(sys.stdout, json)
+        except (Exception, KeyboardInterrupt) as error:
+            known = isinstance(error, Interrupted) or not interrupted()
+            return explain(error if known else KeyboardInterrupt(), json, debug)
     return 0

@@ -13,7 +13,7 @@ from pomona.data.checks import check_batch
 from pomona.data.data import Data
 from pomona.data.pictures import load_folder
 from pomona.data.text import load_text
-from pomona.entrypoint import is_entrypoint, resolve
+from pomona.entrypoint import call, is_entrypoint
 from pomona.vocabulary import Batch, InputError
 
 NAMES = ("fashion-mnist", "digits", "foolbox-imagenet", "lee", "wordsim353", "lee-text")
@@ -50,7 +50,7 @@ def load_data(
             return load_text(path, tokenizer, length, batch or 8, seed)
         raise InputError(f"{text} is a '{path.suffix}' file; data is {FORMS}.")
     if is_entrypoint(text):
-        return from_object(resolve(text)(), text)
+        return from_object(call(text), text)
     close = get_close_matches(text, NAMES, 1)
     hint = f"did you mean '{close[0]}'? Data" if close else "data"
     raise InputError(f"There is no data '{text}'; {hint} is {FORMS}.")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomona.evaluate.outputs import batches, predictions
+from pomona.evaluate.outputs import answer, batches, predictions
 from pomona.evaluate.tally import ClassQuality, Meter, Tally
 from pomona.vocabulary import InputError
 
@@ -32,7 +32,7 @@ def confusion(model: nn.Module, data: Iterable[Any], meter: Meter) -> Tensor:
     """(classes, classes) float64 counts: rows are labels, columns top choices. Raises InputError on labels that do not fit."""
     table: Tensor | None = None
     for batch in batches(data):
-        scores = predictions(model(*batch.args, **batch.kwargs))
+        scores = predictions(answer(model, batch))
         labels = _labels(batch.target, scores)
         count = scores.shape[1]
         if table is None:

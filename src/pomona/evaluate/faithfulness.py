@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pomona.evaluate.outputs import batches, measuring, predictions
+from pomona.evaluate.outputs import answer, batches, measuring, predictions
 from pomona.evaluate.tally import Meter, Tally
 from pomona.vocabulary import InputError
 
@@ -34,7 +34,7 @@ def _mean(
     total, count = 0.0, 0
     with measuring(dense):
         for batch in batches(data):
-            ours, theirs = (_choices_last(predictions(m(*batch.args, **batch.kwargs))) for m in (model, dense))
+            ours, theirs = (_choices_last(predictions(answer(m, batch))) for m in (model, dense))
             if ours.shape != theirs.shape:
                 raise InputError(
                     f"Outputs of shape {tuple(ours.shape)} and {tuple(theirs.shape)} cannot be compared; they must be alike."

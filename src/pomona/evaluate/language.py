@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pomona.evaluate.outputs import batches, predictions
+from pomona.evaluate.outputs import answer, batches, predictions
 from pomona.evaluate.tally import Meter, Tally
 from pomona.vocabulary import Batch, InputError
 
@@ -24,7 +24,7 @@ def perplexity(model: nn.Module, data: Iterable[Any], meter: Meter) -> Tally:
     total, count = 0.0, 0
     for batch in batches(data):
         ids, counted = _tokens(batch)
-        logits = predictions(model(*batch.args, **batch.kwargs))
+        logits = predictions(answer(model, batch))
         if logits.dim() != 3 or logits.shape[:2] != ids.shape:
             raise InputError(
                 f"Perplexity needs a language model with logits (batch, length, vocabulary); got {tuple(logits.shape)}."

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomona.vocabulary import Batch, InputError, evaluating
+from pomona.vocabulary import Batch, InputError, evaluating, first_line
 
 
 def predictions(output: Any) -> Tensor:
@@ -22,9 +22,13 @@ def hidden(output: Any) -> Tensor:
     return _named(output, "last_hidden_state")
 
 
-def inputs_only(batch: Batch) -> Batch:
-    """The batch without `labels`: given them, transformers models would spend time on a loss that nobody reads."""
-    return Batch(batch.args, {k: v for k, v in batch.kwargs.items() if k != "labels"}, batch.target)
+def answer(model: nn.Module, batch: Batch) -> Any:
+    """The model's output on a batch; raises InputError, with what the model said, where the two do not belong together."""
+    try:
+        return model(*batch.args, **batch.kwargs)
+    # The user's own forward says no in its own way; here it always means that data and model do not belong together.
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"The data does not fit the model: {first_line(error).rstrip('.')}.") from error
 
 
 def batches(data: Iterable[Any]) -> Iterator[Batch]:
@@ -32,7 +36,7 @@ def batches(data: Iterable[Any]) -> Iterator[Batch]:
     empty = True
     for raw in data:
         empty = False
-        yield inputs_only(Batch.of(raw))
+        yield Batch.of(raw).unlabelled
     if empty:
         raise InputError("The data to measure on is empty; at least one batch is needed.")
 

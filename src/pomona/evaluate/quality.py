@@ -55,7 +55,7 @@ def evaluate(
     if metric not in METRICS:
         raise InputError(f"'{metric}' is not a measure; use one of {', '.join(METRICS)}.")
     if metric in ("agreement", "kl") and dense is None:
-        raise InputError(f"'{metric}' compares with the dense model; pass it as dense=.")
+        raise InputError(f"'{metric}' compares with the dense model; give it with --dense (dense= in Python).")
     measures: dict[str, Callable[[Meter], Tally]] = {
         "accuracy": lambda meter: by_class.accuracy(model, data, names, meter),
         "f1": lambda meter: by_class.macro_f1(model, data, names, meter),

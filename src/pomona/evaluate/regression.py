@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pomona.evaluate.outputs import batches, predictions
+from pomona.evaluate.outputs import answer, batches, predictions
 from pomona.evaluate.tally import Meter, Tally
 from pomona.vocabulary import InputError
 
@@ -16,7 +16,7 @@ def mean_squared_error(model: nn.Module, data: Iterable[Any], meter: Meter) -> T
     """Mean over all target values of (prediction - target)^2, summed in float64; (n,) targets fit (n, 1) predictions."""
     total, values, examples = 0.0, 0, 0
     for batch in batches(data):
-        given = predictions(model(*batch.args, **batch.kwargs))
+        given = predictions(answer(model, batch))
         if not isinstance(batch.target, Tensor) or batch.target.numel() != given.numel() or len(batch.target) != len(given):
             shape = tuple(batch.target.shape) if isinstance(batch.target, Tensor) else None
             raise InputError(f"Targets of shape {shape} do not fit predictions of shape {tuple(given.shape)}.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pomona.evaluate.outputs import batches, hidden
+from pomona.evaluate.outputs import answer, batches, hidden
 from pomona.evaluate.tally import Meter, Tally
 from pomona.vocabulary import InputError
 
@@ -44,7 +44,7 @@ def sentence_vectors(model: nn.Module, data: Iterable[Any], meter: Meter) -> Ten
     """float64 (sentences, width): the mean of the token vectors under the attention mask, scaled to length 1."""
     rows = []
     for batch in batches(data):
-        tokens = hidden(model(*batch.args, **batch.kwargs)).double()
+        tokens = hidden(answer(model, batch)).double()
         mask = batch.kwargs.get("attention_mask")
         if tokens.dim() != 3:
             raise InputError(f"A sentence encoder gives vectors (batch, length, width); this model gave {tuple(tokens.shape)}.")

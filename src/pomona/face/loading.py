@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_leaves
 from pomona.graph import trace
 from pomona.graph.surgery import realise
 from pomona.models import Source, rebuild
-from pomona.vocabulary import InputError, Plan, evaluating, first_line
+from pomona.vocabulary import InputError, Plan, evaluating, sha256
 
 FORMAT = 1  # of pomona.json
+SEALED = ("model.safetensors", "model.pt2", "example.safetensors")  # pomona.json has their checksums; the plan has its own
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -30,21 +31,22 @@ def load(folder: str | Path) -> nn.Module:
     folder = Path(folder)
     about = _about(folder)
     if about["form"] == "program":
-        return rebuild(Source("program", str(_file(folder, "model.pt2"))))
+        return rebuild(Source("program", str(_sealed(folder, about, "model.pt2"))))
     dense = rebuild(Source.from_json(about["source"]))
     plan = Plan.load(_file(folder, "plan.safetensors"))
     model = dense
     if about["form"] == "eager":
-        args, kwargs = load_example(_file(folder, "example.safetensors"))
+        args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))
         model = realise(dense, trace(dense, args, kwargs), plan).model
-    weights = _file(folder, "model.safetensors")
+    weights = _sealed(folder, about, "model.safetensors")
     try:
         load_model(model, str(weights), strict=True)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights} is not readable ({error}); it may be truncated.") from None
     except RuntimeError as error:
         raise InputError(
-            f"{weights} does not fit the model that {folder / 'pomona.json'} describes: {first_line(error)}."
+            f"{weights} does not fit the model that {folder / 'pomona.json'} describes, so its source has changed: "
+            f"{_mismatch(error)}."
         ) from None
     return model.eval()
 
@@ -90,7 +92,7 @@ def _about(folder: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(_file(folder, "pomona.json").read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise InputError(f"{folder / 'pomona.json'} is damaged; it is no longer JSON.") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or "form" not in about:
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not {"form", "source", "sha256"} <= about.keys():
         raise InputError(f"{folder / 'pomona.json'} is not of a form that this Pomona reads (format {FORMAT}).")
     return about
 
@@ -99,3 +101,16 @@ def _file(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise InputError(f"{folder} has no {name}; it is not a folder that Pomona saved, or it is incomplete.")
     return folder / name
+
+
+def _mismatch(error: RuntimeError) -> str:
+    """The first tensor that torch complains of; its first line names only the class."""
+    return (str(error).strip().splitlines() or [""])[1 if "\n" in str(error).strip() else 0].strip().rstrip(".")
+
+
+def _sealed(folder: Path, about: Mapping[str, Any], name: str) -> Path:
+    """A file that is byte for byte as it was written."""
+    path = _file(folder, name)
+    if about["sha256"].get(name) != sha256(path):
+        raise InputError(f"{path} is not what Pomona wrote: its checksum does not match; it may be truncated or altered.")
+    return path

@@ -19,7 +19,7 @@ from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, nam
 from pomona.graph import Graph
 from pomona.models import Source
 from pomona.training.batches import seeded
-from pomona.vocabulary import Goal, InputError, Limits, Loss, Progress, Recipe, Recovery, Structure
+from pomona.vocabulary import Goal, InputError, Limits, Loss, Progress, Recipe, Recovery, Structure, spell
 
 
 def prune(
@@ -68,6 +68,7 @@ def prune(
     (15, True)
     """
     recipe, name = recipe_for(method, structure, recover, only, skip), name_of(method)
+    wish = goal_for(goal)
     check_schedule(recipe, name)
     job = Job.of(
         model,
@@ -85,9 +86,11 @@ def prune(
         source=source,
         command=command,
     )
-    check_needs(recipe.needs, f"The method '{name}'", job.batches, loss)
+    check_needs(recipe.but(recovery=None).needs, f"The method '{name}'", job.batches, loss)
+    if recipe.recovery is not None:
+        check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
     graph = job.trace()
-    ground = _ground(recipe, goal_for(goal), graph, limits or Limits(), seed, name)
+    ground = _ground(recipe, wish, graph, limits or Limits(), seed, name)
     outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None)
     if not outcome.plan.removes:
         raise InputError(f"The goal {ground.goal} removes nothing from this model; it leaves too much for the smallest cut.")
@@ -99,7 +102,7 @@ def _ground(recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, see
     sites = tuple(recipe.structure.sites(graph))
     wish = settle(goal, recipe.structure, sites)
     if wish is None:
-        raise InputError("Say how far to prune: goal='sparsity=0.9', 'params=0.5x' or 'macs=0.25x'.")
+        raise InputError("Say how far to prune with --goal (goal= in Python): sparsity=0.9, params=0.5x or macs=0.25x.")
     return Ground(recipe, sites, price(wish, graph, sites, recipe.structure), wish, limits, seed, method)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona import __version__, report
-from pomona.face.loading import FORMAT, check_opens
+from pomona.face.loading import FORMAT, SEALED, check_opens
 from pomona.face.origin import origin
 from pomona.runtime import export_program
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, sha256
 
 if TYPE_CHECKING:
     from pomona.face.result import Result
@@ -48,6 +49,7 @@ def save_result(result: Result, folder: Path, *, shown: Path | None = None) -> P
             "torch": torch.__version__,
             "form": "program" if program else result.form,
             "source": None if program or source is None else source.to_json(),
+            "sha256": {name: sha256(partial / name) for name in SEALED if (partial / name).is_file()},
         }
         (partial / "pomona.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if not program:  # programs were checked as they were exported
@@ -60,7 +62,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder beside the final one that takes its name when everything in it is written."""
     check_free(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _sweep(folder)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -69,6 +71,24 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written beside `folder`; a run that still lives keeps its own."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        owner = left.name.removesuffix(".partial").rpartition(".")[2]
+        if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks and does nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so there
+        return True
+    return True
 
 
 def check_free(folder: Path) -> None:

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from pomona import registry
-from pomona.evaluate.outputs import measuring
+from pomona.evaluate.outputs import answer, measuring
+from pomona.graph.forms import check_form
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import structure as parse_structure
-from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Site, Structure, first_line
+from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Site, Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +111,12 @@ def check_folder(folder: str | Path | None) -> Path | None:
 
 
 def check_model(model: Any) -> nn.Module:
-    """A module with finite parameters, or InputError."""
+    """A module in a form that can be cut, with finite parameters, or InputError."""
     if not isinstance(model, nn.Module):
         raise InputError(f"The model must be a torch.nn.Module; got {type(model).__name__}.")
     if not any(True for _ in model.parameters()):
         raise InputError("The model has no parameters; there is nothing to prune.")
+    check_form(model)
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not torch.isfinite(parameter).all():
             raise InputError(f"The weight {name} holds NaN or infinity; repair the model first.")
@@ -128,23 +130,21 @@ def check_fits(model: nn.Module, data: Iterable[Any] | None) -> None:
     first = next(iter(data), None)
     if first is None:
         raise InputError("The data is empty; pass at least one batch.")
-    batch = Batch.of(first)
-    try:
-        with measuring(model):
-            model(*batch.args, **batch.kwargs)
-    # The user's own forward says no in its own way; here it always means that data and model do not belong together.
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = first_line(error)
-        raise InputError(f"The first batch of the data does not fit the model: {reason.rstrip('.')}.") from error
+    with measuring(model):
+        answer(model, Batch.of(first))
 
 
 def check_needs(needs: Set[Requirement], who: str, data: Batches | None, loss: Loss | None) -> None:
     """Whether the user brought what a recipe or a recovery asks for; `who` names it: "The method 'taylor'"."""
     if "data" in needs and data is None:
         also = " and a loss" if "gradients" in needs else ""
-        raise InputError(f"{who} needs data{also}; pass data=...{' and loss=...' if also else ''}.")
+        raise InputError(
+            f"{who} needs data{also}; give --data{' and --loss' if also else ''} (data={' and loss=' if also else ''} in Python)."
+        )
     if "gradients" in needs and loss is None and data is not None and not _model_computes_loss(data):
-        raise InputError(f"{who} needs gradients; pass loss=, a function of (output, target).")
+        raise InputError(
+            f"{who} needs gradients; give a loss: --loss cross-entropy (loss=, a function of (output, target), in Python)."
+        )
 
 
 def _model_computes_loss(data: Batches) -> bool:

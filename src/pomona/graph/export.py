@@ -8,6 +8,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
+from linecache import getline
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from pomona.vocabulary import InputError, evaluating
+
+_TORCH = str(Path(torch.__file__).parent)  # what goes wrong there was called from somewhere else
 
 
 def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) -> ExportedProgram:
@@ -94,17 +99,18 @@ def _explain(model: nn.Module, error: Exception) -> str:
 
 
 def _where(model: nn.Module, error: Exception) -> str:
-    """The innermost module of the model whose forward was running when the error arose."""
+    """The innermost module of the model whose forward was running when the error arose, and the user's own line in it."""
     names = {id(module): name for name, module in model.named_modules()}
-    found = ""
-    cause: BaseException | None = error
-    while cause is not None and cause.__context__ is not None and cause.__context__ is not cause:
+    cause: BaseException = error
+    while cause.__context__ is not None and cause.__context__ is not cause:
         cause = cause.__context__
-    trace = cause.__traceback__ if cause else None
-    while trace is not None:
-        running = trace.tb_frame.f_locals.get("self")
-        if id(running) in names and trace.tb_frame.f_code.co_name not in ("_call_impl", "_wrapped_call_impl", "__getattr__"):
-            path = names[id(running)]
-            found = f" at module '{path}' ({type(running).__name__}, line {trace.tb_lineno})" if path else ""
-        trace = trace.tb_next
-    return found
+    inside, line = "", ""
+    for frame, number in walk_tb(cause.__traceback__):
+        running, code = frame.f_locals.get("self"), frame.f_code
+        if id(running) not in names or code.co_name in ("_call_impl", "_wrapped_call_impl", "__getattr__"):
+            continue
+        path = names[id(running)]
+        inside = f" at module '{path}' ({type(running).__name__})" if path else ""
+        if not code.co_filename.startswith(_TORCH):
+            line = f", {Path(code.co_filename).name} line {number}, `{getline(code.co_filename, number).strip()}`"
+    return inside + line

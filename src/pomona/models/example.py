@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pomona.entrypoint import is_entrypoint, resolve
+from pomona.entrypoint import call, is_entrypoint
 from pomona.models.functions import as_call
 from pomona.models.loading import Loaded
 from pomona.vocabulary import InputError
@@ -30,7 +30,7 @@ def example_inputs(model: nn.Module, loaded: Loaded | None = None, spec: str | N
     attention mask, or pixels of the config's size. Raises InputError when none of these is there.
     """
     if spec is not None:
-        return as_call(resolve(spec)(), spec) if is_entrypoint(spec) and not spec[0].isdigit() else (_shapes(spec, model), {})
+        return as_call(call(spec), spec) if is_entrypoint(spec) and not spec[0].isdigit() else (_shapes(spec, model), {})
     if loaded is not None and loaded.example is not None:
         return loaded.example
     config = getattr(model, "config", None)

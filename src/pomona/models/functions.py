@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomona.entrypoint import resolve
+from pomona.entrypoint import call
 from pomona.models.source import Source
 from pomona.vocabulary import InputError
 
@@ -47,7 +47,7 @@ def as_call(example: Any, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _call(text: str) -> tuple[nn.Module, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = resolve(text)()
+        made = call(text)
     if isinstance(made, nn.Module):
         return made, None
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):

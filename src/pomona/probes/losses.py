@@ -30,7 +30,10 @@ def loss_of(model: nn.Module, batch: Batch, loss: Loss | None) -> Tensor:
 def _own_loss(output: Any) -> Tensor:
     found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if found is None:
-        raise InputError("This method needs gradients, and the model returns no loss; pass loss=f, f(output, target) -> scalar.")
+        raise InputError(
+            "This method needs gradients, and the model returns no loss; give one: --loss cross-entropy "
+            "(loss=, a function of (output, target), in Python)."
+        )
     return found  # type: ignore[no-any-return]
 
 

@@ -3,7 +3,7 @@
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError, first_line
-from pomona.vocabulary.files import write_atomically
+from pomona.vocabulary.files import sha256, write_atomically
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
 from pomona.vocabulary.modes import evaluating, modes_kept, set_training
 from pomona.vocabulary.parts import (
@@ -86,6 +86,7 @@ __all__ = [
     "generator",
     "modes_kept",
     "set_training",
+    "sha256",
     "spell",
     "write_atomically",
 ]
