@@ -12,9 +12,7 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- example: made by docs/make_example.py -->", "<!-- end of example -->"
-COMMAND = (
-    "pomona prune minilm --method mean-activation --structure neurons --goal macs=0.7x --data lee-text --test lee --threads 1"
-)
+COMMAND = "pomona prune timm:resnet18 --method l1-filters --goal macs=0.5x --multiple 8 --threads 1"
 
 
 def shown(*more: str) -> str:
