@@ -7,9 +7,10 @@ from torch import nn
 import zoo
 from plans import axes_plan, elements_plan, prunable
 from pomona.graph import trace
+from pomona.graph.expr import take
 from pomona.graph.masked import masked
 from pomona.graph.proof import another, difference, prove, require
-from pomona.graph.reference import put_back, take
+from pomona.graph.reference import put_back
 from pomona.graph.surgery import realise
 from pomona.vocabulary import Decision, Plan, ProofError
 

@@ -55,7 +55,46 @@ def cells(kind, **how):
     return made, (torch.randn(2, 4, 5),)
 
 
+def steps(kind, state):
+    """Three steps of a cell, from zeros of the hidden width."""
+
+    def run(m, x):
+        h = state(x.new_zeros(len(x), 7))
+        for t in range(3):
+            h = m.cell(m.into(x[:, t]), h)
+        return m.out(h[0] if isinstance(h, tuple) else h)
+
+    return Does(run, into=nn.Linear(5, 6), cell=kind(6, 7), out=nn.Linear(7, 3)), (torch.randn(2, 3, 5),)
+
+
+def projected(**how):
+    made, args = cells(nn.LSTM, proj_size=3, **how)
+    made.out = nn.Linear(6 if how.get("bidirectional") else 3, 3)
+    return made, args
+
+
 CASES = {
+    "lstm cell": lambda: steps(nn.LSTMCell, lambda h: (h, h)),
+    "gru cell": lambda: steps(nn.GRUCell, lambda h: h),
+    "rnn cell": lambda: steps(nn.RNNCell, lambda h: h),
+    "lstm with a projection": projected,
+    "lstm of two layers with projections, both ways": lambda: projected(num_layers=2, bidirectional=True),
+    "gated halves": lambda: between(lambda x: F.glu(x), 8, 4),
+    "gated channels": lambda: pictures(lambda x: F.glu(x, 1), 8, 4),
+    "bags of words": lambda: (
+        Does(lambda m, x: m.out(m.bags(x)), bags=nn.EmbeddingBag(9, 8), out=nn.Linear(8, 3)),
+        (torch.randint(9, (2, 5)),),
+    ),
+    "a bilinear form": lambda: (
+        Does(
+            lambda m, x: m.out(m.both(m.a(x).relu(), m.b(x).relu()).relu()),
+            a=nn.Linear(6, 8),
+            b=nn.Linear(6, 6),
+            both=nn.Bilinear(8, 6, 10),
+            out=nn.Linear(10, 3),
+        ),
+        (torch.randn(2, 6),),
+    ),
     "cat of two layers": lambda: (
         Does(lambda m, x: m.c(torch.cat((m.a(x), m.b(x)), -1)), a=nn.Linear(6, 4), b=nn.Linear(6, 8), c=nn.Linear(12, 3)),
         (torch.randn(2, 6),),

@@ -16,9 +16,8 @@ from pomona.face.job import Job
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
 from pomona.graph import Graph, trace
-from pomona.graph.expr import size
+from pomona.graph.expr import size, take
 from pomona.graph.proof import Proof
-from pomona.graph.reference import take
 from pomona.graph.surgery import Realised, renamed
 from pomona.graph.units import kept_units
 from pomona.runtime import Latency, machine

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pomona.engines.masks import impose
 from pomona.graph import Graph
-from pomona.graph.reference import take
+from pomona.graph.expr import take
 from pomona.graph.surgery import renamed
 from pomona.graph.units import kept_units
 from pomona.vocabulary import Plan, Recovery, Training

@@ -182,6 +182,15 @@ def index(e: Expr, keep: Keep) -> Tensor:
     return found
 
 
+def take(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
+    """The kept entries along every dimension."""
+    for dim, e in enumerate(dims):
+        kept = index(e, keep)
+        if len(kept) != tensor.shape[dim]:
+            tensor = tensor.index_select(dim, kept.to(tensor.device))
+    return tensor
+
+
 def positions(e: Expr, atom: Atom) -> Tensor:
     """Where unit u of the atom lies along the dimension: int64 (units, positions per unit), ascending in each row."""
     where, unit = (torch.cat(t) for t in zip(*_occurrences(norm(e), atom), strict=True))

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from pomona.graph.blocks import renamed
-from pomona.graph.expr import Keep, index, size
+from pomona.graph.expr import Keep, index, size, take
 from pomona.graph.graph import Graph
 from pomona.graph.nodes import arguments, name_of, tensor_names
-from pomona.graph.reference import take
 from pomona.vocabulary import Plan
 
 _MOVES = frozenset({

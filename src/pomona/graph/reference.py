@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from pomona.graph.expr import Dims, Keep, atoms, index, norm
+from pomona.graph.expr import Dims, Keep, atoms, index, norm, take
 from pomona.graph.graph import Graph
 from pomona.graph.nodes import short_cuts
 from pomona.graph.precise import precisely, wide, widened
@@ -76,15 +76,6 @@ class _Runner(fx.Interpreter):
         if isinstance(dims, tuple):
             return put_back(small, dims, self.keep)
         return tuple(put_back(t, d, self.keep) if isinstance(d, tuple) else t for t, d in zip(small, dims or (), strict=True))
-
-
-def take(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
-    """The kept entries along every dimension."""
-    for dim, e in enumerate(dims):
-        kept = index(e, keep)
-        if len(kept) != tensor.shape[dim]:
-            tensor = tensor.index_select(dim, kept.to(tensor.device))
-    return tensor
 
 
 def put_back(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:

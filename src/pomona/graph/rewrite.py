@@ -15,7 +15,7 @@ from torch.export.graph_signature import ExportGraphSignature
 
 from pomona.graph.blocks import renamed
 from pomona.graph.export import runnable
-from pomona.graph.expr import Keep, size
+from pomona.graph.expr import Keep, size, take
 from pomona.graph.facts import Fact, Groups, HeadSize, Piece, Pieces
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
@@ -40,7 +40,10 @@ def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan)
     _cut_out(program, twins, dead_blocks(plan))
     signature = _renamed(module.graph, program, twins, plan)
     module.recompile()
-    named = {new: tensor for name, tensor in {**program.constants, **state}.items() if (new := renamed(name, plan)) is not None}
+    constants = {
+        name: take(value, graph.dims[name], keep) if name in graph.dims else value for name, value in program.constants.items()
+    }
+    named = {new: tensor for name, tensor in {**constants, **state}.items() if (new := renamed(name, plan)) is not None}
     small = ExportedProgram(
         root=module,
         graph=module.graph,

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from pomona.graph.blocks import drop_blocks, renamed
-from pomona.graph.expr import Dims, Keep, size
+from pomona.graph.expr import Dims, Keep, size, take
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked, write
 from pomona.graph.mend import mend
 from pomona.graph.precise import precise
 from pomona.graph.proof import TOLERANCE, Form, answer, difference
-from pomona.graph.reference import reference, take
+from pomona.graph.reference import reference
 from pomona.graph.rewrite import rewritten
 from pomona.graph.units import kept_units
 from pomona.vocabulary import Plan, ProofError
@@ -64,7 +64,10 @@ def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
 
 @torch.no_grad()
 def shrink(model: nn.Module, graph: Graph, keep: Keep) -> None:
-    """Cut every parameter and buffer to the kept entries, in place; tied ones stay tied, trainable ones trainable."""
+    """Cut every parameter and buffer to the kept entries, in place; tied ones stay tied, trainable ones trainable.
+
+    So are tensors that a module holds as plain attributes.
+    """
     made: dict[int, Tensor] = {}
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
@@ -76,8 +79,12 @@ def shrink(model: nn.Module, graph: Graph, keep: Keep) -> None:
             dims = dims_of(graph, prefix + name)
             if id(buffer) not in made and dims and changes(dims, keep):
                 made[id(buffer)] = take(buffer, dims, keep)
+        for name, plain in vars(module).items():
+            dims = dims_of(graph, prefix + name) if isinstance(plain, Tensor) else None
+            if dims and id(plain) not in made and changes(dims, keep):
+                made[id(plain)] = take(plain, dims, keep)
     for module in model.modules():
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        for name, tensor in [*module._parameters.items(), *module._buffers.items(), *vars(module).items()]:
             if tensor is not None and id(tensor) in made:
                 setattr(module, name, made[id(tensor)])
 

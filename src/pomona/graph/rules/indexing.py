@@ -18,6 +18,16 @@ def embedding(op: Op) -> Result:
     return [*op.dims("indices"), norm(w[1])]
 
 
+@rule("embedding_bag", "_embedding_bag")
+def embedding_bag(op: Op) -> Result:
+    """Rows of a table, summed or averaged by bag; of the bookkeeping that comes with them nothing can be pruned."""
+    w = op.dims("weight")
+    op.reads(op.args["weight"], "embedding", 1)
+    freeze(w[0], "rows of a table, picked by number")
+    bags, *notes = op.value
+    return [Const(bags.shape[0], "bags"), norm(w[1])], *([Const(k, "bags") for k in note.shape] for note in notes)
+
+
 @rule("index", "_unsafe_index")
 def index(op: Op) -> Result:
     """Advanced indexing; the picked dimensions become the index's own."""

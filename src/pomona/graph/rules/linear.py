@@ -76,6 +76,21 @@ def einsum(op: Op) -> Result:
     return tuple(norm(letters[c]) for c in right)
 
 
+@rule("bilinear")
+def bilinear(op: Op) -> Result:
+    """The product x^T W y for every output; both inputs are contracted."""
+    x, y, w = op.dims("input1"), op.dims("input2"), op.dims("weight")
+    unify(x[-1], w[1])
+    unify(y[-1], w[2])
+    op.contracts((w[1], w[2]))
+    if op.maybe("bias") is not None:
+        unify(w[0], op.dims("bias")[0])
+        op.reads(op.args["bias"], "bias")
+    lead = broadcast((x[:-1], y[:-1]))
+    op.works((*lead, *w), op.reads(op.args["weight"], "linear", 0, 1))
+    return *map(norm, lead), norm(w[0])
+
+
 @rule("_grouped_mm", "grouped_mm_fallback")
 def grouped_mm(op: Op) -> Result:
     """Each token against the matrix of its expert, stored (experts, in, out); experts are chosen by index and stay."""

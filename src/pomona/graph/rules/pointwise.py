@@ -11,6 +11,7 @@ from pomona.graph.op import Op, Result, broadcast, rule
     "alias",
     "contiguous",
     "detach",
+    "detach_",
     "clone",
     "dropout",
     "dropout_",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pomona.graph.algebra import Misfit, reshape, unify
+from pomona.graph.algebra import Misfit, cut, reshape, unify
 from pomona.graph.expr import Const, fresh, norm, product_of, sum_of
 from pomona.graph.op import Op, Result, broadcast, rule
 
@@ -92,6 +92,16 @@ def cat(op: Op) -> Result:
             if place != where:
                 unify(e, f)
     return [sum_of(p[place] for p in parts) if place == where else norm(e) for place, e in enumerate(parts[0])]
+
+
+@rule("glu")
+def glu(op: Op) -> Result:
+    """One half times the sigmoid of the other."""
+    x = op.input
+    d = int(op.args["dim"]) % len(x)
+    value, gate = cut(x[d], x[d].n // 2)
+    unify(value, gate)
+    return [norm(value) if place == d else norm(e) for place, e in enumerate(x)]
 
 
 @rule("stack")
