@@ -8,7 +8,7 @@ from typing import Any
 from pomona.report import units
 from pomona.report.axes import Scale
 from pomona.report.markup import Markup, el, join, percent
-from pomona.report.verdict import speedup
+from pomona.report.verdict import not_faster, speedup
 
 LANE = 64
 DOTS = 240  # more would only thicken the same cloud
@@ -122,7 +122,7 @@ def _advice(measured: Mapping[str, Any]) -> Markup:
     reason = measured.get("reason") or "the reason was not determined"
     advice = measured.get("advice")
     return join(
-        el("b", None, "Not faster. "),
+        el("b", None, f"{not_faster(measured)}. "),
         _sentence_case(str(reason)),
         join(" ", el("b", None, "What would help: "), _sentence_case(str(advice))) if advice else None,
     )

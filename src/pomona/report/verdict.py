@@ -37,11 +37,22 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     if proof.get("passed") is False:
         sentence = f"Do not use this model: {equal}."
     elif slow:
-        sentence = f"Not faster: {_listed(price, speed, cost)}; {equal}."
+        sentence = f"{not_faster(latency)}: {_listed(price, speed, cost)}; {equal}."
     else:
         sentence = f"{_capital(_listed(price, speed, cost))}: {equal}."
     claims = (_proven(proof), _faster(latency), _quality(quality))
     return Verdict(sentence, latency.get("reason") if slow else None, latency.get("advice") if slow else None, claims)
+
+
+def not_faster(latency: Mapping[str, Any]) -> str:
+    """What to call a result that is not reported as faster: slow, or lost in the scatter of the timings.
+
+    >>> not_faster({"ratio": 0.8, "spread": [0.6, 1.2]}), not_faster({"ratio": 1.0, "spread": [0.9, 1.1]})
+    ('Not shown to be faster', 'Not faster')
+    """
+    low, high = latency.get("spread") or (1.0, 1.0)
+    lost = (latency.get("ratio") or 1.0) <= 0.97 and low < 1 <= high
+    return "Not shown to be faster" if lost else "Not faster"
 
 
 def smaller(report: Mapping[str, Any]) -> str:
@@ -123,7 +134,7 @@ def _faster(latency: Mapping[str, Any]) -> Claim:
         return Claim("open", "Latency not measured")
     if latency.get("faster"):
         return Claim("good", f"{units.times(factor)} faster on this machine")
-    return Claim("bad", f"Not faster: {units.times(factor)} the speed")
+    return Claim("bad", f"{not_faster(latency)}: {units.times(factor)} the speed")
 
 
 def _quality(quality: Mapping[str, Any]) -> Claim:
