@@ -8,6 +8,7 @@ from torch.nn.utils import prune as masks
 import pomona
 import zoo
 from pomona.graph.forms import check_form
+from pomona.graph.surgery import realise
 from pomona.vocabulary import InputError
 
 
@@ -91,6 +92,14 @@ class Written(Plain):
 def test_tensors_written_in_the_code_are_cut_in_the_program():
     result = small(Written(), torch.randn(2, 8))
     assert result.report.proof.passed and result.form == "graph"
+
+
+def test_a_program_says_that_it_no_longer_calls_hooks():
+    model, args = Written(), torch.randn(2, 8)
+    model.last.register_forward_hook(lambda module, given, out: out + 1)
+    graph = pomona.trace(model, args)
+    result = small(model, args)
+    assert any("hooks on last" in note for note in realise(model, graph, result.plan).notes)
 
 
 def test_modes_and_trainability_of_every_module_come_along():

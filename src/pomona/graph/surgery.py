@@ -59,7 +59,10 @@ def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
     error = difference(answer(precise(program), args, kwargs), expected)
     if not error <= TOLERANCE:
         raise ProofError(f"Neither the resized module ({failure}) nor its program (error {error:.1e}) equals the masked model.")
-    return Realised(program, "graph", (f"The module could not be resized in place ({failure}); this is its rewritten program.",))
+    notes = [f"The module could not be resized in place ({failure}); this is its rewritten program."]
+    if hooked := [path or "the model" for path, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks]:
+        notes.append(f"The program computes what the hooks on {', '.join(hooked)} changed, but no longer calls them.")
+    return Realised(program, "graph", tuple(notes))
 
 
 @torch.no_grad()
