@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from pomona.structures import structure
+
 NETS = """
 import torch
 from torch import nn
@@ -155,3 +157,9 @@ def test_an_interrupt_while_typer_reads_the_command_line_is_told(monkeypatch, cl
     monkeypatch.setattr("pomona.cli.app.Commands.resolve_command", interrupted)
     ran = cli("methods")
     assert ran.code == 130 and ran.err.strip() == "Interrupted; nothing was written."
+
+
+def test_every_structure_that_the_help_names_can_be_written(cli):
+    line = next(line for line in cli("prune", "--help").out.splitlines() if "block:" in line)
+    named = [word.strip() for word in line.partition("weights,")[2].split(",") if word.strip() and "..." not in word]
+    assert "block:16x1" in named and [structure(word) for word in named]

@@ -39,8 +39,8 @@ class Block:
 
     @classmethod
     def read(cls, text: str) -> Block | None:
-        """`4x1` or `block 4x1`, any rows x columns."""
-        found = re.fullmatch(r"(?:blocks?\s*)?(\d+)x(\d+)", text)
+        """`4x1`, `block 4x1` or `block:4x1`, any rows x columns."""
+        found = re.fullmatch(r"(?:blocks?[\s:]*)?(\d+)x(\d+)", text)
         return cls(int(found[1]), int(found[2])) if found else None
 
     def __str__(self) -> str:
