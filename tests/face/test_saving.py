@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from torch import nn
 
 import pomona
 import zoo
@@ -126,3 +127,13 @@ def test_the_plan_replays_on_another_copy(tmp_path):
     result.plan.save(tmp_path / "plan.safetensors")
     again = masked(zoo.resnet()[0], Plan.load(tmp_path / "plan.safetensors"))
     assert torch.equal(output(again, args), output(result.masked(), args))
+
+
+def test_a_folder_without_a_source_takes_batches_of_any_size(tmp_path):
+    """The class is nobody's to rebuild, so the exported program is what is saved; the example's batch must not bind it."""
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    result = pomona.prune(net, torch.randn(2, 8), goal="params=0.5x", structure="neurons", latency=False)
+    loaded = pomona.load(result.save(tmp_path / "out"))
+    for rows in (1, 2, 5):
+        x = torch.randn(rows, 8)
+        assert torch.equal(loaded(x), result.model(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import tempfile
 import warnings
@@ -13,30 +14,56 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pomona.graph.export import export, inputs_of
+from pomona.runtime.inputs import batch_of, resized
 from pomona.vocabulary import InputError, evaluating
+
+_EXACT = 1e-6  # an exported program runs the same kernels; what differs by more computes something else
 
 
 def export_program(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:
     """Write a `.pt2` file (torch.export) for inputs of these shapes, read it back, and compare the outputs.
 
-    Returns `max_error` (0: equal to the last bit) and `bytes`. Raises InputError when the model cannot be exported,
+    The batch stays free where the model allows it. Returns `max_error`
+    (0: equal to the last bit), `bytes` and `dynamic_batch`. Raises InputError when the model cannot be exported,
     the file exists, or the program that was read gives something else; then no file is left.
     """
     path = free_path(Path(path))
     positional, keywords = inputs_of(args, kwargs)
-    program = export(model, positional, keywords)
     with appearing(path) as partial, quiet():
-        torch.export.save(program, partial)
+        free = with_free_batch(model, positional, keywords)
+        torch.export.save(free or export(model, positional, keywords), partial)
         again = torch.export.load(partial).module()
         error = difference(outputs(again, positional, keywords), outputs(model, positional, keywords))
-        if error > 1e-6:
+        if error > _EXACT:
             raise InputError(
                 f"The exported program differs from the model by {error:.2g}; is there randomness in its forward pass?"
             )
-    return {"max_error": error, "bytes": path.stat().st_size}
+    return {"max_error": error, "bytes": path.stat().st_size, "dynamic_batch": free is not None}
+
+
+def with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram | None:
+    """The program with its batch dimension free; None where the forward pass ties it to a number."""
+    size = batch_of(args, kwargs)
+    # Traced with at least two rows: torch.export takes a dimension of one row for the constant 1.
+    rows_args, rows_kwargs = resized(args, kwargs, max(2, size))
+    free = torch.export.Dim("batch", min=1)
+    given = inspect.signature(model.forward).bind(*rows_args, **rows_kwargs).arguments
+    shapes = tree_map(
+        lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given)
+    )
+    try:
+        with evaluating(model):
+            program = torch.export.export(model, rows_args, rows_kwargs, dynamic_shapes=shapes, strict=False)
+        program.example_inputs = (args, kwargs)
+        other = resized(args, kwargs, size + 2)
+        follows = difference(outputs(program.module(), *other), outputs(model, *other)) <= _EXACT
+    # Every reason against a free batch ends here, and the answer to all is the same: export it with a fixed one.
+    except Exception:
+        return None
+    return program if follows else None
 
 
 def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from pomona.graph.export import export, inputs_of
-from pomona.runtime.export import appearing, difference, free_path, need, outputs, quiet
+from pomona.runtime.export import appearing, difference, free_path, need, outputs, quiet, with_free_batch
 from pomona.runtime.inputs import batch_of, resized
-from pomona.vocabulary import InputError, evaluating, first_line
+from pomona.vocabulary import InputError, first_line
 
 _LARGEST = 1.9e9  # bytes of weights; protobuf messages end at 2 GB
 
@@ -36,7 +35,7 @@ def export_onnx(
     if sum(p.numel() * p.element_size() for p in model.parameters()) > _LARGEST:
         raise InputError("An ONNX file holds at most 2 GB and this model is larger; export it to pt2.")
     with appearing(path) as partial, quiet():
-        free = _with_free_batch(model, positional, keywords)
+        free = with_free_batch(model, positional, keywords)
         _write(free or export(model, positional, keywords), model, partial)
         trials = [(positional, keywords), _redrawn(positional, keywords)]
         if free is not None:
@@ -57,24 +56,6 @@ def _write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) 
     except Exception as error:
         reason = first_line(error)
         raise InputError(f"{type(model).__name__} cannot be written as ONNX: {reason}.") from error
-
-
-def _with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram | None:
-    """The program with its batch dimension free; None where the forward pass ties it to a number."""
-    size = batch_of(args, kwargs)
-    # Traced with at least two rows: torch.export takes a dimension of one row for the constant 1.
-    rows_args, rows_kwargs = resized(args, kwargs, max(2, size))
-    free = torch.export.Dim("batch", min=1)
-    given = inspect.signature(model.forward).bind(*rows_args, **rows_kwargs).arguments
-    shapes = tree_map(
-        lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given)
-    )
-    try:
-        with evaluating(model):
-            return torch.export.export(model, rows_args, rows_kwargs, dynamic_shapes=shapes, strict=False)
-    # Every reason against a free batch ends here, and the answer to all is the same: export it with a fixed one.
-    except Exception:
-        return None
 
 
 def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
