@@ -9,6 +9,7 @@ from plans import axes_plan, elements_plan, prunable
 from pomona.graph import trace
 from pomona.graph.expr import take
 from pomona.graph.masked import masked
+from pomona.graph.precise import precisely
 from pomona.graph.proof import another, difference, prove, require
 from pomona.graph.reference import put_back
 from pomona.graph.surgery import realise
@@ -131,3 +132,11 @@ def test_another_input_differs_and_keeps_masks():
     ids, mask, x = torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.int64), torch.randn(2, 3)
     new_ids, new_mask, new_x = another((ids, mask, x))
     assert new_ids.tolist() == [[3, 2, 1]] and torch.equal(new_mask, mask) and not torch.equal(new_x, x)
+
+
+def test_experts_are_multiplied_in_float64():
+    x, experts, ends = torch.randn(5, 8), torch.randn(2, 8, 8), torch.tensor([2, 5], dtype=torch.int32)
+    with precisely():
+        got = torch._grouped_mm(x.double(), experts.double(), offs=ends)
+    expected = torch.cat((x[:2].double() @ experts[0].double(), x[2:].double() @ experts[1].double()))
+    assert torch.allclose(got, expected, rtol=0, atol=1e-12)

@@ -28,8 +28,25 @@ class _Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ops += 1
         if func is torch.ops.aten._assert_tensor_metadata.default:
             return None
+        if func is torch.ops.aten._grouped_mm.default and args[0].dtype == torch.float64:
+            return _grouped(*args, **(kwargs or {}))
         widened = (*map(_wider, args),), {name: _wider(value) for name, value in (kwargs or {}).items()}
         return func(*widened[0], **widened[1])
+
+
+def _grouped(
+    x: Tensor, experts: Tensor, offs: Tensor, bias: Tensor | None = None, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """Tokens sorted by expert, (tokens, in), against (experts, in, out); `offs` says where each expert's share ends.
+
+    Torch has no float64 kernel for it.
+    """
+    out = x.new_zeros(len(x), experts.shape[-1])
+    start = 0
+    for number, stop in enumerate(offs.tolist()):
+        out[start:stop] = x[start:stop] @ experts[number]
+        start = stop
+    return out if bias is None else out + bias
 
 
 @contextmanager
