@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from pomona.face.account import account
@@ -18,7 +19,7 @@ from pomona.graph.proof import Proof, prove, require
 from pomona.graph.restore import restored
 from pomona.graph.surgery import Realised, realise
 from pomona.runtime import Latency, measure_latency
-from pomona.vocabulary import Plan, Recipe, Recovery
+from pomona.vocabulary import InputError, Plan, Recipe, Recovery, evaluating, first_line
 
 
 def carry_out(
@@ -65,8 +66,25 @@ def _realise(job: Job, graph: Graph, plan: Plan, weights: nn.Module) -> tuple[Re
         realised = realise(weights, graph, plan)
         stage.advance()
         proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs))
+        check_runs(realised.model, job)
         stage.advance()
     return realised, proof
+
+
+@torch.no_grad()
+def check_runs(small: nn.Module, job: Job) -> None:
+    """Whether the small model runs as users will run it: the proof is in float64, and some kernels want certain widths.
+
+    Raises InputError with what would do.
+    """
+    try:
+        with evaluating(small):
+            small(*job.args, **job.kwargs)
+    except RuntimeError as error:
+        raise InputError(
+            f"The pruned model is right but this torch cannot run it at these widths ({first_line(error)}); "
+            "keep the widths at multiples of 8 (multiple=8, --multiple 8)."
+        ) from error
 
 
 def _recover(job: Job, graph: Graph, plan: Plan, realised: Realised, recovery: Recovery) -> Mapping[str, Any]:
