@@ -37,7 +37,7 @@ def net(classes: int = 10) -> nn.Sequential:
     )
 
 
-def garments(seed: int, progress: Progress, epochs: int = 2) -> dict[str, Result]:
+def garments(seed: int, progress: Progress, epochs: int = 3) -> dict[str, Result]:
     """Train on the full Fashion-MNIST, prune by what a channel does to the loss, fine-tune, and measure on the test set."""
     data = load_data("fashion-mnist", batch=128, seed=seed)
     for note in data.notes:
