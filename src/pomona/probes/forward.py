@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pomona.probes.recording import examples, recording, values
+from pomona.probes.recording import examples, recording, tokens, values
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch, evaluating
 
 
@@ -20,10 +20,14 @@ class Forward:
     per_example: ClassVar[bool] = False
 
     def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:
-        """What the watched weights read and what the watched blocks did."""
+        """What the watched weights read and what the watched blocks did, at tokens that an attention mask lets be seen."""
         with evaluating(model), torch.no_grad(), recording(model, watch) as record:
             model(*batch.args, **batch.kwargs)
         missing = watch.blocks - record.blocks.keys()
         if missing:
             raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
-        return Seen(examples(batch), inputs=record.inputs(watch.inputs), weights=values(model, watch), blocks=record.blocks)
+        weights, mask = values(model, watch), batch.kwargs.get("attention_mask")
+        # Convolutions have channels where token sequences have positions, so only what matrices read is looked at.
+        inputs = {name: tokens(x, mask) if weights[name].dim() == 2 else x for name, x in record.inputs(watch.inputs).items()}
+        blocks = {name: (tokens(a, mask), tokens(b, mask)) for name, (a, b) in record.blocks.items()}
+        return Seen(examples(batch), inputs=inputs, weights=weights, blocks=blocks)

@@ -26,6 +26,13 @@ def values(model: nn.Module, watch: Watch) -> dict[str, Tensor]:
     return {name: known[name].detach() for name in sorted(watch.inputs | watch.grads)}
 
 
+def tokens(x: Tensor, mask: Any) -> Tensor:
+    """(batch, length, features) -> (tokens, features) without what `mask` (batch, length) hides; other tensors as they are."""
+    if not isinstance(mask, Tensor) or x.dim() != 3 or mask.shape != x.shape[:2] or bool(mask.all()):
+        return x
+    return x[mask.bool()]
+
+
 class Recording:
     """What the hooks saw in one pass: raw inputs by weight name (one entry a call) and both ends of blocks by name."""
 
