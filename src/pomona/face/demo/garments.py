@@ -14,7 +14,7 @@ from pomona.recovery.fine_tune import FineTune
 from pomona.training.descent import Descent
 from pomona.training.fit import fit
 from pomona.training.objectives import supervised
-from pomona.vocabulary import Progress
+from pomona.vocabulary import Limits, Progress
 
 
 def net(classes: int = 10) -> nn.Sequential:
@@ -61,6 +61,7 @@ def garments(seed: int, progress: Progress, epochs: int = 3) -> dict[str, Result
         first,
         method="taylor",
         goal="macs=0.35x",
+        limits=Limits(multiple=8),
         data=data,
         loss=F.cross_entropy,
         recover=FineTune(epochs=2, lr=2e-3),
