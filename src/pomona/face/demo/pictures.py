@@ -39,7 +39,7 @@ def pictures(seed: int, progress: Progress) -> dict[str, Result]:
         goal="macs=0.8x",
         limits=Limits(multiple=8),
         data=_as_seen(loaded.model, photos.train, progress),
-        calibrate=6,
+        calibrate=10,
         loss=F.cross_entropy,
         recover=Distil(epochs=3, hard=0.0, lr=3e-5, norms="kept"),
         test=lambda model: evaluate(model, photos.test, "agreement", dense=loaded.model),
@@ -57,7 +57,7 @@ def _photos(pixels: Mapping[str, Any] | None, seed: int, progress: Progress) -> 
         return stamps(pixels, seed=seed)
     except Unreachable as reason:
         progress.note(f"The photographs could not be fetched ({reason}); twenty pictures that foolbox ships stand in for them.")
-        return load_data("foolbox-imagenet", pixels=pixels)
+        return load_data("foolbox-imagenet", pixels=pixels, batch=2)  # many small batches: Taylor averages over them
 
 
 @torch.no_grad()
