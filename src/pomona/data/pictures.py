@@ -41,8 +41,12 @@ class Pixels:
             raise InputError(f"{path} is not a readable picture ({error}).") from None
         side = max(1, int(min(image.size) * self.crop))
         left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
-        image = image.crop((left, top, left + side, top + side)).resize((self.size, self.size), image_type.Resampling.BICUBIC)
-        x = torch.from_numpy(np.array(image, dtype=np.float32) / 255).view(self.size, self.size, self.channels).permute(2, 0, 1)
+        return self.normalised(image.crop((left, top, left + side, top + side)))
+
+    def normalised(self, square: Any) -> Tensor:
+        """A square picture with as many channels as wanted, scaled and normalised."""
+        small = square.resize((self.size, self.size), import_pillow().Resampling.BICUBIC)
+        x = torch.from_numpy(np.array(small, dtype=np.float32) / 255).view(self.size, self.size, self.channels).permute(2, 0, 1)
         mean, std = (torch.tensor(v[: self.channels])[:, None, None] for v in (self.mean, self.std))
         return (x - mean) / std
 

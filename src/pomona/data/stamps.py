@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,10 +30,7 @@ class OnWhite(Pixels):
         side = int(max(image.size) * 1.1)
         square = image_type.new("RGBA", (side, side), (255, 255, 255, 255))
         square.alpha_composite(image, ((side - image.size[0]) // 2, (side - image.size[1]) // 2))
-        small = square.convert("RGB").resize((self.size, self.size), image_type.Resampling.BICUBIC)
-        x = torch.from_numpy(np.array(small, dtype=np.float32) / 255).permute(2, 0, 1)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
-        return (x - mean) / std
+        return self.normalised(square.convert("RGB"))
 
 
 def stamps(pixels: Mapping[str, Any] | None = None, batch: int = 32, seed: int = 0) -> Data:

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from pomona.graph.algebra import Misfit
 from pomona.graph.expr import Const, Dims, Expr, freeze, fresh
-from pomona.graph.nodes import frames, name_of, tensor_names
+from pomona.graph.nodes import arguments, frames, name_of, tensor_names
 from pomona.graph.op import Op, Record, Rule, Value, rule_of
 from pomona.graph.rules import load
 
@@ -40,7 +40,7 @@ def infer(program: ExportedProgram, ties: Mapping[str, str]) -> tuple[Record, di
         if n.name in kinds:
             record.sources[n] = (name, tuple(range(value.dim())))
     _walk(program.graph_module, record)
-    for n in _nodes_of(program.graph.output_node().args):
+    for n in program.graph.output_node().all_input_nodes:
         for e in _expressions(record.values.get(n)):
             freeze(e, "output")
     return record, tensors
@@ -102,7 +102,7 @@ def _ruled(n: fx.Node, record: Record) -> Value:
     if rule is None and not any(record.values.get(v) for v in n.all_input_nodes):
         return _constants(value)
     try:
-        return _apply(rule, Op(n, name, _arguments(n), value, record))
+        return _apply(rule, Op(n, name, arguments(n), value, record))
     # IndexError, KeyError: the op has fewer dimensions or other arguments than the rule knows of.
     except (Misfit, IndexError, KeyError) as error:
         where = (frames(n) or [""])[-1]
@@ -132,17 +132,6 @@ def _fitting(dims: Any, value: Tensor) -> Dims:
     return tuple(dims)
 
 
-def _arguments(n: fx.Node) -> dict[str, Any]:
-    schema = getattr(n.target, "_schema", None)
-    if schema is None:
-        return dict(n.kwargs)
-    found: dict[str, Any] = {}
-    for place, argument in enumerate(schema.arguments):
-        default = argument.default_value if argument.has_default_value() else None
-        found[argument.name] = n.args[place] if place < len(n.args) else n.kwargs.get(argument.name, default)
-    return found
-
-
 def _constants(value: Any, why: str = "constant") -> Value:
     return [_constant(v, why) for v in value] if isinstance(value, (list, tuple)) else _constant(value, why)
 
@@ -157,16 +146,6 @@ def _expressions(value: Any) -> Iterator[Expr]:
             yield from e
         elif e is not None:
             yield e
-
-
-def _nodes_of(value: Any) -> Iterator[fx.Node]:
-    if isinstance(value, fx.Node):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for v in value:
-            yield from _nodes_of(v)
-    elif isinstance(value, dict):
-        yield from _nodes_of(list(value.values()))
 
 
 def tied(model: nn.Module) -> dict[str, str]:

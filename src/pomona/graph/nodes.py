@@ -18,9 +18,12 @@ def name_of(n: fx.Node) -> str:
 
 
 def arguments(n: fx.Node) -> dict[str, Any]:
-    """An op's arguments by the names of its schema, defaults included."""
+    """An op's arguments by the names of its schema, defaults included; the keywords of what has none."""
+    schema = getattr(n.target, "_schema", None)
+    if schema is None:
+        return dict(n.kwargs)
     found: dict[str, Any] = {}
-    for position, argument in enumerate(n.target._schema.arguments):  # type: ignore[union-attr]
+    for position, argument in enumerate(schema.arguments):
         default = argument.default_value if argument.has_default_value() else None
         found[argument.name] = n.args[position] if position < len(n.args) else n.kwargs.get(argument.name, default)
     return found
