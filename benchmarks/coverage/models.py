@@ -1,0 +1,61 @@
+"""Names to models with example inputs: `timm:MODULE`, `transformers:NAME`, `networks:NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.coverage.families import families
+from pomona.models import load_model
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model in evaluation mode and example inputs, one example in each; `batch` is the length of batched dimensions."""
+
+    model: nn.Module
+    inputs: tuple[tuple[Any, ...], dict[str, Any]]
+    batch: int = 1
+
+    def batched(self, x: Any) -> bool:
+        """Whether a tensor of the inputs has the examples along its first dimension."""
+        return isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == self.batch
+
+
+def case(name: str) -> Case:
+    """The model of this name, with random weights (seed 0)."""
+    kind, _, rest = name.partition(":")
+    return KINDS[kind](rest)
+
+
+def names() -> list[str]:
+    """Every model of the table, in its order."""
+    return [f"timm:{module}" for module in families()] + [f"transformers:{name}" for name in _zoo()]
+
+
+def _timm(module: str) -> Case:
+    loaded = load_model(f"timm:{families()[module]}")
+    return Case(loaded.model, loaded.example)
+
+
+def _transformers(name: str) -> Case:
+    torch.manual_seed(0)
+    model, inputs = _zoo()[name]()
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    pair = ((), dict(inputs)) if isinstance(inputs, dict) else (tuple(inputs), {})
+    tensors = [x for x in (*pair[0], *pair[1].values()) if isinstance(x, Tensor)]
+    return Case(model.eval(), pair, tensors[0].shape[0])
+
+
+def _zoo() -> dict[str, Callable[[], tuple[nn.Module, Any]]]:
+    from benchmarks.coverage.transformers_zoo import ZOO
+
+    return dict(ZOO)
+
+
+KINDS: dict[str, Callable[[str], Case]] = {"timm": _timm, "transformers": _transformers}
