@@ -2,5 +2,6 @@
 
 from pomona.graph.costs import Costs
 from pomona.graph.graph import Graph, trace
+from pomona.graph.shares import Shares, shares
 
-__all__ = ["Costs", "Graph", "trace"]
+__all__ = ["Costs", "Graph", "Shares", "shares", "trace"]
