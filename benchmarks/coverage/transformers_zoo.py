@@ -1,7 +1,8 @@
 """Tiny models of the transformers families, random weights: `ZOO[name]()` gives (model in evaluation mode, keyword inputs).
 
 Hidden width, heads, head width, neurons, experts and positions differ from each other wherever a configuration lets them, so
-that nothing is right by accident of equal numbers. Affine parameters and biases are random, matrices are scaled so that signals live.
+that nothing is right by accident of equal numbers. Affine parameters and biases are random, matrices are scaled so that
+signals live.
 """
 
 from __future__ import annotations
@@ -159,13 +160,23 @@ ZOO: dict[str, Build] = {
     "phi": _row("PhiForCausalLM", "PhiConfig", {**_DECODER, "num_key_value_heads": 6}, text),
     "phi3": _row("Phi3ForCausalLM", "Phi3Config", _DECODER, text),
     "gpt2": _row(
-        "GPT2LMHeadModel", "GPT2Config", {**_WORDS, "n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 64, "n_inner": 80}, text
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        {**_WORDS, "n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 64, "n_inner": 80},
+        text,
     ),
     "gpt_neox": _row("GPTNeoXForCausalLM", "GPTNeoXConfig", {**_ENCODER, **_WORDS}, text),
     "opt": _row(
         "OPTForCausalLM",
         "OPTConfig",
-        {**_WORDS, "hidden_size": 48, "ffn_dim": 80, "num_hidden_layers": 2, "num_attention_heads": 6, "max_position_embeddings": 64},
+        {
+            **_WORDS,
+            "hidden_size": 48,
+            "ffn_dim": 80,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 6,
+            "max_position_embeddings": 64,
+        },
         padded,
     ),
     "opt_projected": _row(
@@ -187,7 +198,9 @@ ZOO: dict[str, Build] = {
     "falcon": _row(
         "FalconForCausalLM", "FalconConfig", {**_WORDS, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}, text
     ),
-    "mixtral": _row("MixtralForCausalLM", "MixtralConfig", {**_WIDE_HEADS, "num_local_experts": 7, "num_experts_per_tok": 2}, text),
+    "mixtral": _row(
+        "MixtralForCausalLM", "MixtralConfig", {**_WIDE_HEADS, "num_local_experts": 7, "num_experts_per_tok": 2}, text
+    ),
     "qwen2_moe": _row(
         "Qwen2MoeForCausalLM", "Qwen2MoeConfig", {**_DECODER, **_EXPERTS, "shared_expert_intermediate_size": 56}, text
     ),
@@ -214,7 +227,10 @@ ZOO: dict[str, Build] = {
         text,
     ),
     "mamba": _row(
-        "MambaForCausalLM", "MambaConfig", {**_WORDS, "hidden_size": 48, "state_size": 10, "num_hidden_layers": 2, "time_step_rank": 7}, text
+        "MambaForCausalLM",
+        "MambaConfig",
+        {**_WORDS, "hidden_size": 48, "state_size": 10, "num_hidden_layers": 2, "time_step_rank": 7},
+        text,
     ),
     "mamba2": _row(
         "Mamba2ForCausalLM",
@@ -238,7 +254,15 @@ ZOO: dict[str, Build] = {
     "distilbert": _row(
         "DistilBertForSequenceClassification",
         "DistilBertConfig",
-        {"vocab_size": WORDS, "dim": 48, "hidden_dim": 80, "n_layers": 2, "n_heads": 6, "max_position_embeddings": 64, "num_labels": 5},
+        {
+            "vocab_size": WORDS,
+            "dim": 48,
+            "hidden_dim": 80,
+            "n_layers": 2,
+            "n_heads": 6,
+            "max_position_embeddings": 64,
+            "num_labels": 5,
+        },
         padded,
     ),
     "mpnet": _row("MPNetForSequenceClassification", "MPNetConfig", {**_ENCODER, "pad_token_id": 1}, padded),
@@ -292,7 +316,16 @@ ZOO: dict[str, Build] = {
     "swin": _row(
         "SwinForImageClassification",
         "SwinConfig",
-        {"image_size": 32, "patch_size": 2, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 6], "window_size": 4, "mlp_ratio": 3.0, "num_labels": 5},
+        {
+            "image_size": 32,
+            "patch_size": 2,
+            "embed_dim": 24,
+            "depths": [2, 2],
+            "num_heads": [2, 6],
+            "window_size": 4,
+            "mlp_ratio": 3.0,
+            "num_labels": 5,
+        },
         image,
     ),
     "segformer": _row(
@@ -312,7 +345,12 @@ ZOO: dict[str, Build] = {
         },
         image,
     ),
-    "convnext": _row("ConvNextForImageClassification", "ConvNextConfig", {"hidden_sizes": [20, 36], "depths": [2, 2], "num_stages": 2, "num_labels": 5}, image),
+    "convnext": _row(
+        "ConvNextForImageClassification",
+        "ConvNextConfig",
+        {"hidden_sizes": [20, 36], "depths": [2, 2], "num_stages": 2, "num_labels": 5},
+        image,
+    ),
     "whisper": _row(
         "WhisperForConditionalGeneration",
         "WhisperConfig",
@@ -339,7 +377,14 @@ ZOO: dict[str, Build] = {
         "CLIPConfig",
         {"projection_dim": 30},
         captioned,
-        text_config={**_CLIP, "vocab_size": WORDS, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+        text_config={
+            **_CLIP,
+            "vocab_size": WORDS,
+            "max_position_embeddings": 64,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
         vision_config={**_CLIP, "hidden_size": 60, "image_size": 32, "patch_size": 8},
     ),
-}  # fmt: skip
+}
