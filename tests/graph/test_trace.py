@@ -255,6 +255,15 @@ def test_sums_over_units_that_do_not_vanish_are_inexact():
     assert axis(lambda x: x.sigmoid()).exact
 
 
+def test_an_approximate_axis_names_what_runs_over_it_and_where():
+    assert trace(*zoo.vit()).axes["patch.weight:0"].normalisers[:2] == (
+        "layer_norm at blocks.0.norm1",
+        "layer_norm at blocks.0.norm2",
+    )
+    layers = nn.Sequential(nn.Linear(6, 8), Does(lambda x: x * x.sigmoid().sum(-1, keepdim=True)), nn.Linear(8, 3)).eval()
+    assert trace(layers, torch.randn(2, 6)).axes["0.weight:0"].normalisers == ("sum at 1",)
+
+
 class Does(nn.Module):
     def __init__(self, act):
         super().__init__()

@@ -13,12 +13,13 @@ from torch.export import ExportedProgram
 from pomona.graph.branches import branches_of
 from pomona.graph.costs import Costs, Polynomials, compiled
 from pomona.graph.export import export
-from pomona.graph.expr import Atom, Const, Dims, Expr, atoms, freeze, leaves, norm
+from pomona.graph.expr import Atom, Const, Dims, Expr, freeze, leaves, norm
 from pomona.graph.facts import Fact
 from pomona.graph.families import roles
 from pomona.graph.infer import infer, tied
 from pomona.graph.naming import axes_of
 from pomona.graph.nodes import name_of, tensor_names
+from pomona.graph.normalisers import normalisers
 from pomona.graph.op import Record
 from pomona.graph.vanish import count_sums
 from pomona.graph.weights import weights_of
@@ -128,8 +129,7 @@ def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) 
     count_sums(found)
     polynomials = compiled({name: tensors[name] for name in parameters}, [work for _, work in found.work], _activations(found))
     weights = weights_of(parameters, found.uses, polynomials.macs_by_weight({}))
-    inexact = set(atoms(*(e for es in found.normed.values() for e in es)))
-    axes, named = axes_of(tensors, weights, roles(found, tensors, weights), inexact)
+    axes, named = axes_of(tensors, weights, roles(found, tensors, weights), normalisers(found))
     return Graph(
         weights=weights,
         axes=axes,

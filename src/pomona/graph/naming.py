@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from pomona.graph.expr import UNEXPLAINED, Atom, Const, Dims, Expr, atoms, leaves, norm, positions
 from pomona.graph.families import Roles, family
@@ -12,7 +12,7 @@ _PLAIN = {UNEXPLAINED, "kernel size", "gates", "stacked", "repeated"}  # nobody 
 
 
 def axes_of(
-    dims: Mapping[str, Dims], weights: Mapping[str, Weight], found: Roles, inexact: Set[Atom]
+    dims: Mapping[str, Dims], weights: Mapping[str, Weight], found: Roles, normalisers: Mapping[Atom, tuple[str, ...]]
 ) -> tuple[dict[str, Axis], dict[str, Atom]]:
     """(name -> axis, name -> atom for those that can be pruned), in the order of first use; frozen ones follow."""
     places = _places(dims, weights)
@@ -27,7 +27,7 @@ def axes_of(
         reads += [w for w in writes if w.kind == "conv" and w.conv is not None and w.conv.groups > 1]
         kind = family(atom, found, writes, reads)
         name = _name(members, dims, kind, axes)
-        axes[name] = Axis(name, atom.n, kind, members, None, atom not in inexact)
+        axes[name] = Axis(name, atom.n, kind, members, None, normalisers.get(atom, ()))
         named[name] = atom
     return axes | _frozen(dims, weights, axes), named
 

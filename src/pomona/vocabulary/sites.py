@@ -60,7 +60,8 @@ class Member:
     `role`: the unit *is* its element ("self"), writes it ("out": rows of the producing weight), is read through it
     ("in": columns of the consumer), or is scaled by it ("scale": norms, biases, per-channel parameters and buffers).
     `index` maps unit -> positions along `dim`, int64 of shape (units, positions per unit); None means one to one.
-    `shape` is the tensor's; sites of kind "axis" always carry it for parameters, so that a unit mask can be broadcast.
+    `shape` is the tensor's; sites of kind "axis" always carry it for parameters, so that a unit mask can be broadcast, and
+    `weight`, how the ops read the parameter (None on sites that were made without a graph, such as those of a saved plan).
     """
 
     tensor: str
@@ -69,6 +70,7 @@ class Member:
     index: Tensor | None = None
     buffer: bool = False
     shape: tuple[int, ...] = ()
+    weight: Weight | None = None
 
     def rows(self, tensor: Tensor) -> Tensor:
         """What each unit reaches into: (units, elements per unit). Only for members that are indexed along a dimension."""
@@ -84,8 +86,8 @@ class Member:
 class Axis:
     """An atom of the graph: one free dimension and every place where it appears, which is a coupled group.
 
-    `frozen` says why it cannot be pruned (None: it can). `exact` is False where a normaliser or a mean runs over the
-    axis, so that zeroing its units and removing them are different functions.
+    `frozen` says why it cannot be pruned (None: it can). `normalisers` names the ops that run over the axis ("layer_norm at
+    blocks.3.norm1"), so that zeroing its units and removing them are different functions.
     """
 
     name: str
@@ -93,7 +95,12 @@ class Axis:
     family: Family
     members: tuple[Member, ...]
     frozen: str | None = None
-    exact: bool = True
+    normalisers: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether a zeroed and a removed unit are the same function, because no normaliser runs over the axis."""
+        return not self.normalisers
 
 
 @dataclass(frozen=True)
