@@ -26,6 +26,7 @@ from pomona.vocabulary import (
     Regrow,
     Scores,
     Site,
+    Solver,
     Statistic,
     View,
     generator,
@@ -79,7 +80,8 @@ def decide(
     """One action carried to decisions at every site.
 
     `tensors` are current values by parameter name, `gather` brings the statistics that the parts declare, `dropped`
-    is how many the last `Drop` killed by site, `salt` (the step or round) keeps random draws apart.
+    is how many the last `Drop` killed by site, `salt` (the step or round) keeps random draws apart. Where sites share a
+    tensor (the columns of one reader behind a concatenation), a solver goes on from what it made of it at the sites before.
     """
     recipe = ground.recipe
     criterion = action.by or recipe.criterion
@@ -99,10 +101,17 @@ def decide(
     }
     scores = {name: pin(_score(criterion, view), view.alive, action) for name, view in views.items()}
     counts = _counts(ground, action, scores, alive, dropped)
+    keeps = {name: recipe.structure.select(view.site, scores[name], counts[name]) for name, view in views.items()}
+    return _solved(solver, views, keeps) if solver else {name: Decision(keep) for name, keep in keeps.items()}
+
+
+def _solved(solver: Solver, views: Mapping[str, View], keeps: Mapping[str, Tensor]) -> dict[str, Decision]:
+    made: dict[str, Tensor] = {}
     decisions = {}
     for name, view in views.items():
-        keep = recipe.structure.select(view.site, scores[name], counts[name])
-        decisions[name] = solver.solve(view, keep) if solver else Decision(keep)
+        values = {tensor: made.get(tensor, value) for tensor, value in view.tensors.items()}
+        decisions[name] = solver.solve(replace(view, tensors=values), keeps[name])
+        made |= decisions[name].tensors
     return decisions
 
 

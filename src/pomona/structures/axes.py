@@ -72,7 +72,7 @@ class Axes:
         if not free:
             reasons = dict.fromkeys(axis.frozen or "only one unit" for axis in asked)
             raise InputError(f"None of the {len(asked)} {self} can be pruned: {'; '.join(list(reasons)[:5])}.")
-        return [Site(a.name, "axis", (a.size,), tuple(_shaped(m, graph) for m in a.members), axis=a) for a in free]
+        return [Site(a.name, "axis", (a.size,), tuple(_read(m, graph) for m in a.members), axis=a) for a in free]
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")
@@ -119,10 +119,9 @@ def _names(axis: Axis) -> tuple[str, ...]:
     return (axis.name, *(m.tensor for m in axis.members if not m.buffer))
 
 
-def _shaped(member: Member, graph: Graph) -> Member:
-    if member.shape or member.tensor not in graph.weights:
-        return member
-    return replace(member, shape=graph.weights[member.tensor].shape)
+def _read(member: Member, graph: Graph) -> Member:
+    weight = graph.weights.get(member.tensor)
+    return member if weight is None else replace(member, shape=weight.shape, weight=weight)
 
 
 def _dim(member: Member) -> int:
