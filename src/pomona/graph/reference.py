@@ -9,9 +9,9 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from pomona.graph.expr import Dims, Keep, atoms, index, norm, take
+from pomona.graph.expr import Dims, Keep, atoms, index, norm, size, take
 from pomona.graph.graph import Graph
-from pomona.graph.nodes import short_cuts
+from pomona.graph.nodes import name_of, short_cuts
 from pomona.graph.precise import precisely, wide, widened
 from pomona.graph.rewrite import resized
 
@@ -50,8 +50,8 @@ class _Runner(fx.Interpreter):
             if block not in self.carried:
                 self.carried[block] = self.env[entry]  # later its last use may be over
             return self.carried[block]
-        region = next((a for a in n.args if isinstance(a, fx.Node) and isinstance(self.env.get(a), fx.GraphModule)), None)
-        if region is not None:
+        if name_of(n).startswith("wrap_with"):
+            region = next(a for a in n.args if isinstance(a, fx.Node) and isinstance(self.env.get(a), fx.GraphModule))
             return self._region(self.env[region], n.args[n.args.index(region) + 1 :])
         if atoms(*self.traced.normed.get(n, ())).keys() & self.keep.keys():
             return self._on_kept(n)
@@ -70,7 +70,7 @@ class _Runner(fx.Interpreter):
             dims = values.get(v)
             return take(self.env[v], dims, self.keep) if isinstance(dims, tuple) else self.env[v]
 
-        target, args, kwargs = resized(n, self.traced, self.keep)
+        target, args, kwargs = resized(n, self.traced, lambda e: size(e, self.keep))
         small = target(*fx.map_arg(args, narrowed), **fx.map_arg(kwargs, narrowed))
         dims = values[n]
         if isinstance(dims, tuple):

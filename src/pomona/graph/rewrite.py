@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from math import sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -15,12 +15,14 @@ from torch.export.graph_signature import ExportGraphSignature
 
 from pomona.graph.blocks import renamed
 from pomona.graph.export import runnable
-from pomona.graph.expr import Keep, size, take
+from pomona.graph.expr import Expr, Keep, size, take
 from pomona.graph.facts import Fact, Groups, HeadSize, Piece, Pieces
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
 from pomona.graph.nodes import arguments, call, name_of, short_cuts
 from pomona.vocabulary import Plan
+
+Length: TypeAlias = Callable[[Expr], int]  # how long a dimension is now
 
 
 def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan) -> fx.GraphModule:
@@ -34,7 +36,7 @@ def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan)
     twins = dict(_twins(program.graph_module, module))
     for n, twin in twins.items():
         if n.op == "call_function":
-            target, args, kwargs = resized(n, graph, keep)
+            target, args, kwargs = resized(n, graph, lambda e: size(e, keep))
             twin.target = target
             twin.args, twin.kwargs = fx.map_arg((args, kwargs), twins.__getitem__)
     _cut_out(program, twins, dead_blocks(plan))
@@ -59,14 +61,14 @@ def rewritten(state: Mapping[str, Tensor], graph: Graph, keep: Keep, plan: Plan)
     return made
 
 
-def resized(n: fx.Node, graph: Graph, keep: Keep) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def resized(n: fx.Node, graph: Graph, length: Length) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """A node's op and arguments at the new sizes: (target, args, kwargs), nodes standing for themselves."""
     if not hasattr(n.target, "_schema"):
         return n.target, n.args, dict(n.kwargs)
     fact, given = graph.facts.get(n), arguments(n)
     if isinstance(fact, Pieces):
-        return torch.ops.aten.split_with_sizes.default, (n.args[0], [size(e, keep) for e in fact.lengths], fact.dim), {}
-    changed = _by_fact(fact, given, keep) | _by_lengths(graph.values.get(n), given, keep)
+        return torch.ops.aten.split_with_sizes.default, (n.args[0], [length(e) for e in fact.lengths], fact.dim), {}
+    changed = _by_fact(fact, given, length) | _by_lengths(graph.values.get(n), given, length)
     if name_of(n) == "unflatten" and changed:
         return torch.ops.aten.reshape.default, (n.args[0], changed["sizes"]), {}
     if all(_same(given[word], value) for word, value in changed.items()):
@@ -75,24 +77,24 @@ def resized(n: fx.Node, graph: Graph, keep: Keep) -> tuple[Any, tuple[Any, ...],
     return n.target, args, kwargs
 
 
-def _by_fact(fact: Fact | None, given: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+def _by_fact(fact: Fact | None, given: Mapping[str, Any], length: Length) -> dict[str, Any]:
     """What the fact about a node says of its arguments at the new sizes."""
     if isinstance(fact, Piece):
-        start, length = size(fact.start, keep), size(fact.length, keep)
-        return {"start": start, "length": length} if "length" in given else {"start": start, "end": start + length}
+        start, long = length(fact.start), length(fact.length)
+        return {"start": start, "length": long} if "length" in given else {"start": start, "end": start + long}
     if isinstance(fact, Groups):
-        return {"num_groups" if "num_groups" in given else "groups": size(fact.groups, keep)}
+        return {"num_groups" if "num_groups" in given else "groups": length(fact.groups)}
     if isinstance(fact, HeadSize) and given.get("scale") is None:
         # Without a scale the op would divide by the root of the head width that is left: another function.
         return {"scale": 1 / sqrt(fact.size)}
     return {}
 
 
-def _by_lengths(dims: object, given: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+def _by_lengths(dims: object, given: Mapping[str, Any], length: Length) -> dict[str, Any]:
     """Arguments that list the lengths of the one tensor that comes out."""
     if not isinstance(dims, tuple):
         return {}
-    lengths = [size(e, keep) for e in dims]
+    lengths = [length(e) for e in dims]
     if "normalized_shape" in given:
         return {"normalized_shape": lengths[len(lengths) - len(given["normalized_shape"]) :]}
     if given.get("sizes") is not None and "dim" in given:  # unflatten: the lengths of one dimension
