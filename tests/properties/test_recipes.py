@@ -7,7 +7,12 @@ import pytest
 from pomona import registry
 
 RECIPES = registry.recipes()
-NOTHING, DATA, ALL = frozenset(), frozenset({"data"}), frozenset({"data", "labels", "gradients"})
+NOTHING, DATA, LABELS, ALL = (
+    frozenset(),
+    frozenset({"data"}),
+    frozenset({"data", "labels"}),
+    frozenset({"data", "labels", "gradients"}),
+)
 
 
 @pytest.fixture(params=sorted(RECIPES))
@@ -45,13 +50,20 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("l1-filters", NOTHING, "post"),
         ("fpgm", NOTHING, "post"),
         ("bn-scale", NOTHING, "post"),
+        ("depgraph", NOTHING, "post"),
         ("apoz", DATA, "post"),
         ("mean-activation", DATA, "post"),
+        ("hrank", DATA, "post"),
+        ("chip", DATA, "post"),
+        ("hrel", LABELS, "post"),
         ("wanda", DATA, "post"),
+        ("thinet", DATA, "post"),
         ("shortgpt", DATA, "post"),
         ("taylor", ALL, "post"),
         ("taylor-activation", ALL, "post"),
         ("fisher", ALL, "post"),
+        ("taylor-second", ALL, "post"),
+        ("sosp", ALL, "post"),
         ("learning-rate-rewinding", ALL, "post"),
         ("lottery", ALL, "init"),
         ("late-rewinding", ALL, "init"),
@@ -59,6 +71,7 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("rigl", ALL, "during"),
         ("set", ALL, "during"),
         ("greg1", ALL, "during"),
+        ("depgraph-sparse", ALL, "during"),
         ("dst", ALL, "during"),
     ],
 )

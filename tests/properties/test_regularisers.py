@@ -6,6 +6,7 @@ from torch.autograd import gradcheck
 
 from handmade import axis_site, net
 from pomona.registry import parts
+from pomona.regularisers.group_shrink import GroupShrink
 from pomona.regularisers.growing_l2 import GrowingL2
 from pomona.regularisers.norms import L1, L2
 from pomona.regularisers.threshold_pull import ThresholdPull
@@ -15,6 +16,7 @@ from pomona.vocabulary import Clock, Member, Regulariser, Site, View, Weight
 
 # How to switch each off; a new regulariser must say so here.
 OFF = {
+    "GroupShrink": GroupShrink(strength=0.0),
     "GrowingL2": GrowingL2(delta=0.0),
     "L1": L1(strength=0.0),
     "L2": L2(strength=0.0),
@@ -78,7 +80,7 @@ def test_advancing_is_pure_and_its_state_is_finite_tensors(name):
 GROWN = GrowingL2(delta=0.1, every=1), GrowingL2(delta=0.1, every=1, roles=("out", "in", "scale"))
 
 
-@pytest.mark.parametrize("part", [*GROWN, L1("scale"), L2("out")])
+@pytest.mark.parametrize("part", [*GROWN, GroupShrink(), GroupShrink(roles=("out",)), L1("scale"), L2("out")])
 def test_axes_are_pulled_through_their_members(part):
     model, site = net(), axis_site()
     values = {m.tensor: model.get_parameter(m.tensor) for m in site.members if not m.buffer}

@@ -29,6 +29,7 @@ EXAMPLES = [
     DropGrow(Random(), Magnitude(), every=5),
     AtStep(),
     AtStep(20),
+    AtStep(None),
     Every(),
     Every(3),
     Emerging(),

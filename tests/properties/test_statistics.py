@@ -17,9 +17,15 @@ from pomona.collect.collector import split
 from pomona.probes.loss_gradient import PerExampleGradient
 from pomona.statistics.activations import ActivationMean, ZeroShare
 from pomona.statistics.angular_change import AngularChange
+from pomona.statistics.contributions import ContributionGram
 from pomona.statistics.gate_gradient import GateGradient
 from pomona.statistics.gradient import Gradient
+from pomona.statistics.independence import Independence
 from pomona.statistics.input_norm import InputNorm
+from pomona.statistics.map_rank import MapRank
+from pomona.statistics.per_member import PerMember
+from pomona.statistics.relevance import Relevance
+from pomona.statistics.second_order import SecondOrder
 from pomona.statistics.squared_taylor import SquaredTaylor
 from pomona.vocabulary import Batch, Statistic
 
@@ -29,10 +35,17 @@ EXAMPLES = [
     (SquaredTaylor(PerExampleGradient()), "axis"),
     (SquaredTaylor(PerExampleGradient(), first="square"), "element"),
     (InputNorm(), "element"),
+    (MapRank(), "axis"),
+    (Independence(), "axis"),
+    (Relevance(samples=16), "axis"),  # by sixteens, since its value depends on how the data was cut
+    (PerMember(SquaredTaylor(PerExampleGradient()), roles=("out", "in", "scale")), "axis"),
     (ActivationMean(), "axis"),
     (ZeroShare(), "axis"),
     (GateGradient(), "axis"),
     (AngularChange(), "branch"),
+    (ContributionGram(), "axis"),
+    (SecondOrder(), "axis"),
+    (SecondOrder(), "element"),
 ]
 
 

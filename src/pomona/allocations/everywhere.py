@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor
 
 from pomona.allocations.cut import cut
 from pomona.allocations.leaving import finite, leaving
-from pomona.vocabulary import Budget, InputError, Keeps, Scores, Site
-
-Relative = Literal["none", "mean", "l2", "standardise", "max"]
-
-_SCALES: Mapping[str, Callable[[Tensor], tuple[Tensor | float, Tensor | float]]] = {  # what is subtracted, what divides
-    "none": lambda v: (0.0, 1.0),
-    "mean": lambda v: (0.0, v.abs().mean()),
-    "l2": lambda v: (0.0, v.norm()),
-    "standardise": lambda v: (v.mean(), v.std(correction=0)),
-    "max": lambda v: (0.0, v.abs().max()),
-}
+from pomona.vocabulary import Budget, InputError, Keeps, Relative, Scores, Site, relative
 
 
 @dataclass(frozen=True)
 class Global:
     """Every unit of the model competes with every other by score.
 
-    `relative` makes sites comparable first: scores over the site's mean (DepGraph), its Euclidean norm or its maximum, or
-    standardised to mean 0 and deviation 1 (FLAP). Statistics run over the living only.
+    `relative` makes sites comparable first: scores over the site's mean (DepGraph), its sum, its Euclidean norm or its
+    maximum, or standardised to mean 0 and deviation 1 (FLAP). Statistics run over the living only.
     """
 
     relative: Relative = "none"
@@ -43,8 +33,4 @@ class Global:
 
     def _keys(self, scores: Scores) -> Tensor:
         values = leaving(scores)
-        living = finite(values)
-        if len(living):
-            shift, scale = _SCALES[self.relative](living)
-            values = (values - shift) / (scale if scale else 1.0)  # all equal to nothing: stays as it is
-        return values.float()
+        return relative(values, self.relative, finite(values)).float()

@@ -54,7 +54,7 @@ def gather(view: View, elements: dict[Member, Tensor], how: str = "sum") -> Tens
 
 
 def of_units(view: View, value: Tensor) -> Tensor:
-    """A statistic as one float32 value a unit: those of an element site still have the weight's shape."""
-    if view.site.kind != "element":
+    """A statistic as one float32 value a unit: where it still has the weight's shape, the structure adds it up."""
+    if value.shape == view.site.shape:
         return value.float()
     return gather(view, {view.site.members[0]: value.float()})

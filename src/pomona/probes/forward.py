@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,13 @@ from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch,
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass in evaluation mode, without gradients. Memory: the watched inputs of one batch."""
+    """One forward pass in evaluation mode, without gradients. Memory: the watched inputs of one batch.
+
+    What matrices read is without the tokens that an attention mask hides, one row a token, unless it is `whole`: then
+    padding stays, and with it the shape (examples, tokens, features).
+    """
+
+    whole: bool = False
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({"data"})
     per_example: ClassVar[bool] = False
@@ -26,8 +32,22 @@ class Forward:
         missing = watch.blocks - record.blocks.keys()
         if missing:
             raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
-        weights, mask = values(model, watch), batch.kwargs.get("attention_mask")
+        weights, mask = values(model, watch), None if self.whole else batch.kwargs.get("attention_mask")
         # Convolutions have channels where token sequences have positions, so only what matrices read is looked at.
         inputs = {name: tokens(x, mask) if weights[name].dim() == 2 else x for name, x in record.inputs(watch.inputs).items()}
         blocks = {name: (tokens(a, mask), tokens(b, mask)) for name, (a, b) in record.blocks.items()}
         return Seen(examples(batch), inputs=inputs, weights=weights, blocks=blocks)
+
+
+@dataclass(frozen=True)
+class LabelledForward:
+    """`Forward(whole=True)` that passes the targets of the batch on. Needs labels, but no loss and no gradients."""
+
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"data", "labels"})
+    per_example: ClassVar[bool] = False
+
+    def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:
+        """Raises InputError where the batch has no targets."""
+        if batch.target is None:
+            raise InputError("This method compares activations with labels and the data has none; give (input, target) pairs.")
+        return replace(Forward(whole=True).run(model, batch.unlabelled, loss, watch), target=batch.target)

@@ -28,18 +28,40 @@ def by_unit(site: Site, seen: Seen, recorded: Mapping[str, Tensor]) -> list[Tens
 
     Positions are all places where a unit appears in an example: pixels, tokens, windows, the features of a flattened map.
     """
-    return [_arrange(recorded[member.tensor], member, seen) for member in readers(site)]
+    return [_arrange(recorded[member.tensor], member, seen).flatten(2) for member in readers(site)]
+
+
+def maps(site: Site, seen: Seen) -> list[Tensor]:
+    """What each reader receives from a unit in one example, as a matrix: (examples, units, rows, columns).
+
+    A convolution's channel is its map (of more than two dimensions: the first by all others); a head, or whatever has
+    several features a token, is features by tokens. A flattened map is folded as nearly square as its size allows, which
+    is right for square maps. Where a unit is one number a token the matrix has one row, and no more can be seen of it.
+    """
+    return [_matrix(_arrange(seen.inputs[member.tensor], member, seen)) for member in readers(site)]
+
+
+def _matrix(z: Tensor) -> Tensor:
+    """(examples, units, features, groups, windows, *space) -> (examples, units, rows, columns)."""
+    features, space = z.shape[2], z.shape[5:]
+    if features > 1:
+        rows = features if z.shape[3:].numel() > 1 else max(n for n in range(1, int(features**0.5) + 1) if features % n == 0)
+    elif len(space) > 1:
+        rows, z = space[0], z.movedim(5, 2)
+    else:
+        rows = 1
+    return z.reshape(*z.shape[:2], rows, -1)
 
 
 def _arrange(tensor: Tensor, member: Member, seen: Seen) -> Tensor:
+    """(examples, units, features, groups, windows, *space): all places of a unit, and where they come from."""
     weight = seen.weights[member.tensor]
-    channels = tensor.movedim(1 if weight.ndim > 2 else -1, 0)  # (features, batch, ...)
+    channels = tensor.movedim(1 if weight.ndim > 2 else -1, 0)  # (features, batch, *space)
     assert member.dim is not None  # an axis indexes every member along a dimension
-    # A grouped convolution stores one column for the same place in every group: (width, groups, batch, ...).
+    # A grouped convolution stores one column for the same place in every group: (width, groups, batch, *space).
     features = channels.reshape(-1, weight.shape[member.dim], *channels.shape[1:]).transpose(0, 1)
     places = torch.arange(len(features)).unsqueeze(1) if member.index is None else member.index
-    features = features[places.to(features.device)]  # (units, positions, groups, batch, ...)
-    # Windows of one example follow each other along the batch: (units, positions, groups, examples, ...).
+    features = features[places.to(features.device)]  # (units, features, groups, batch, *space)
+    # Windows of one example follow each other along the batch.
     examples = seen.examples if features.shape[3] % seen.examples == 0 else features.shape[3]
-    split = features.reshape(*features.shape[:3], examples, -1)
-    return split.permute(3, 0, 1, 2, 4).flatten(2)
+    return features.unflatten(3, (examples, -1)).movedim(3, 0)

@@ -19,7 +19,7 @@ def count(number: int) -> Tensor:
 
 
 def only_weight(site: Site, asker: str) -> str:
-    """The weight whose elements the site ranks; raises InputError for axes and branches."""
-    if site.kind != "element":
+    """The one weight that the site is about; raises InputError for branches and for axes as a whole."""
+    if site.weight is None:
         raise InputError(f"{asker} is defined for single weights and {site.name} has none; use structure Weights, NM or Block.")
-    return site.members[0].tensor
+    return site.weight.tensor

@@ -3,7 +3,7 @@
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError, first_line
-from pomona.vocabulary.files import sha256, write_atomically
+from pomona.vocabulary.files import cache_folder, sha256, write_atomically
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
 from pomona.vocabulary.modes import evaluating, modes_kept, set_training
 from pomona.vocabulary.parts import (
@@ -27,10 +27,13 @@ from pomona.vocabulary.parts import (
 from pomona.vocabulary.plan import Plan
 from pomona.vocabulary.progress import Progress, Silent, Stage
 from pomona.vocabulary.recipe import Paper, Recipe, spell
+from pomona.vocabulary.relative import Relative, relative
 from pomona.vocabulary.scores import Decision, Gathered, Keeps, Scores, State, Undeclared, View
-from pomona.vocabulary.sites import Axis, Branch, Convolution, Family, Member, Role, Site, Weight
+from pomona.vocabulary.sites import BLOCKS, FAMILIES, Axis, Branch, Convolution, Family, Member, Role, Site, Weight, plural
 
 __all__ = [
+    "BLOCKS",
+    "FAMILIES",
     "Action",
     "Allocation",
     "Axis",
@@ -64,6 +67,7 @@ __all__ = [
     "Recovery",
     "Regrow",
     "Regulariser",
+    "Relative",
     "Requirement",
     "Role",
     "Schedule",
@@ -81,10 +85,13 @@ __all__ = [
     "View",
     "Watch",
     "Weight",
+    "cache_folder",
     "evaluating",
     "first_line",
     "generator",
     "modes_kept",
+    "plural",
+    "relative",
     "set_training",
     "sha256",
     "spell",

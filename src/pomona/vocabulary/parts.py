@@ -82,8 +82,9 @@ class Seen:
 
     `inputs` and `input_grads`: weight name -> the raw input of the op that reads it (channels in dimension 1 for
     convolutions, last for everything else) and the gradient there. `grads`: parameter name -> gradient. `weights`: the
-    values of the watched parameters during the pass. `blocks`: block name -> (what entered it, what left it). `examples`
-    counts the batch.
+    values of the watched parameters during the pass. `curvatures`: parameter name -> the loss's Hessian times all watched
+    parameters. `blocks`: block name -> (what entered it, what left it). `examples` counts the batch.
+    `target` is the batch's, from probes that ask for labels.
     """
 
     examples: int
@@ -91,7 +92,9 @@ class Seen:
     input_grads: Mapping[str, Tensor] = field(default_factory=dict)
     grads: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
+    curvatures: Mapping[str, Tensor] = field(default_factory=dict)
     blocks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    target: Any = None
 
 
 @runtime_checkable
