@@ -2,8 +2,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pomona.evaluate import count
+from pomona.evaluate import count, counts
 from pomona.evaluate.counts import distinct
+from pomona.evaluate.counts import file_bytes as count_bytes
 
 
 class Tied(nn.Module):
@@ -37,6 +38,15 @@ def test_bytes_are_those_of_the_file(tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     assert count(net).bytes == (tmp_path / "net.safetensors").stat().st_size
+
+
+def test_bytes_are_those_of_the_file_for_every_dtype(tmp_path):
+    net = nn.Module()
+    for number, dtype in enumerate(counts._DTYPES):
+        for letter in "aé":
+            net.register_buffer(f"{letter}{'x' * number}", torch.zeros(number + 1, 3).to(dtype))
+        save_file(net.state_dict(), tmp_path / "net.safetensors")
+        assert count_bytes(net) == (tmp_path / "net.safetensors").stat().st_size
 
 
 def test_tied_weights_count_once_and_empty_buffers_stay(tmp_path):

@@ -10,7 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pomona.vocabulary import Batch, Gathered, InputError, Loss, Probe, Progress, Seen, Silent, Site, State, Statistic, Watch
+from pomona.vocabulary import (
+    Batch,
+    Gathered,
+    InputError,
+    Loss,
+    Probe,
+    Progress,
+    Seen,
+    Silent,
+    Site,
+    State,
+    Statistic,
+    Watch,
+    finite,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +130,7 @@ def _refuse_bad_data(batch: Batch, number: int) -> None:
     tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
     if any(not tensor.numel() for tensor in tensors):
         raise InputError(f"Batch {number} of the data is empty; every batch needs at least one example.")
-    if not all(_finite(tensor) for tensor in tensors):
+    if not all(finite(tensor) for tensor in tensors):
         raise InputError(f"Batch {number} of the data holds NaN or infinite numbers; clean the data.")
 
 
@@ -124,12 +138,8 @@ def _refuse_bad_values(seen: Seen, number: int) -> None:
     kinds = {"input": seen.inputs, "input gradient": seen.input_grads, "gradient": seen.grads}
     for kind, tensors in kinds.items():
         for name, tensor in tensors.items():
-            if not _finite(tensor):
+            if not finite(tensor):
                 raise InputError(f"Batch {number} of the data makes the {kind} of {name} NaN or infinite; check the model on it.")
     for name, ends in seen.blocks.items():
-        if not all(map(_finite, ends)):
+        if not all(map(finite, ends)):
             raise InputError(f"Batch {number} of the data makes the output of {name} NaN or infinite; check the model on it.")
-
-
-def _finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

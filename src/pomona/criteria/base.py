@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from pomona.vocabulary import InputError, Member, Role, Scores, Statistic, View
+from pomona.vocabulary import InputError, Member, Role, Scores, Statistic, View, finite
 
 
 class Saliency(ABC):
@@ -40,7 +39,7 @@ def members(view: View, roles: tuple[Role, ...]) -> tuple[Member, ...]:
 def weights(view: View, member: Member) -> Tensor:
     """A member's value in float32; raises InputError where it is not finite, since nothing can be ranked by it."""
     value = view.tensors[member.tensor].detach().float()
-    if not torch.isfinite(value).all():
+    if not finite(value):
         raise InputError(f"The weight {member.tensor} holds NaN or infinite numbers; mend the model before pruning it.")
     return value
 

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from safetensors.torch import save_file
+import torch
 from torch import Tensor, nn
+
+# Narrow ones first, as the format orders them.
+_DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.uint32: "U32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.uint64: "U64",
+}
 
 
 @dataclass(frozen=True)
@@ -51,20 +71,31 @@ def count(model: nn.Module, graph: Priced | None = None) -> Counts:
 
 
 def file_bytes(model: nn.Module) -> int:
-    """The size of the model's weights and buffers as a safetensors file, found by writing one; shared storage counts once."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save_file(distinct(model.state_dict()), path)
-        return path.stat().st_size
+    """The size of the model's weights and buffers as a safetensors file, without writing one; shared storage counts once.
+
+    Such a file is the length of its header (8 bytes), the header as JSON, padded to a multiple of 8, and the values,
+    wider dtypes first and by name within one.
+    """
+    tensors = {name: (_DTYPES[t.dtype], tuple(t.shape), t.nbytes) for name, t in _firsts(model.state_dict())}
+    order = list(_DTYPES.values())
+    header, start = {}, 0
+    for name in sorted(tensors, key=lambda name: (-order.index(tensors[name][0]), name)):
+        dtype, shape, size = tensors[name]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, start + size]}
+        start += size
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-text // 8) * 8 + start
 
 
 def distinct(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state without second names of the same values, contiguous: what a safetensors file can hold."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in _firsts(state)}
+
+
+def _firsts(state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     seen: dict[tuple[object, ...], str] = {}
-    kept: dict[str, Tensor] = {}
     for name, tensor in state.items():
         # Empty tensors have no storage and would all look like the same one.
         key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()) if tensor.numel() else (name,)
         if seen.setdefault(key, name) == name:
-            kept[name] = tensor.detach().cpu().contiguous()
-    return kept
+            yield name, tensor

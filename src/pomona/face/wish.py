@@ -17,7 +17,7 @@ from pomona.evaluate.outputs import answer, measuring
 from pomona.graph.forms import check_form
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import structure as parse_structure
-from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Site, Structure
+from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Site, Structure, finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def check_model(model: Any) -> nn.Module:
         raise InputError("The model has no parameters; there is nothing to prune.")
     check_form(model)
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not torch.isfinite(parameter).all():
+        if not finite(parameter):
             raise InputError(f"The weight {name} holds NaN or infinity; repair the model first.")
     return model
 

@@ -29,7 +29,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None)
     program's state holds the model's own tensors. Raises InputError where the model cannot be traced, naming the module.
     """
     positional, keywords = inputs_of(args, kwargs)
-    with evaluating(model), _without_cache(model), _quiet():
+    with evaluating(model), _without_cache(model), _quiet(), _without_stacks():
         try:
             return torch.export.export(model, positional, keywords, strict=False)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
@@ -72,6 +72,18 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _without_stacks() -> Iterator[None]:
+    """Torch would write the Python stack down at every op, which takes a fifth of the time and is never read."""
+    config: Any = torch.fx.config
+    before = getattr(config, "do_not_emit_stack_traces", False)  # older releases do not look at it
+    config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        config.do_not_emit_stack_traces = before
 
 
 @contextmanager

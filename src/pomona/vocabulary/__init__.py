@@ -4,6 +4,7 @@ from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError, first_line
 from pomona.vocabulary.files import cache_folder, sha256, write_atomically
+from pomona.vocabulary.finite import finite
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
 from pomona.vocabulary.modes import evaluating, modes_kept, set_training
 from pomona.vocabulary.parts import (
@@ -87,6 +88,7 @@ __all__ = [
     "Weight",
     "cache_folder",
     "evaluating",
+    "finite",
     "first_line",
     "generator",
     "modes_kept",
