@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, cache_folder
 
 
 class Unreachable(Exception):
     """A package could not be fetched; the message says why. Callers fall back and say so."""
-
-
-def cache_folder() -> Path:
-    """`$POMONA_CACHE`, or `~/.cache/pomona`; made when missing."""
-    folder = Path(os.environ.get("POMONA_CACHE") or Path.home() / ".cache" / "pomona")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def debian_package(name: str) -> Path:

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from statistics import median
+from time import perf_counter, thread_time
 
 import torch
 
@@ -15,6 +16,8 @@ from pomona.vocabulary import InputError, Stage
 _SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
 _LONG = 20e-3  # from here on a call refills the caches by itself, and a warming call before it would only cost time
 _FEWEST = 5
+_BRIEF = 1e-3  # seconds a sample of an op lasts: there are hundreds of them
+_SLOW = 5e-3  # from here on three samples of an op must do
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,18 @@ def quantile(ascending: list[float], share: float) -> float:
     return ascending[low] + (place - low) * (ascending[high] - ascending[low])
 
 
+def median_seconds(function: Callable[[], object]) -> float:
+    """The median over some samples, each long enough for the clock, after warming up. For short functions: ops, not models.
+
+    Where torch has one thread it is that thread's own clock: what other programs take meanwhile is not the op's.
+    """
+    clock = thread_time if torch.get_num_threads() == 1 else perf_counter
+    function()
+    once = _loop(function, 1, clock)
+    repeats = max(1, min(1000, round(_BRIEF / max(once, 1e-7))))
+    return median(_loop(function, repeats, clock) for _ in range(5 if once < _SLOW else 3))
+
+
 @contextmanager
 def threads_set(threads: int | None) -> Iterator[int]:
     """Torch's thread count set to `threads` (None: left alone), then put back; yields the count in force."""
@@ -86,7 +101,11 @@ def _repeats(function: Callable[[], object]) -> int:
 def _seconds(function: Callable[[], object], repeats: int) -> float:
     if repeats > 1:
         function()  # the other function has just filled the caches with its own weights
-    start = perf_counter()
+    return _loop(function, repeats)
+
+
+def _loop(function: Callable[[], object], repeats: int, clock: Callable[[], float] = perf_counter) -> float:
+    start = clock()
     for _ in range(repeats):
         function()
-    return (perf_counter() - start) / repeats
+    return (clock() - start) / repeats

@@ -31,6 +31,7 @@ from pomona.vocabulary.recipe import Paper, Recipe, spell
 from pomona.vocabulary.relative import Relative, relative
 from pomona.vocabulary.scores import Decision, Gathered, Keeps, Scores, State, Undeclared, View
 from pomona.vocabulary.sites import BLOCKS, FAMILIES, Axis, Branch, Convolution, Family, Member, Role, Site, Weight, plural
+from pomona.vocabulary.sweeping import Sweeping
 
 __all__ = [
     "BLOCKS",
@@ -81,6 +82,7 @@ __all__ = [
     "State",
     "Statistic",
     "Structure",
+    "Sweeping",
     "Training",
     "Undeclared",
     "View",

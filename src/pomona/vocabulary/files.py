@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder of those that can be made again."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """`$POMONA_CACHE`, or `pomona` in `$XDG_CACHE_HOME` (`~/.cache` where that is not set); made when missing."""
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("POMONA_CACHE") or shared / "pomona")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def sha256(path: Path) -> str:

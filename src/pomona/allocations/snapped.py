@@ -1,0 +1,70 @@
+"""Snapped: widths moved to the right edges of the price's steps (Radu et al., Performance Aware Channel Pruning, 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pomona.allocations.everywhere import Global
+from pomona.allocations.marginals import along
+from pomona.vocabulary import Allocation, Budget, InputError, Keeps, Scores, Site
+
+Mode = Literal["up", "nearest", "down"]
+
+
+@dataclass(frozen=True)
+class Snapped:
+    """What `inner` leaves at each axis, moved to a count that no larger one matches in price.
+
+    Latency over width is a staircase with slow outliers: between two steps, units can stay for nothing. "up" keeps them;
+    "nearest" and "down" may cut on to the step below. None of them makes the model dearer, so the budget still holds. Prices
+    without steps change nothing. Sites are moved one after the other, those that are left as they now are.
+    """
+
+    inner: Allocation = field(default_factory=Global)
+    mode: Mode = "up"
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"Widths can be snapped {', '.join(get_args(Mode))}; '{self.mode}' is none of them.")
+
+    def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
+        """The inner counts on edges of steps; sites of elements and blocks as they are."""
+        keeps = dict(self.inner.allocate(sites, scores, budget))
+        for name, site in sites.items():
+            if site.kind == "axis" and keeps[name].dim() == 0:
+                counts = torch.tensor(self._counts(site, budget, int(keeps[name])))
+                edges = counts[right_edges(along(budget.price, keeps, name, counts.tolist()))]
+                keeps[name] = self._snap(edges, keeps[name])
+        evened = budget.even(keeps)
+        return evened if budget.price(evened) <= budget.limit else self.inner.allocate(sites, scores, budget)
+
+    def _counts(self, site: Site, budget: Budget, now: int) -> list[int]:
+        """What the site may keep, the present count among it."""
+        multiple = budget.multiple.get(site.name, 1)
+        most = min(site.units, budget.upper.get(site.name, site.units))
+        lowest = max(1, now) if self.mode == "up" else budget.least(site)
+        allowed = {count for count in range(lowest, most + 1) if count % multiple == 0 or count == site.units}
+        return sorted(allowed | {now})
+
+    def _snap(self, edges: Tensor, now: Tensor) -> Tensor:
+        above, below = edges[edges >= now][:1], edges[edges <= now][-1:]
+        near = {"up": above, "down": below if len(below) else above}
+        if self.mode in near:
+            return near[self.mode][0]
+        both = torch.cat([above, below])
+        return both[(both - now).abs().argmin()]
+
+
+def right_edges(prices: Tensor) -> Tensor:
+    """Bool by count (ascending): no larger count costs as little.
+
+    >>> right_edges(torch.tensor([3.9, 4.0, 4.0, 7.5, 7.0, 7.0, 12.0, 10.0])).nonzero().flatten().add(1).tolist()
+    [1, 3, 6, 8]
+    """
+    least = prices.flip(0).cummin(0).values.flip(0)
+    return torch.cat([prices[:-1] < least[1:], prices.new_ones(1, dtype=torch.bool)])

@@ -1,0 +1,154 @@
+"""The latency-saliency knapsack (card 18) and the edges of latency steps (card 14)."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import pytest
+import torch
+
+from budgets import counts, flat, scored
+from pomona.allocations.everywhere import Global
+from pomona.allocations.knapsack import Knapsack
+from pomona.allocations.snapped import Snapped, right_edges
+from pomona.allocations.uniform import Uniform
+from pomona.schedules.rounds import Rounds
+from pomona.vocabulary import Axis, Budget, Goal, InputError, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A price that is a sum of one table a site: what each count from 0 up costs."""
+
+    tables: dict[str, list[float]]
+
+    @property
+    def dense(self):
+        return float(sum(table[-1] for table in self.tables.values()))
+
+    def __call__(self, keeps):
+        return float(sum(table[int(keeps[n])] if n in keeps else table[-1] for n, table in self.tables.items()))
+
+
+def within(limit, tables, least=0):
+    units = {name: len(table) - 1 for name, table in tables.items()}
+    return Budget(Tables(tables), limit, dict.fromkeys(units, least), units)
+
+
+def laddered(costs):
+    """Tables from the costs of bundles, most important first."""
+    return {name: [0.0, *torch.tensor(c).double().cumsum(0).tolist()] for name, c in costs.items()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_solution_is_the_best_of_all_prefixes(seed):
+    g = torch.Generator().manual_seed(seed)
+    values = {n: torch.rand(4, generator=g).sort(descending=True).values for n in "abc"}
+    costs = {n: torch.randint(1, 20, (4,), generator=g).tolist() for n in "abc"}
+    costs["b"][1] = -3
+    tables = laddered(costs)
+    sites, limit = flat(a=4, b=4, c=4), 25.0
+
+    def worth(kept):
+        return sum(float(values[n][:k].sum()) for n, k in zip("abc", kept, strict=True))
+
+    best = max(worth(k) for k in product(range(5), repeat=3) if sum(tables[n][i] for n, i in zip("abc", k, strict=True)) <= limit)
+    found = Knapsack().allocate(sites, scored(**values), within(limit, tables))
+    assert Tables(tables)(found) <= limit
+    assert worth(counts(found)) == pytest.approx(best, rel=1e-6)
+
+
+def test_a_worse_unit_never_stays_without_a_better_one():
+    sites, values = flat(a=2, b=1), scored(a=[4.0, 5.0], b=[0.1])
+    tables = {"a": [0.0, 10.0, 11.0], "b": [0.0, 0.5]}
+    assert counts(Knapsack().allocate(sites, values, within(1.0, tables))) == [0, 1]  # 4 for 1 is not for sale without the 5
+
+
+def test_equal_costs_are_a_ranking():
+    values = scored(a=[5.0, 1.0, 3.0], b=[4.0, 2.0, 6.0])
+    budget = within(3.0, laddered({"a": [1, 1, 1], "b": [1, 1, 1]}))
+    sites = flat(a=3, b=3)
+    assert counts(Knapsack().allocate(sites, values, budget)) == counts(Global().allocate(sites, values, budget)) == [1, 2]
+
+
+def test_what_fits_stays():
+    budget = within(100.0, laddered({"a": [1, 2], "b": [3]}))
+    assert counts(Knapsack().allocate(flat(a=2, b=1), scored(a=[1.0, 2.0], b=[1.0]), budget)) == [2, 1]
+
+
+def test_the_knapsack_buys_more_than_one_threshold_where_costs_differ():
+    sites, values = flat(a=8, b=8), scored(a=torch.linspace(1, 2, 8), b=torch.linspace(1, 2, 8))
+    tables = laddered({"a": [5] * 8, "b": [1] * 8})
+    kept = {name: how.allocate(sites, values, within(24.0, tables)) for name, how in (("bag", Knapsack()), ("rank", Global()))}
+    worth = {
+        how: sum(float(values[n].value.sort(descending=True).values[: int(k)].sum()) for n, k in keep.items())
+        for how, keep in kept.items()
+    }
+    assert worth["bag"] > 1.2 * worth["rank"]
+
+
+def test_costs_that_multiply_meet_the_budget():
+    @dataclass(frozen=True)
+    class Chain:
+        dense: float = 3 * 16 * 16
+
+        def __call__(self, keeps):
+            a, b, c = (int(keeps.get(n, torch.tensor(16))) for n in "abc")
+            return float(a * b + b * c + 16 * c)
+
+    sites = flat(a=16, b=16, c=16)
+    values = scored(**{n: torch.rand(16, generator=torch.Generator().manual_seed(i)) for i, n in enumerate("abc")})
+    for share in (0.8, 0.5, 0.3):
+        budget = Budget(Chain(), share * 768, dict.fromkeys("abc", 1), dict.fromkeys("abc", 16))
+        paid = Chain()(Knapsack().allocate(sites, values, budget))
+        assert 0.93 * budget.limit <= paid <= budget.limit
+
+
+def test_bundles_are_kept_whole():
+    budget = within(37.0, laddered({"a": [1] * 32, "b": [1] * 24}), least=1)
+    found = Knapsack(step=8).allocate(flat(a=32, b=24), scored(a=torch.rand(32), b=torch.rand(24)), budget)
+    assert all(k % 8 == 0 or k == 1 for k in counts(found)) and sum(counts(found)) <= 37
+
+
+def test_the_targets_fall_by_equal_factors():
+    rounds = Rounds(n=3, spacing="geometric")
+    assert [round(100 * rounds.ratio(k, Goal("macs", 0.5)), 2) for k in range(3)] == [79.37, 63.0, 50.0]
+
+
+def test_too_many_bundles_are_refused():
+    with pytest.raises(InputError, match="step="):
+        Knapsack().allocate(flat(a=60_000), scored(a=torch.rand(60_000)), within(1.0, {"a": list(range(60_001))}))
+
+
+def axes(**units):
+    return {n: Site(n, "axis", (u,), (), axis=Axis(n, u, "channel", ())) for n, u in units.items()}
+
+
+def test_edges_of_the_papers_kind_of_table():
+    prices = torch.tensor([10, 12, 7, 7, 7.5, 4, 4, 3.9]).flip(0)
+    assert (right_edges(prices).nonzero().flatten() + 1).tolist() == [1, 3, 6, 8]
+    assert right_edges(torch.arange(9.0)).all()
+    assert torch.equal(prices[right_edges(prices)], prices[right_edges(prices)].unique())
+
+
+STAIRS = [float(-(-c // 8)) for c in range(65)]
+
+
+@pytest.mark.parametrize(("mode", "width"), [("up", 16), ("nearest", 16), ("down", 8)])
+def test_widths_move_to_the_edges_of_the_steps(mode, width):
+    @dataclass(frozen=True)
+    class Thirteen:
+        def allocate(self, sites, scores, budget):
+            return {n: torch.tensor(13) for n in sites}
+
+    found = Snapped(Thirteen(), mode).allocate(axes(a=64, b=64), {}, within(4.0, {"a": STAIRS, "b": STAIRS}, least=1))
+    assert counts(found) == [width, width]
+
+
+def test_snapping_up_costs_nothing_and_loses_nothing():
+    slow = [s + (2.0 if c % 8 else 0.0) for c, s in enumerate(STAIRS)]  # a width that fills no vector pays for it
+    sites, budget = axes(a=64, b=64), within(9.0, {"a": slow, "b": STAIRS}, least=1)
+    values = scored(a=torch.rand(64), b=torch.rand(64))
+    plain, snapped = (how.allocate(sites, values, budget) for how in (Uniform(), Snapped(Uniform())))
+    assert all(s >= p for s, p in zip(counts(snapped), counts(plain), strict=True))
+    assert budget.price(snapped) <= budget.price(plain) <= budget.limit
+    assert all(k % 8 == 0 for k in counts(snapped))
