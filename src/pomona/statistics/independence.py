@@ -76,9 +76,10 @@ def _loss_of_gram(gram: Tensor) -> Tensor:
 
 
 def _pieces(rows: Tensor, each: int) -> Iterator[Tensor]:
-    return iter(rows.split(max(1, _AT_ONCE // each)))
+    return iter(torch.split(rows, max(1, _AT_ONCE // each)))
 
 
 def _nuclear(grams: Tensor) -> Tensor:
     """Nuclear norms of the matrices that these are the Gram matrices of; what rounding makes negative counts as 0."""
-    return torch.linalg.eigvalsh(grams).clamp_min(0.0).sqrt().sum(-1)
+    spectrum: Tensor = torch.linalg.eigvalsh(grams)
+    return spectrum.clamp_min(0.0).sqrt().sum(-1)

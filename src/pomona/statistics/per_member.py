@@ -52,7 +52,7 @@ class PerMember:
         if value.numel() == len(parts) * site.units:
             return list(value.reshape(len(parts), site.units))
         shapes = [part.members[0].shape for part in parts]
-        pieces = value.split([torch.Size(shape).numel() for shape in shapes])
+        pieces = torch.split(value, [torch.Size(shape).numel() for shape in shapes])
         return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 

@@ -64,4 +64,4 @@ def _arrange(tensor: Tensor, member: Member, seen: Seen) -> Tensor:
     features = features[places.to(features.device)]  # (units, features, groups, batch, *space)
     # Windows of one example follow each other along the batch.
     examples = seen.examples if features.shape[3] % seen.examples == 0 else features.shape[3]
-    return features.unflatten(3, (examples, -1)).movedim(3, 0)
+    return features.reshape(*features.shape[:3], examples, -1, *features.shape[4:]).movedim(3, 0)

@@ -45,7 +45,7 @@ class Relevance:
         for z in by_unit(site, seen, seen.inputs):
             if len(z) != len(labels):
                 raise InputError(f"{site.name} has {len(z)} activations for {len(labels)} labels; skip it.")
-            for t, y in zip(z.double().split(self.samples), labels.split(self.samples), strict=True):
+            for t, y in zip(torch.split(z.double(), self.samples), torch.split(labels, self.samples), strict=True):
                 found = information(t.transpose(0, 1), y, kernel_width(t.flatten(1), y), self.alpha)
                 state = added(state, {"sum": found * len(t), "examples": count(len(t))})
         return state or {}
@@ -73,7 +73,7 @@ def information(t: Tensor, y: Tensor, width: Tensor | float, alpha: float = 1.01
     """I(T; Y) in bits for each unit: t (units, examples, positions), y (examples, classes), both float64 -> (units,)."""
     labels = gram(y, _LABEL_WIDTH)
     of_labels = entropy(labels, alpha)
-    pieces = t.split(max(1, _AT_ONCE // labels.numel()))
+    pieces = torch.split(t, max(1, _AT_ONCE // labels.numel()))
     return torch.cat([_mutual(gram(piece, width), labels, of_labels, alpha) for piece in pieces])
 
 
@@ -83,7 +83,8 @@ def _mutual(grams: Tensor, labels: Tensor, of_labels: Tensor, alpha: float) -> T
 
 def gram(x: Tensor, width: Tensor | float) -> Tensor:
     """(..., examples, features) -> exp(-||x_a - x_b||^2 / width^2): (..., examples, examples)."""
-    return torch.exp(-(torch.cdist(x, x).square() / width**2))
+    distances: Tensor = torch.cdist(x, x)
+    return torch.exp(-(distances / width).square())
 
 
 def entropy(grams: Tensor, alpha: float) -> Tensor:
@@ -96,7 +97,7 @@ def entropy(grams: Tensor, alpha: float) -> Tensor:
 
 def kernel_width(x: Tensor, y: Tensor) -> Tensor:
     """The width at which the examples' Gram matrix, (examples, features), aligns best with that of the labels."""
-    distances = torch.cdist(x, x)
+    distances: Tensor = torch.cdist(x, x)
     scale = distances.mean()
     if not scale:
         return torch.ones_like(scale)  # all examples are the same, at any width
