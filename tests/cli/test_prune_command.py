@@ -7,7 +7,8 @@ from pomona.vocabulary import Limits
 def test_every_option_reaches_the_face(face, net, cli, tmp_path):
     ran = cli(
         "prune", net, "--method", "wanda", "--goal", "macs=0.5x", "--structure", "channels", "--data", "nets.py:data",
-        "--loss", "nets.py:loss", "--recover", "finetune:3epochs", "--only", "0.*", "--only", "2.*", "--skip", "4.*",
+        "--loss", "nets.py:loss", "--recover", "finetune:3epochs", "--only", "0.*", "--only", "2.*", "--keep", "4.*",
+        "--skip", "6.*", "--exact",
         "--min", "0.1", "--max", "0.*=0.5", "--multiple", "8", "--batch", "4", "--threads", "1", "--metric", "f1",
         "--seed", "7", "--checkpoint", tmp_path / "kept", "-o", tmp_path / "out",
     )  # fmt: skip
@@ -16,7 +17,7 @@ def test_every_option_reaches_the_face(face, net, cli, tmp_path):
     assert isinstance(model, torch.nn.Sequential) and args[0].shape == (1, 4) and not kwargs
     wanted = {
         "method": "wanda", "goal": "macs=0.5x", "structure": "channels", "recover": "finetune:3epochs",
-        "only": ("0.*", "2.*"), "skip": ("4.*",), "limits": Limits({"*": 0.1}, {"0.*": 0.5}, 8),
+        "only": ("0.*", "2.*"), "keep": ("4.*", "6.*"), "exact": True, "limits": Limits({"*": 0.1}, {"0.*": 0.5}, 8),
         "latency": {"batch": 4, "threads": 1}, "metric": "f1", "seed": 7, "checkpoint": tmp_path / "kept",
     }  # fmt: skip
     assert {key: named[key] for key in wanted} == wanted

@@ -152,7 +152,7 @@ def test_rounds_are_scored_anew_and_nested():
         ({}, "how far to prune"),
         ({"method": "taylor", "goal": "macs=0.5x"}, "needs data and a loss"),
         ({"method": "magnitude", "structure": "3:7"}, "divisible"),
-        ({"method": "magnitude", "structure": "2:4", "skip": ("features.0",), "goal": "sparsity=0.9"}, "already means"),
+        ({"method": "magnitude", "structure": "2:4", "keep": ("features.0",), "goal": "sparsity=0.9"}, "already means"),
         ({"method": "l1-filters", "goal": "params=0.000001x"}, "least that may stay"),
         ({"method": "rigl", "goal": "sparsity=0.5"}, "sparsify"),
         ({"goal": "sparsity=0.5", "recover": "finetun:2epochs"}, "finetune"),

@@ -245,7 +245,7 @@ def test_limits_only_skip_and_structure_bind():
         train(*_, s)
         share = {n: float(m.float().mean()) for n, m in s.masks.items()}
     assert share["conv1.weight"] == 1 and share["fc.weight"] >= 0.5 and abs(s.density - 0.2) < 1e-3
-    *_, s = start("rigl", "resnet", goal="sparsity=0.2", skip=("layer1*",))
+    *_, s = start("rigl", "resnet", goal="sparsity=0.2", keep=("layer1*",))
     with s:
         assert not [n for n in s.masks if n.startswith("layer1")]
     *_, s = start("gradual-magnitude", "bert", goal=None, structure="2:4")
@@ -276,8 +276,8 @@ def test_the_methods_by_name_run_at_their_own_pace_and_say_so_in_the_plan():
         ({"method": "rigl", "goal": None}, "needs a goal"),
         ({"goal": "sparsity=0.5", "steps": 0}, "at least one step"),
         ({"goal": "sparsity=0.5", "args": None}, "example inputs"),
-        ({"method": "rigl", "structure": "2:4", "skip": ("features.0",), "steps": 400}, "dropped and grown"),
-        ({"structure": "2:4", "skip": ("features.0",), "goal": "sparsity=0.9"}, "already means"),
+        ({"method": "rigl", "structure": "2:4", "keep": ("features.0",), "steps": 400}, "dropped and grown"),
+        ({"structure": "2:4", "keep": ("features.0",), "goal": "sparsity=0.9"}, "already means"),
         ({"method": "rigl", "structure": "layers", "goal": "sparsity=0.5"}, "layers|blocks"),
         ({"goal": "sparsity=0.5", "only": ("nothing*",)}, "nothing"),
     ],

@@ -16,7 +16,7 @@ def test_families_and_patterns_choose():
     assert [s.name for s in Axes().sites(graph())] == ["conv1", "conv2"]
     assert [s.name for s in Axes(("width",)).sites(graph())] == ["stream"]
     assert [s.name for s in Axes(only=("conv1",)).sites(graph())] == ["conv1"]
-    assert [s.name for s in Axes(skip=("conv1.bias",)).sites(graph())] == ["conv2"]
+    assert [s.name for s in Axes(keep=("conv1.bias",)).sites(graph())] == ["conv2"]
 
 
 def test_all_frozen_is_refused_with_the_reason():
@@ -25,7 +25,7 @@ def test_all_frozen_is_refused_with_the_reason():
 
 
 def test_a_family_that_is_not_there_is_refused_with_those_that_can_be_pruned():
-    with pytest.raises(InputError, match="no heads to prune; it has axes of the families channel, width"):
+    with pytest.raises(InputError, match="no heads to prune; it has channels, width"):
         Axes(("head",)).sites(graph())
 
 

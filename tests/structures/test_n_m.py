@@ -27,17 +27,17 @@ def test_every_group_of_inputs_keeps_exactly_n(weight):
 
 
 def test_a_width_that_does_not_divide_is_refused_with_the_way_out():
-    with pytest.raises(InputError, match=r"2:4 needs input widths divisible by 4; a has 10\. Skip it with --skip a\."):
+    with pytest.raises(InputError, match=r"2:4 needs input widths divisible by 4; a has 10\. Leave it alone with --keep a\."):
         site(linear("a", 4, 10), NM())
 
 
 def test_depthwise_convolutions_are_refused_not_skipped():
-    with pytest.raises(InputError, match=r"dw\.weight has 1 a group\. Skip it with --skip dw\.weight"):
+    with pytest.raises(InputError, match=r"dw\.weight has 1 a group\. Leave it alone with --keep dw\.weight"):
         site(conv("dw.weight", 8, 8, groups=8), NM())
 
 
 def test_what_does_not_fit_can_be_skipped():
-    assert len(NM(2, 16, skip=("conv*", "blocks*", "head")).sites(graph())) == 1
+    assert len(NM(2, 16, keep=("conv*", "blocks*", "head")).sites(graph())) == 1
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (0, 4), (5, 4)])

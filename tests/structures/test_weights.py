@@ -20,10 +20,10 @@ def test_only_what_sparsity_counts_unless_asked():
 
 def test_patterns_name_tensors_or_modules():
     assert names(Weights(only=("conv*",))) == ["conv1.weight", "conv2.weight"]
-    assert "head.weight" not in names(Weights(skip=("head",)))
+    assert "head.weight" not in names(Weights(keep=("head",)))
 
 
-@pytest.mark.parametrize("wrong", [Weights(skip=("haed",)), Weights(only=("conv3.weight",)), Weights(skip=("*",))])
+@pytest.mark.parametrize("wrong", [Weights(keep=("haed",)), Weights(only=("conv3.weight",)), Weights(keep=("*",))])
 def test_a_pattern_that_does_nothing_or_takes_all_is_refused(wrong):
     with pytest.raises(InputError):
         wrong.sites(graph())
@@ -31,7 +31,7 @@ def test_a_pattern_that_does_nothing_or_takes_all_is_refused(wrong):
 
 def test_a_near_miss_is_answered_with_the_right_name():
     with pytest.raises(InputError, match=r"did you mean 'conv2.weight'"):
-        Weights(skip=("conv3.weight",)).sites(graph())
+        Weights(keep=("conv3.weight",)).sites(graph())
 
 
 def test_rows_follow_the_output_dimension():

@@ -26,6 +26,11 @@ class Uniform:
         if self.per not in ("site", "row"):
             raise InputError(f"Uniform compares per 'site' or per 'row', not per '{self.per}'.")
 
+    @property
+    def alone(self) -> bool:
+        """Sites may be cut one by one."""
+        return True
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Equal shares that meet the budget; counts () or, per row, (rows,)."""
         lists = {name: rows(site) if self.per == "row" else None for name, site in sites.items()}

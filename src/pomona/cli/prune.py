@@ -19,7 +19,11 @@ def prune(
     method: Annotated[str, typer.Option(help="A name from `pomona methods`, or a recipe in text form.")] = "magnitude",
     goal: Annotated[
         str | None,
-        typer.Option(metavar="COST=N", show_default=False, help="sparsity=0.9, params=0.5x or macs=0.25x."),
+        typer.Option(
+            metavar="COST=N",
+            show_default=False,
+            help="sparsity=0.9, params=0.5x, macs=0.25x, or by family: heads=0.5,neurons=0.7.",
+        ),
     ] = None,
     structure: Annotated[
         str | None,
@@ -42,12 +46,19 @@ def prune(
     input: options.Input = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", show_default="all", help="Prune only what matches; may be repeated."),
+        typer.Option(
+            metavar="PATTERN",
+            show_default="all",
+            help="Prune only what matches: names, patterns, families, classes; may be repeated.",
+        ),
     ] = None,
-    skip: Annotated[
+    keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", show_default="none", help="Leave alone what matches; may be repeated."),
+        typer.Option(
+            "--keep", "--skip", metavar="PATTERN", show_default="none", help="Leave alone what matches; may be repeated."
+        ),
     ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Prune only where no normaliser runs over what is pruned.")] = False,
     min: Annotated[
         list[str] | None,
         typer.Option(metavar="[PATTERN=]SHARE", show_default="none", help="Share of the units that must stay; may be repeated."),
@@ -92,7 +103,8 @@ def prune(
             recover=recover,
             limits=allowed,
             only=tuple(only or ()),
-            skip=tuple(skip or ()),
+            keep=tuple(keep or ()),
+            exact=exact,
             data=learn.train if learn else None,
             test=held_out.test if held_out else None,
             metric=metric or (held_out.metric if held_out else "accuracy"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from math import ceil, floor
 
+from pomona.engines.even import Even
+from pomona.structures.chosen import goes_by, names_of
 from pomona.vocabulary import Budget, Goal, InputError, Limits, Price, Site
 
-_SLACK = 1e-12  # 0.29 * 100 is 28.999999999999996; a whole unit must not be lost to that
+SLACK = 1e-12  # 0.29 * 100 is 28.999999999999996; a whole unit must not be lost to that
 
 
 def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> Budget:
@@ -20,8 +21,8 @@ def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> B
         _check(wish, shares, sites)
     if limits.multiple < 1:
         raise InputError(f"Kept counts can be multiples of 1 or more, not of {limits.multiple}.")
-    lower = {s.name: max(s.least, ceil(_first(limits.minimum, s.name, 0.0) * s.units - _SLACK * s.units)) for s in sites}
-    upper = {s.name: floor(_first(limits.maximum, s.name, 1.0) * s.units + _SLACK * s.units) for s in sites}
+    lower = {s.name: max(s.least, ceil(_first(limits.minimum, s, 0.0) * s.units - SLACK * s.units)) for s in sites}
+    upper = {s.name: floor(_first(limits.maximum, s, 1.0) * s.units + SLACK * s.units) for s in sites}
     for site in sites:
         if lower[site.name] > upper[site.name]:
             raise InputError(
@@ -29,17 +30,17 @@ def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> B
                 f"raise its maximum or lower its minimum."
             )
     multiple = {s.name: limits.multiple for s in sites if s.kind == "axis" and limits.multiple > 1}
-    return Budget(price, goal.ratio * price.dense * (1 + _SLACK), lower, upper, multiple)
+    return Budget(price, goal.ratio * price.dense * (1 + SLACK), lower, upper, multiple, Even.of(sites, lower, upper, multiple))
 
 
 def _check(wish: str, shares: Mapping[str, float], sites: Sequence[Site]) -> None:
     for pattern, share in shares.items():
         if not 0 <= share <= 1:
             raise InputError(f"The {wish} of '{pattern}' is a share of the units, from 0 to 1; it is {share:g}.")
-        if not any(fnmatchcase(site.name, pattern) for site in sites):
+        if not any(goes_by(names_of(site), (pattern,)) for site in sites):
             example = sites[0].name if sites else "nothing"
             raise InputError(f"The {wish} '{pattern}' names no site; sites are called like {example}.")
 
 
-def _first(shares: Mapping[str, float], name: str, otherwise: float) -> float:
-    return next((share for pattern, share in shares.items() if fnmatchcase(name, pattern)), otherwise)
+def _first(shares: Mapping[str, float], site: Site, otherwise: float) -> float:
+    return next((share for pattern, share in shares.items() if goes_by(names_of(site), (pattern,))), otherwise)

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from pomona.engines.budget import budget
+from pomona.engines.aim import aimed
+from pomona.engines.apportion import apportion, parted
+from pomona.engines.budget import SLACK, budget
+from pomona.engines.even import Even
 from pomona.engines.masks import plan_of, stored
 from pomona.vocabulary import (
     Criterion,
@@ -39,7 +42,9 @@ Gather = Callable[[Sequence[Statistic]], Mapping[str, Gathered]]
 class Ground:
     """What stays the same during a run: the recipe, where it acts, what it costs, the wish and its limits, the seed.
 
-    `method` is what the user calls the recipe.
+    `method` is what the user calls the recipe. `measure` is there where the price only foretells: the share of the dense
+    price that a plan really leaves, by which the last cut is aimed. Raises InputError where the goal names families that no
+    site has.
     """
 
     recipe: Recipe
@@ -49,6 +54,10 @@ class Ground:
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
     method: str = "custom"
+    measure: Callable[[Plan], float] | None = None
+
+    def __post_init__(self) -> None:
+        parted(self.goal, self.sites)
 
     @property
     def by_name(self) -> dict[str, Site]:
@@ -58,12 +67,14 @@ class Ground:
     def plan(self, alive: Mapping[str, Tensor], solved: Mapping[str, Mapping[str, Tensor]], *, wished: bool = True) -> Plan:
         """These decisions with where they come from; `wished` says whether there was a goal."""
         keeps = {name: mask.sum() for name, mask in alive.items()}
+        bounds = budget(self.goal, self.limits, self.price, self.sites)
         provenance = {
             "method": self.method,
             "recipe": str(self.recipe),
             "goal": str(self.goal) if wished else None,
             "seed": self.seed,
             "price": {"before": self.price.dense, "after": self.price(keeps)},
+            "held": [s.name for s in self.sites if int(keeps[s.name]) <= bounds.least(s) < s.units],
         }
         return replace(plan_of(self.recipe.structure, self.sites, alive, solved), provenance=provenance)
 
@@ -100,9 +111,29 @@ def decide(
         for number, site in enumerate(ground.sites)
     }
     scores = {name: pin(_score(criterion, view), view.alive, action) for name, view in views.items()}
-    counts = _counts(ground, action, scores, alive, dropped)
-    keeps = {name: recipe.structure.select(view.site, scores[name], counts[name]) for name, view in views.items()}
+
+    def cut(wish: Goal) -> dict[str, Tensor]:
+        counts = Even.of(ground.sites)(_counts(ground, action, wish, scores, alive, dropped))
+        return {name: recipe.structure.select(view.site, scores[name], counts[name]) for name, view in views.items()}
+
+    keeps = _chosen(ground, action, cut)
     return _solved(solver, views, keeps) if solver else {name: Decision(keep) for name, keep in keeps.items()}
+
+
+def _chosen(ground: Ground, action: Prune | Drop | Regrow, cut: Callable[[Goal], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Who stays; where the price only foretells, the last cut is aimed until it is right as measured."""
+    goal = ground.goal
+    if ground.measure is None or not isinstance(action, Prune) or action.ratio != goal.ratio:
+        return cut(goal.at(action.ratio) if isinstance(action, Prune) else goal)
+    measure, price = ground.measure, ground.price
+    bounds = budget(goal, ground.limits, price, ground.sites)
+    floor = price(bounds.even({site.name: torch.tensor(bounds.least(site)) for site in ground.sites})) / price.dense
+    return aimed(
+        goal.ratio,
+        lambda ratio: cut(replace(goal, ratio=ratio)),
+        lambda keeps: measure(ground.plan(keeps, {})),
+        floor * (1 + SLACK),
+    )
 
 
 def _solved(solver: Solver, views: Mapping[str, View], keeps: Mapping[str, Tensor]) -> dict[str, Decision]:
@@ -152,6 +183,7 @@ def _score(criterion: Criterion, view: View) -> Scores:
 def _counts(
     ground: Ground,
     action: Prune | Drop | Regrow,
+    wish: Goal,
     scores: Mapping[str, Scores],
     alive: Mapping[str, Tensor],
     dropped: Mapping[str, int],
@@ -164,5 +196,4 @@ def _counts(
     fixed = {site.name: ground.recipe.structure.feasible(site) for site in ground.sites}
     if all(count is not None for count in fixed.values()):
         return {name: torch.tensor(count) for name, count in fixed.items() if count is not None}
-    wish = Goal(ground.goal.cost, action.ratio)
-    return ground.recipe.allocation.allocate(ground.by_name, scores, budget(wish, ground.limits, ground.price, ground.sites))
+    return apportion(ground.recipe.allocation, wish, ground.limits, ground.price, ground.sites, scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -10,7 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pomona.vocabulary import Goal, Graph, Keeps, Member, Price, Site, Structure, Weight
+from pomona.engines.apportion import Units
+from pomona.engines.clocked import Clocked, Foretold
+from pomona.vocabulary import Goal, Graph, InputError, Keeps, Member, Price, Site, Structure, Weight
 from pomona.vocabulary.goals import CostName
 
 
@@ -36,12 +38,25 @@ class CostedGraph(Graph, Protocol):
         ...
 
 
-def price(goal: Goal, graph: CostedGraph, sites: Sequence[Site], structure: Structure) -> Price:
+def price(
+    goal: Goal,
+    graph: CostedGraph,
+    sites: Sequence[Site],
+    structure: Structure,
+    forecast: Callable[[], Foretold] | None = None,
+) -> Price:
     """The goal's cost as a function of keep counts.
 
     Axis sites shrink tensors, element sites thin them out, branch sites take away the cheapest of their blocks. Where
     blocks at an edge are smaller, the larger ones are taken to stay: the price is never below the truth.
+    `forecast` makes what tells the latency of any sizes; only a goal in latency asks for it.
     """
+    if goal.cost == "units":
+        return Units(tuple(sites))
+    if goal.cost == "latency":
+        if forecast is None:
+            raise InputError("Here nothing is timed, so no goal in latency can be met; ask for macs=0.5x.")
+        return Clocked.of(forecast, tuple(sites))
     tensors = _Tensors(graph.weights, tuple(sites), {s.name: _elements(s, structure) for s in sites if s.kind == "element"})
     return _Sparsity(tensors) if goal.cost == "sparsity" else _Traced(tensors, graph, goal.cost)
 

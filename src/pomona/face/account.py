@@ -15,14 +15,15 @@ from pomona.evaluate import Counts, Quality, count, evaluate
 from pomona.face.job import Job
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
-from pomona.graph import Graph, trace
-from pomona.graph.expr import size, take
+from pomona.graph import Graph
+from pomona.graph.expr import Keep, size, take
+from pomona.graph.masked import dead_blocks
 from pomona.graph.proof import Proof
 from pomona.graph.surgery import Realised, renamed
 from pomona.graph.units import kept_units
 from pomona.runtime import Latency, machine
 from pomona.structures import named
-from pomona.vocabulary import Goal, Plan, Recipe
+from pomona.vocabulary import Goal, Plan, ProofError, Recipe
 
 
 def account(
@@ -44,7 +45,7 @@ def account(
     """
     dense, small, source = job.model, realised.model, job.source
     whole, left = count(dense), count(small)
-    after = After.of(graph, plan, realised, job.args, job.kwargs)
+    after = After.of(graph, plan, realised)
     return {
         "pomona": __version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -73,6 +74,8 @@ def account(
                 "family": site.axis.family if site.axis else site.kind,
                 "before": site.units,
                 "after": int(plan.keep(name).sum()),
+                "held": name in plan.provenance.get("held", ()),
+                "normalisers": list(site.axis.normalisers) if site.axis else [],
             }
             for name, site in plan.sites.items()
         ],
@@ -108,45 +111,48 @@ def _recipe(recipe: Recipe | None, plan: Plan) -> dict[str, Any]:
 class After:
     """What a plan left, weight by weight.
 
-    MACs of a resized model are counted on a trace of it, not predicted. MACs on zeroed weights count as gone: a sparse
-    kernel skips them, a dense one does not.
+    MACs are those of the traced program at the sizes that the small model's own tensors have; that it computes this
+    program is what the proof says. MACs on zeroed weights count as gone: a sparse kernel skips them, a dense one does not.
     """
 
     graph: Graph
     plan: Plan
-    now: Graph
+    sizes: Mapping[str, int]
     masks: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, graph: Graph, plan: Plan, realised: Realised, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> After:
-        """Trace the small model where it is one; masks are cut to its shapes."""
+    def of(cls, graph: Graph, plan: Plan, realised: Realised) -> After:
+        """Masks are cut to the shapes of the small model. Raises ProofError where its tensors are not those of the plan."""
         keep = kept_units(graph, plan)
         elements = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
         masks = {t: take(mask, graph.dims[t], keep) for t, mask in elements.items() if renamed(t, plan) is not None}
-        return cls(graph, plan, graph if realised.form == "masked" else trace(realised.model, args, kwargs), masks)
+        sizes = {name: len(keep[atom]) for name, atom in graph.atoms.items() if atom in keep}
+        if realised.form != "masked":
+            _same_shapes(graph, plan, keep, realised.model)
+        return cls(graph, plan, sizes, masks)
 
-    def name(self, tensor: str) -> str | None:
-        """What a tensor of the dense model is called in the traced one; None where its block is gone."""
-        return tensor if self.now is self.graph else renamed(tensor, self.plan)
+    @property
+    def gone(self) -> list[str]:
+        """The blocks that are left out."""
+        return dead_blocks(self.plan)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates on living weights and between activations."""
-        density = {name: float(m.float().mean()) for t, m in self.masks.items() if (name := self.name(t)) is not None}
-        return self.now.costs(densities=density).macs
+        return self.graph.costs(self.sizes, {t: float(m.float().mean()) for t, m in self.masks.items()}, self.gone).macs
 
     def layers(self) -> list[dict[str, Any]]:
         """One row for every prunable weight of the dense model."""
         keep = kept_units(self.graph, self.plan)
-        macs = self.now.macs_by_weight()
+        macs = self.graph.macs_by_weight(self.sizes, self.gone)
         rows = []
         for weight in self.graph.weights.values():
             if not weight.prunable:
                 continue
-            name, gone = self.name(weight.tensor), renamed(weight.tensor, self.plan) is None
+            gone = renamed(weight.tensor, self.plan) is None
             shape = [0] * len(weight.shape) if gone else [size(e, keep) for e in self.graph.dims[weight.tensor]]
             alive = int(self.masks[weight.tensor].sum()) if weight.tensor in self.masks else prod(shape)
-            spent = 0 if gone or name is None else macs.get(name, 0) * alive // max(1, prod(shape))
+            spent = 0 if gone else macs.get(weight.tensor, 0) * alive // max(1, prod(shape))
             rows.append(
                 {
                     "name": weight.tensor,
@@ -161,6 +167,14 @@ class After:
                 }
             )
         return rows
+
+
+def _same_shapes(graph: Graph, plan: Plan, keep: Keep, small: nn.Module) -> None:
+    shapes = {name: tuple(p.shape) for name, p in small.named_parameters(remove_duplicate=False)}
+    for tensor in graph.weights:
+        name, wanted = renamed(tensor, plan), tuple(size(e, keep) for e in graph.dims[tensor])
+        if name is not None and shapes.get(name) != wanted:
+            raise ProofError(f"{name} is {shapes.get(name)} in the pruned model where the plan leaves {wanted}.")
 
 
 def _quality(

@@ -16,6 +16,7 @@ from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
 from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, name_of, recipe_for, settle
+from pomona.face.workload import Workload, bound
 from pomona.graph import Graph
 from pomona.models import Source
 from pomona.training.batches import seeded
@@ -37,7 +38,8 @@ def prune(
     recover: str | Recovery | None = None,
     limits: Limits | None = None,
     only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    exact: bool = False,
     test: Any = None,
     metric: str | None = None,
     valid: Any = None,
@@ -54,9 +56,11 @@ def prune(
     "channels"; "finetune:3epochs"). `data` is an iterable of batches (tensors, (input, target) pairs or dicts) for
     recovery and for calibration, which takes the first `calibrate` of them (None: all); `loss` is a function of (output,
     target). `test` is data of the same form, a `Data` or a function of the model, and is only ever measured on; `valid`
-    picks the best state of a recovery. `limits`, `only` and `skip` (glob patterns over names) say where. `latency` may hold
-    `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round and
-    every epoch; called again with the same arguments after a kill, it goes on and ends bit-identical.
+    picks the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what
+    is pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`,
+    axes under a normaliser stay whole. `latency` may hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a
+    folder, the run is written down there after every round and every epoch; called again with the same arguments after a
+    kill, it goes on and ends bit-identical.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
     does not equal the masked one.
@@ -67,8 +71,8 @@ def prune(
     >>> result.model[0].out_features, result.report.proof.passed
     (15, True)
     """
-    recipe, name = recipe_for(method, structure, recover, only, skip), name_of(method)
-    wish = goal_for(goal)
+    wish, name = goal_for(goal), name_of(method)
+    recipe = recipe_for(method, structure, recover, goal=wish, only=only, keep=keep, exact=exact)
     check_schedule(recipe, name)
     job = Job.of(
         model,
@@ -90,7 +94,7 @@ def prune(
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
     graph = job.trace()
-    ground = _ground(recipe, wish, graph, limits or Limits(), seed, name)
+    ground = _ground(job, recipe, wish, graph, limits or Limits(), name)
     outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None)
     if not outcome.plan.removes:
         raise InputError(f"The goal {ground.goal} removes nothing from this model; it leaves too much for the smallest cut.")
@@ -98,12 +102,17 @@ def prune(
     return carry_out(job, graph, outcome.plan, outcome.model, recipe=recipe, recovery=due, rounds=outcome.rounds)
 
 
-def _ground(recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, seed: int, method: str) -> Ground:
+def _ground(job: Job, recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, method: str) -> Ground:
     sites = tuple(recipe.structure.sites(graph))
     wish = settle(goal, recipe.structure, sites)
     if wish is None:
-        raise InputError("Say how far to prune with --goal (goal= in Python): sparsity=0.9, params=0.5x or macs=0.25x.")
-    return Ground(recipe, sites, price(wish, graph, sites, recipe.structure), wish, limits, seed, method)
+        raise InputError("Say how far to prune with --goal (goal= in Python): macs=0.25x, sparsity=0.9, heads=0.5, ...")
+    if wish.cost != "latency":
+        return Ground(recipe, sites, price(wish, graph, sites, recipe.structure), wish, limits, job.seed, method)
+    load = Workload.of(job.model, job.args, job.kwargs, job.latency, job.progress)
+    told = price(wish, graph, sites, recipe.structure, lambda: load.forecast(graph))
+    goal = bound(wish, told.dense)
+    return Ground(recipe, sites, told, goal, limits, job.seed, method, lambda plan: load.share(plan, graph))
 
 
 def _decide(job: Job, ground: Ground, calibration: Batches | None) -> Outcome:

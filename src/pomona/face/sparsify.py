@@ -30,7 +30,8 @@ def sparsify(
     loss: Loss | None = None,
     limits: Limits | None = None,
     only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    exact: bool = False,
     seed: int = 0,
     state: Mapping[str, Any] | None = None,
 ) -> Sparsifier:
@@ -54,7 +55,8 @@ def sparsify(
     0.25
     """
     check_model(model)
-    recipe = recipe_for(method, structure, None, only, skip)
+    given = goal_for(goal)
+    recipe = recipe_for(method, structure, None, goal=given, only=only, keep=keep, exact=exact)
     batches = Batches.of(data) if data is not None else None
     if args is None and not kwargs:
         if batches is None:
@@ -63,7 +65,7 @@ def sparsify(
         args, kwargs = first.args, first.kwargs
     graph = trace(model, args if args is not None else (), kwargs)
     sites = recipe.structure.sites(graph)
-    wish = settle(goal_for(goal), recipe.structure, sites)
+    wish = settle(given, recipe.structure, sites)
     cost = price(wish or Goal("sparsity", 1.0), graph, sites, recipe.structure)
     return training.sparsify(
         model,

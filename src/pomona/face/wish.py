@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence, Set, Sized
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,23 @@ from pomona import registry
 from pomona.evaluate.outputs import answer, measuring
 from pomona.graph.forms import check_form
 from pomona.recovery import parse as parse_recovery
+from pomona.structures import narrowed
 from pomona.structures import structure as parse_structure
-from pomona.vocabulary import Batch, Goal, InputError, Loss, Recipe, Recovery, Requirement, Site, Structure, finite
+from pomona.structures.weights import Weights
+from pomona.vocabulary import (
+    BLOCKS,
+    FAMILIES,
+    Batch,
+    Goal,
+    InputError,
+    Loss,
+    Recipe,
+    Recovery,
+    Requirement,
+    Site,
+    Structure,
+    finite,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,20 +77,40 @@ def recipe_for(
     method: str | Recipe,
     structure: str | Structure | None,
     recover: str | Recovery | None,
-    only: Sequence[str],
-    skip: Sequence[str],
+    *,
+    goal: Goal | None = None,
+    only: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    exact: bool = False,
 ) -> Recipe:
-    """The recipe with the user's own structure, recovery and patterns put in; raises InputError where they do not fit."""
+    """The recipe with the user's own structure, recovery and patterns put in; raises InputError where they do not fit.
+
+    A goal of families (`heads=0.5`) says what is pruned, and one in latency that axes are, unless a structure is given.
+    """
     recipe = registry.recipe(method)
+    if structure is None and goal is not None:
+        structure = _implied(goal, recipe)
     if structure is not None:
-        recipe = recipe.but(structure=parse_structure(structure) if isinstance(structure, str) else structure)
+        recipe = recipe.but(structure=parse_structure(structure))
     if recover is not None:
         recipe = recipe.but(recovery=parse_recovery(recover) if isinstance(recover, str) else recover)
-    if only or skip:
-        if not {"only", "skip"} <= {f.name for f in fields(recipe.structure)}:  # type: ignore[arg-type]
-            raise InputError(f"{type(recipe.structure).__name__} takes no patterns; leave out only and skip.")
-        recipe = recipe.but(structure=replace(recipe.structure, only=tuple(only), skip=tuple(skip)))  # type: ignore[type-var]
+    if only or keep or exact:
+        recipe = recipe.but(structure=narrowed(recipe.structure, only, keep, exact))
     return recipe
+
+
+def _implied(goal: Goal, recipe: Recipe) -> str | None:
+    """The families of a goal, and every axis where a price is to be met beside them; None for the recipe's own structure.
+
+    A goal in latency means axes where the recipe would zero single weights, which saves no time.
+    """
+    if goal.cost == "latency" and not goal.shares and recipe.structure == Weights():
+        return "axes"
+    blocks = ["layers"] if any(name in BLOCKS for name, _ in goal.shares) else []
+    families = [name for name, _ in goal.shares if name in FAMILIES]
+    if not families and not blocks:
+        return None
+    return "+".join([*(["axes"] if goal.priced else families), *blocks])
 
 
 def name_of(method: str | Recipe) -> str:

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from pomona.graph.branches import branches_of
-from pomona.graph.costs import Costs, Polynomials, compiled
+from pomona.graph.costs import Costs, Polynomials
+from pomona.graph.even import teams
 from pomona.graph.export import export
 from pomona.graph.expr import Atom, Const, Dims, Expr, freeze, leaves, norm
 from pomona.graph.facts import Fact
 from pomona.graph.families import roles
 from pomona.graph.infer import infer, tied
+from pomona.graph.lives import lives
 from pomona.graph.naming import axes_of
-from pomona.graph.nodes import name_of, tensor_names
+from pomona.graph.nodes import frames, tensor_names
 from pomona.graph.normalisers import normalisers
 from pomona.graph.op import Record
+from pomona.graph.terms import Term
 from pomona.graph.vanish import count_sums
 from pomona.graph.weights import weights_of
 from pomona.vocabulary import Axis, Branch, InputError, Weight
-
-# Results of these share their input's memory, or pass it on.
-_VIEWS = frozenset((
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "numpy_T", "unsqueeze", "squeeze",
-    "expand", "slice", "select", "split", "chunk", "unbind", "split_with_sizes", "getitem", "detach", "alias", "contiguous",
-    "dropout", "to", "_assert_tensor_metadata",
-))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +64,23 @@ class Graph:
             for a in found
         )
 
-    def costs(self, sizes: Mapping[str, int] | None = None, densities: Mapping[str, float] | None = None) -> Costs:
+    def costs(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        densities: Mapping[str, float] | None = None,
+        without: Collection[str] = (),
+    ) -> Costs:
         """The costs of a candidate without touching the model, in microseconds.
 
-        `sizes`: axis name -> units that stay; `densities`: weight name -> share of its elements that lives. What is not
-        named stays whole. Raises InputError for an axis or weight that is not there, and for a frozen axis.
+        `sizes`: axis name -> units that stay; `densities`: weight name -> share of its elements that lives; `without`:
+        blocks that are left out. What is not named stays whole. Raises InputError for an axis, a weight or a block that
+        is not there, and for a frozen axis.
         """
-        return self.polynomials.at(self._sizes(sizes or {}), self._densities(densities or {}))
+        return self.polynomials.at(self._sizes(sizes or {}), self._densities(densities or {}), self._blocks(without))
 
-    def macs_by_weight(self, sizes: Mapping[str, int] | None = None) -> dict[str | None, int]:
+    def macs_by_weight(self, sizes: Mapping[str, int] | None = None, without: Collection[str] = ()) -> dict[str | None, int]:
         """Multiply-accumulates by the weight that causes them; under None those of products between activations."""
-        return self.polynomials.macs_by_weight(self._sizes(sizes or {}))
+        return self.polynomials.macs_by_weight(self._sizes(sizes or {}), self._blocks(without))
 
     def _sizes(self, sizes: Mapping[str, int]) -> dict[Atom, int]:
         try:
@@ -94,6 +96,13 @@ class Graph:
             if name not in self.weights:
                 raise InputError(f"There is no weight '{name}'{_nearest(name, self.weights)}.")
         return densities
+
+    def _blocks(self, names: Collection[str]) -> frozenset[str]:
+        known = {block for branch in self.branches for block in branch.blocks} if names else set()
+        for name in names:
+            if name not in known:
+                raise InputError(f"There is no block '{name}'{_nearest(name, known)}.")
+        return frozenset(names)
 
     def _at(self, place: str) -> list[Axis]:
         tensor, _, dim = place.rpartition(":")
@@ -126,10 +135,12 @@ def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) 
     found, tensors = infer(program, ties)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters() if name in tensors}
     _freeze_unread(program, ties, tensors)
+    even = teams(found)
     count_sums(found)
-    polynomials = compiled({name: tensors[name] for name in parameters}, [work for _, work in found.work], _activations(found))
-    weights = weights_of(parameters, found.uses, polynomials.macs_by_weight({}))
-    axes, named = axes_of(tensors, weights, roles(found, tensors, weights), normalisers(found))
+    polynomials = Polynomials.of(*_terms(found, parameters, tensors), lives(found))
+    classes = {name: type(module).__name__ for name, module in model.named_modules()}
+    weights = weights_of(parameters, found.uses, polynomials.macs_by_weight({}), classes)
+    axes, named = axes_of(tensors, weights, roles(found, tensors, weights), normalisers(found), even)
     return Graph(
         weights=weights,
         axes=axes,
@@ -158,11 +169,14 @@ def _freeze_unread(program: ExportedProgram, ties: Mapping[str, str], tensors: M
                 freeze(e, "never read")
 
 
-def _activations(found: Record) -> list[tuple[int, Dims]]:
-    """(bytes an element, dimensions) of every result that takes memory of its own."""
-    rows: list[tuple[int, Dims]] = []
-    for node, dims in found.values.items():
-        value = node.meta.get("val")
-        if node.op == "call_function" and name_of(node) not in _VIEWS and isinstance(value, Tensor) and isinstance(dims, tuple):
-            rows.append((value.element_size(), dims))
-    return rows
+def _terms(found: Record, parameters: Iterable[str], tensors: Mapping[str, Dims]) -> tuple[list[Term], list[Term]]:
+    """What counts as parameters, and what as multiply-accumulates."""
+    params = [Term(1, tensors[name], name, tuple(_around(name))) for name in parameters]
+    return params, [Term(1, work.factors, work.tensor, tuple(frames(n))) for n, work in found.work]
+
+
+def _around(name: str) -> Iterator[str]:
+    """The modules around a parameter."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name

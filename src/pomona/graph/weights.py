@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pomona.graph.facts import Use
 from pomona.vocabulary import Weight
 
 
 def weights_of(
-    shapes: Mapping[str, tuple[int, ...]], readings: Sequence[Use], macs: Mapping[str | None, int]
+    shapes: Mapping[str, tuple[int, ...]],
+    readings: Sequence[Use],
+    macs: Mapping[str | None, int],
+    classes: Mapping[str, str],
 ) -> dict[str, Weight]:
-    """Weights in the order of first use, those that are never read as a weight last."""
+    """Weights in the order of first use, those that are never read as a weight last. `classes`: module name -> its class."""
     by_tensor: dict[str, list[Use]] = {}
     for reading in readings:
         if reading.tensor in shapes:
@@ -19,7 +23,8 @@ def weights_of(
     modules = {name.rpartition(".")[0]: None for name in by_tensor}  # in the order of first use; within one, as registered
     place = {module: number for number, module in enumerate(modules)}
     order = sorted(shapes, key=lambda name: (name not in by_tensor, place.get(name.rpartition(".")[0], len(place))))
-    return {name: _weight(name, shapes[name], by_tensor.get(name, []), macs.get(name, 0)) for name in order}
+    found = (_weight(name, shapes[name], by_tensor.get(name, []), macs.get(name, 0)) for name in order)
+    return {w.tensor: replace(w, module=classes.get(w.tensor.rpartition(".")[0], "")) for w in found}
 
 
 def _weight(name: str, shape: tuple[int, ...], readings: Sequence[Use], macs: int) -> Weight:

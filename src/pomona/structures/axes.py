@@ -9,70 +9,72 @@ from typing import ClassVar, cast, get_args
 import torch
 from torch import Tensor
 
-from pomona.structures.chosen import known, wanted
+from pomona.structures.chosen import chosen, known, wanted
 from pomona.structures.top import best
-from pomona.vocabulary import Axis, Family, Graph, InputError, Member, Scores, Site
+from pomona.vocabulary import FAMILIES, Axis, Family, Graph, InputError, Member, Scores, Site, plural
 
-_PLURALS: dict[str, Family] = {
-    "width" if family == "width" else f"{family}s": family for family in cast("tuple[Family, ...]", get_args(Family))
-}
+_EVERY = cast("tuple[Family, ...]", get_args(Family))
 
 
 @dataclass(frozen=True)
 class Axes:
     """Units are the indices of an atom of the graph; a unit takes with it its slice of every coupled tensor.
 
-    `families` says which atoms; `only` and `skip` are glob patterns over axis names or the tensors that they reach.
+    `families` says which atoms; `only` and `keep` are names, glob patterns or families; with `exact`, axes over which a
+    normaliser runs stay whole, so that the small model is the masked one with plain zeros.
     """
 
     families: tuple[Family, ...] = ("channel",)
     only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    exact: bool = False
 
-    spellings: ClassVar[tuple[str, ...]] = (*_PLURALS, "axes")
+    spellings: ClassVar[tuple[str, ...]] = (*FAMILIES, "axes")
 
     def __post_init__(self) -> None:
         for family in self.families:
-            if family not in get_args(Family):
-                raise InputError(f"'{family}' is not a family of axes; use {', '.join(get_args(Family))}.")
+            if family not in _EVERY:
+                raise InputError(f"'{family}' is not a family of axes; use {', '.join(_EVERY)}.")
 
     @classmethod
     def read(cls, text: str) -> Axes | None:
         """`channels`, `heads`, ..., several joined by `+`, or `axes` for all families."""
         if text == "axes":
-            return cls(get_args(Family))
-        words = [_PLURALS.get(word.strip(), word.strip()) for word in text.split("+")]
-        if not all(word in get_args(Family) for word in words):
+            return cls(_EVERY)
+        words = [FAMILIES.get(word.strip(), word.strip()) for word in text.split("+")]
+        if not all(word in _EVERY for word in words):
             return None
         return cls(cast("tuple[Family, ...]", tuple(words)))
 
     def __str__(self) -> str:
-        if set(self.families) == set(get_args(Family)):
-            return "axes"
-        plural = {family: word for word, family in _PLURALS.items()}
-        return "+".join(plural[family] for family in self.families)
+        return "axes" if set(self.families) == set(_EVERY) else "+".join(map(plural, self.families))
 
     def owns(self, site: Site) -> bool:
         """Whether a site is one that this structure would make."""
-        return site.kind == "axis" and site.axis is not None and self._wants(site.axis)
-
-    def _wants(self, axis: Axis) -> bool:
-        return axis.family in self.families and wanted(_names(axis), self.only, self.skip)
+        axis = site.axis
+        if site.kind != "axis" or axis is None or axis.family not in self.families:
+            return False
+        return wanted(site, self.only, self.keep) and (axis.exact or not self.exact)
 
     def sites(self, graph: Graph) -> Sequence[Site]:
         """One site an axis that is free. Raises InputError where there is none, with the reasons."""
-        known((name for axis in graph.axes.values() for name in _names(axis)), self.only, self.skip)
-        asked = [axis for axis in graph.axes.values() if self._wants(axis)]
-        free = [axis for axis in asked if axis.frozen is None and axis.size > 1]
+        known(graph, *self.only, *self.keep)
+        asked = [_site(axis, graph) for axis in graph.axes.values() if axis.family in self.families]
         if not asked:
-            there = sorted({axis.family for axis in graph.axes.values() if axis.frozen is None})
-            why = "; ".join(dict.fromkeys(f"{axis.name} is frozen: {axis.frozen}" for axis in graph.axes.values() if axis.frozen))
-            instead = f"it has axes of the families {', '.join(there)}" if there else f"nothing can be pruned ({why})"
-            raise InputError(f"The model has no {self} to prune; {instead}.")
+            raise InputError(f"The model has no {self} to prune; {_instead(graph)}.")
+        free = [site for site in asked if site.axis and site.axis.frozen is None and site.units > 1]
         if not free:
-            reasons = dict.fromkeys(axis.frozen or "only one unit" for axis in asked)
+            reasons = dict.fromkeys(site.axis.frozen or "only one unit" for site in asked if site.axis)
             raise InputError(f"None of the {len(asked)} {self} can be pruned: {'; '.join(list(reasons)[:5])}.")
-        return [Site(a.name, "axis", (a.size,), tuple(_read(m, graph) for m in a.members), axis=a) for a in free]
+        named = chosen(free, self.only, self.keep)
+        found = [site for site in named if self.owns(site)]
+        if not found:
+            over = list(dict.fromkeys(place for site in named if site.axis for place in site.axis.normalisers))
+            more = f" and {len(over) - 3} more" if len(over) > 3 else ""
+            raise InputError(
+                f"Over all of the {self} runs a normaliser ({', '.join(over[:3])}{more}), so none can be pruned exactly."
+            )
+        return _whole_teams(found, graph)
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")
@@ -115,13 +117,34 @@ class Axes:
         return 1
 
 
-def _names(axis: Axis) -> tuple[str, ...]:
-    return (axis.name, *(m.tensor for m in axis.members if not m.buffer))
+def _whole_teams(found: Sequence[Site], graph: Graph) -> list[Site]:
+    """Without those that must keep equal shares with an axis that stays as it is; raises InputError where none is left."""
+    names = {site.name for site in found}
+    stays = {a.even: a.name for a in graph.axes.values() if a.even is not None and a.name not in names}
+    free = [site for site in found if site.axis is None or site.axis.even not in stays]
+    if not free:
+        name = found[0].name
+        partner = stays[graph.axes[name].even or ""]
+        raise InputError(f"{name} can only shrink together with {partner}, which was not chosen; choose both.")
+    return free
+
+
+def _site(axis: Axis, graph: Graph) -> Site:
+    return Site(axis.name, "axis", (axis.size,), tuple(_read(m, graph) for m in axis.members), axis=axis)
 
 
 def _read(member: Member, graph: Graph) -> Member:
     weight = graph.weights.get(member.tensor)
     return member if weight is None else replace(member, shape=weight.shape, weight=weight)
+
+
+def _instead(graph: Graph) -> str:
+    """What there is to prune, or why there is nothing."""
+    there = sorted({plural(axis.family) for axis in graph.axes.values() if axis.frozen is None})
+    if there:
+        return f"it has {', '.join(there)}"
+    why = dict.fromkeys(f"{axis.name} is frozen: {axis.frozen}" for axis in graph.axes.values() if axis.frozen)
+    return f"nothing can be pruned ({'; '.join(why)})"
 
 
 def _dim(member: Member) -> int:

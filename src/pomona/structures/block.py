@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pomona.structures.chosen import chosen, wanted
+from pomona.structures.chosen import chosen, known, matrices, wanted
 from pomona.structures.elements import element_site, its_elements, weight_of
 from pomona.structures.layout import from_matrix, matrix_shape, to_matrix
 from pomona.structures.top import best
@@ -29,7 +29,7 @@ class Block:
     rows: int = 4
     columns: int = 1
     only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
     spellings: ClassVar[tuple[str, ...]] = ("4x1", "block 4x1")
 
@@ -57,11 +57,12 @@ class Block:
         weight = site.weight
         if site.kind != "element" or weight is None or site.shape != self.grid(weight):
             return False
-        return weight.prunable and wanted((weight.tensor,), self.only, self.skip)
+        return weight.prunable and wanted(site, self.only, self.keep)
 
     def sites(self, graph: Graph) -> Sequence[Site]:
         """One site a weight. Raises InputError when the patterns name nothing or leave nothing."""
-        return [element_site(weight, self.grid(weight)) for weight in chosen(graph, self.only, self.skip)]
+        known(graph, *self.only, *self.keep)
+        return chosen([element_site(weight, self.grid(weight)) for weight in matrices(graph)], self.only, self.keep)
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")

@@ -1,4 +1,4 @@
-"""Which weights and axes a structure acts on: kinds, and glob patterns over names."""
+"""What users call things: names, glob patterns over them, families of axes, classes of modules."""
 
 from __future__ import annotations
 
@@ -6,37 +6,73 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from pomona.vocabulary import Graph, InputError, Weight
+from pomona.vocabulary import BLOCKS, FAMILIES, Graph, InputError, Site, Weight, plural
 
 
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a pattern names the tensor or the module that holds it: `fc` and `fc.weight` both mean `fc.weight`."""
+def goes_by(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a pattern names something that has these names.
+
+    `fc` and `fc.weight` both mean `fc.weight`, through the module that holds it. A word for a family (`heads`, `layers`)
+    means nothing else, whatever the modules of a model are called; `heads.*` is what lies in a module of that name.
+    """
+    words = [p for p in patterns if p in FAMILIES or p in BLOCKS]
+    globs = [p for p in patterns if p not in words]
+    return any(name in words or _matches(name, globs) for name in names)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
     module = name.rpartition(".")[0]
     return any(fnmatchcase(name, p) or (module and fnmatchcase(module, p)) for p in patterns)
 
 
-def wanted(names: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> bool:
-    """Whether something that goes by these names is in: named by `only` (if there is one), not by `skip`."""
-    return (not only or any(matches(n, only) for n in names)) and not any(matches(n, skip) for n in names)
+def names_of(site: Site) -> tuple[str, ...]:
+    """What a site goes by: its name, its parameters, their modules' classes, its family or (for blocks) `layers`, `blocks`."""
+    weights = [w for m in site.members if (w := site.weight or m.weight) is not None]
+    families = (plural(site.axis.family),) if site.axis else BLOCKS if site.kind == "branch" else ()
+    tensors = (m.tensor for m in site.members if not m.buffer)
+    return tuple(dict.fromkeys((site.name, *tensors, *site.blocks, *(w.module for w in weights if w.module), *families)))
 
 
-def chosen(graph: Graph, only: Sequence[str], skip: Sequence[str], also: Sequence[str] = ()) -> list[Weight]:
-    """The linear, convolution and recurrent weights, and those of the kinds in `also`, that the patterns leave in.
+def kind_of(site: Site) -> str:
+    """What users call its units: a family of axes, layers, weights."""
+    return plural(site.axis.family) if site.axis else BLOCKS[0] if site.kind == "branch" else "weights"
 
-    Raises InputError when a pattern names nothing or nothing is left.
-    """
-    known(graph.weights, only, skip)
-    found = [w for w in graph.weights.values() if (w.prunable or w.kind in also) and wanted((w.tensor,), only, skip)]
+
+def wanted(site: Site, only: Sequence[str], keep: Sequence[str]) -> bool:
+    """Whether a site is in: named by `only` (if there is one), not by `keep`."""
+    names = names_of(site)
+    return (not only or goes_by(names, only)) and not goes_by(names, keep)
+
+
+def chosen(sites: Iterable[Site], only: Sequence[str], keep: Sequence[str]) -> list[Site]:
+    """The sites that the patterns leave in; raises InputError when nothing is left."""
+    found = [site for site in sites if wanted(site, only, keep)]
     if not found:
-        raise InputError(f"No weight is left to prune with only={tuple(only)} and skip={tuple(skip)}; loosen the patterns.")
+        raise InputError(f"Nothing is left to prune with only={tuple(only)} and keep={tuple(keep)}; loosen the patterns.")
     return found
 
 
-def known(names: Iterable[str], only: Sequence[str], skip: Sequence[str]) -> None:
+def known(graph: Graph, *patterns: str) -> None:
     """Raises InputError on a pattern that names nothing: a typing error would silently change what is pruned."""
-    names = list(names)
-    for pattern in (*only, *skip):
-        if not any(matches(name, (pattern,)) for name in names):
+    if not patterns:
+        return
+    names = _all_names(graph)
+    for pattern in patterns:
+        if not goes_by(names, (pattern,)):
             close = get_close_matches(pattern, names, 1)
-            hint = f"; did you mean '{close[0]}'?" if close else "."
-            raise InputError(f"The pattern '{pattern}' names no tensor of the model{hint}")
+            there = sorted({plural(axis.family) for axis in graph.axes.values()}) if pattern in FAMILIES else []
+            hint = f"; it has {', '.join(there)}." if there else f"; did you mean '{close[0]}'?" if close else "."
+            raise InputError(f"The pattern '{pattern}' names nothing in the model{hint}")
+
+
+def _all_names(graph: Graph) -> list[str]:
+    weights = [name for w in graph.weights.values() for name in (w.tensor, w.module)]
+    axes = [name for axis in graph.axes.values() for name in (axis.name, plural(axis.family))]
+    blocks = [name for branch in graph.branches for name in (branch.container, *branch.blocks, *BLOCKS)]
+    modules = [w.tensor.rpartition(".")[0] for w in graph.weights.values()]
+    return list(filter(None, dict.fromkeys((*weights, *modules, *axes, *blocks))))
+
+
+def matrices(graph: Graph, also: Sequence[str] = ()) -> list[Weight]:
+    """The linear, convolution and recurrent weights, and those of the kinds in `also`."""
+    return [w for w in graph.weights.values() if w.prunable or w.kind in also]

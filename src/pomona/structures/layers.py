@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from pomona.structures.chosen import goes_by, known
 from pomona.structures.top import best
-from pomona.vocabulary import Branch, Graph, InputError, Member, Scores, Site
+from pomona.vocabulary import BLOCKS, Branch, Graph, InputError, Member, Scores, Site
 
 
 @dataclass(frozen=True)
 class Layers:
     """Units are sibling blocks that map a tensor to one of the same shape; a dead one is skipped, not zeroed.
 
-    Members are the parameters of each block; a unit's values are those of all parameters under its name.
+    Members are the parameters of each block; a unit's values are those of all parameters under its name. `only` and `keep`
+    are names of blocks or glob patterns over them.
     """
+
+    only: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
     spellings: ClassVar[tuple[str, ...]] = ("layers",)
 
     @classmethod
     def read(cls, text: str) -> Layers | None:
-        """`layers`."""
-        return cls() if text in ("layers", "layer", "blocks") else None
+        """`layers` or `blocks`."""
+        return cls() if text in (*BLOCKS, "layer") else None
 
     def __str__(self) -> str:
         return "layers"
@@ -40,12 +45,25 @@ class Layers:
 
         Raises InputError where there is no block that could go.
         """
-        runs = graph.branches
+        known(graph, *self.only, *self.keep)
+        runs = self._wanted(graph.branches)
         last = None if any(branch.rest for branch in runs) else max(runs, key=lambda b: len(b.blocks), default=None)
         if not runs or (last is not None and sum(len(branch.blocks) for branch in runs) == 1):
             raise InputError("The model has no run of blocks that could be left out; prune channels, neurons or weights instead.")
         often = Counter(branch.container for branch in runs)
         return [_site(graph, branch, often[branch.container] == 1, least=int(branch is last)) for branch in runs]
+
+    def _wanted(self, branches: Sequence[Branch]) -> list[Branch]:
+        """The runs without the blocks that the patterns leave out; those stay, so all others of a run may go."""
+        found = []
+        for branch in branches:
+            blocks = tuple(b for b in branch.blocks if not self.only or goes_by((b, *BLOCKS), self.only))
+            blocks = tuple(b for b in blocks if not goes_by((b, *BLOCKS), self.keep))
+            if blocks:
+                found.append(replace(branch, blocks=blocks, rest=branch.rest or blocks != branch.blocks))
+        if branches and not found:
+            raise InputError(f"No block is left to prune with only={self.only} and keep={self.keep}; loosen the patterns.")
+        return found
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pomona.structures.chosen import chosen, wanted
+from pomona.structures.chosen import chosen, known, matrices, wanted
 from pomona.structures.elements import element_site, its_elements, weight_of
 from pomona.structures.layout import from_matrix, matrix_shape, to_matrix
 from pomona.structures.top import rank
@@ -23,13 +23,13 @@ class NM:
 
     For convolutions these are input channels at one kernel position, the layout that sparse tensor cores read. With
     m as long as a row this is row-balanced top-k. A weight whose input width m does not divide is refused, never
-    skipped in silence: name it in `skip`.
+    skipped in silence: name it in `keep`.
     """
 
     n: int = 2
     m: int = 4
     only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
     spellings: ClassVar[tuple[str, ...]] = ("2:4",)
 
@@ -51,14 +51,15 @@ class NM:
         weight = site.weight
         if site.kind != "element" or weight is None or site.shape != weight.shape:
             return False
-        return weight.prunable and wanted((weight.tensor,), self.only, self.skip)
+        return weight.prunable and wanted(site, self.only, self.keep)
 
     def sites(self, graph: Graph) -> Sequence[Site]:
         """One site a weight. Raises InputError where m does not divide the input width."""
-        weights = chosen(graph, self.only, self.skip)
-        for weight in weights:
-            self._fits(weight)
-        return [element_site(weight) for weight in weights]
+        known(graph, *self.only, *self.keep)
+        found = chosen([element_site(weight) for weight in matrices(graph)], self.only, self.keep)
+        for site in found:
+            self._fits(weight_of(site))
+        return found
 
     def _fits(self, weight: Weight) -> None:
         width = matrix_shape(weight)[1]
@@ -66,7 +67,7 @@ class NM:
             grouped = " a group" if weight.conv is not None and weight.conv.groups > 1 else ""
             raise InputError(
                 f"{self} needs input widths divisible by {self.m}; {weight.tensor} has {width}{grouped}. "
-                f"Skip it with --skip {weight.tensor}."
+                f"Leave it alone with --keep {weight.tensor}."
             )
 
     def reduce(

@@ -51,7 +51,7 @@ class Union:
         names = [site.name for site in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"Two of {self} claim {twice}; set them apart with only=... and skip=....")
+            raise InputError(f"Two of {self} claim {twice}; set them apart with only=... and keep=....")
         return found
 
     def reduce(

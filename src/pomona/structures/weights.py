@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pomona.structures.chosen import chosen, wanted
+from pomona.structures.chosen import chosen, known, matrices, wanted
 from pomona.structures.elements import element_site, its_elements
 from pomona.structures.top import best
 from pomona.vocabulary import Graph, Scores, Site
@@ -18,12 +18,12 @@ from pomona.vocabulary import Graph, Scores, Site
 class Weights:
     """Units are the elements of the linear, convolution and recurrent weights, first and last layer included.
 
-    `only` and `skip` are glob patterns over tensor or module names. Biases, norms and embeddings take part only when
+    `only` and `keep` are names, glob patterns over them, or classes of modules. Biases, norms and embeddings take part only when
     asked for. A row, for counts of shape (rows,), is what has the same index along the weight's output dimension.
     """
 
     only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     biases: bool = False
     norms: bool = False
     embeddings: bool = False
@@ -48,11 +48,12 @@ class Weights:
         weight = site.weight
         if site.kind != "element" or weight is None or site.shape != weight.shape:
             return False
-        return (weight.prunable or weight.kind in self._also) and wanted((weight.tensor,), self.only, self.skip)
+        return (weight.prunable or weight.kind in self._also) and wanted(site, self.only, self.keep)
 
     def sites(self, graph: Graph) -> Sequence[Site]:
         """One site a weight. Raises InputError when the patterns name nothing or leave nothing."""
-        return [element_site(weight) for weight in chosen(graph, self.only, self.skip, self._also)]
+        known(graph, *self.only, *self.keep)
+        return chosen([element_site(weight) for weight in matrices(graph, self._also)], self.only, self.keep)
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 WeightKind = Literal["linear", "conv", "recurrent", "embedding", "norm", "bias", "other"]
 Role = Literal["self", "out", "in", "scale"]
 Family = Literal["channel", "neuron", "head", "kv-group", "head-dim", "width", "group", "other"]
+
+
+def plural(family: Family) -> str:
+    """How users spell a family: `heads`, `kv-groups`, `width`."""
+    return family if family == "width" else f"{family}s"
+
+
+FAMILIES: Mapping[str, Family] = {plural(family): family for family in get_args(Family)}
+BLOCKS = ("layers", "blocks")  # how users spell sites of blocks
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class Weight:
 
     `out_dim` is the dimension that writes output features, `in_dim` the one that is contracted with the input (None
     where there is none: biases, norms). GPT-2's transposed weights have `in_dim=0, out_dim=1`. `macs` counts the
-    multiply-accumulates that this tensor causes for the example inputs, `calls` the ops that read it.
+    multiply-accumulates that this tensor causes for the example inputs, `calls` the ops that read it. `module` is the class
+    of the module that holds it.
     """
 
     tensor: str
@@ -41,6 +52,7 @@ class Weight:
     macs: int = 0
     calls: int = 1
     conv: Convolution | None = None
+    module: str = ""
 
     @property
     def size(self) -> int:
@@ -87,7 +99,8 @@ class Axis:
     """An atom of the graph: one free dimension and every place where it appears, which is a coupled group.
 
     `frozen` says why it cannot be pruned (None: it can). `normalisers` names the ops that run over the axis ("layer_norm at
-    blocks.3.norm1"), so that zeroing its units and removing them are different functions.
+    blocks.3.norm1"), so that zeroing its units and removing them are different functions. Axes with the same `even`, the
+    name of one of them, must keep equal shares of their units for the model's code to say their lengths.
     """
 
     name: str
@@ -96,6 +109,7 @@ class Axis:
     members: tuple[Member, ...]
     frozen: str | None = None
     normalisers: tuple[str, ...] = ()
+    even: str | None = None
 
     @property
     def exact(self) -> bool:
