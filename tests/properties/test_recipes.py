@@ -56,6 +56,7 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("hrank", DATA, "post"),
         ("chip", DATA, "post"),
         ("hrel", LABELS, "post"),
+        ("nisp", DATA, "post"),
         ("wanda", DATA, "post"),
         ("thinet", DATA, "post"),
         ("shortgpt", DATA, "post"),

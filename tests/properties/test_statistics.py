@@ -15,6 +15,7 @@ from pomona import registry
 from pomona.collect import collect
 from pomona.collect.collector import split
 from pomona.probes.loss_gradient import PerExampleGradient
+from pomona.probes.propagation import Propagation
 from pomona.statistics.activations import ActivationMean, ZeroShare
 from pomona.statistics.angular_change import AngularChange
 from pomona.statistics.contributions import ContributionGram
@@ -24,6 +25,7 @@ from pomona.statistics.independence import Independence
 from pomona.statistics.input_norm import InputNorm
 from pomona.statistics.map_rank import MapRank
 from pomona.statistics.per_member import PerMember
+from pomona.statistics.propagated import Propagated
 from pomona.statistics.relevance import Relevance
 from pomona.statistics.second_order import SecondOrder
 from pomona.statistics.squared_taylor import SquaredTaylor
@@ -37,6 +39,7 @@ EXAMPLES = [
     (InputNorm(), "element"),
     (MapRank(), "axis"),
     (Independence(), "axis"),
+    (Propagated(Propagation("equal")), "axis"),  # other scores of responses depend on how the data was cut
     (Relevance(samples=16), "axis"),  # by sixteens, since its value depends on how the data was cut
     (PerMember(SquaredTaylor(PerExampleGradient()), roles=("out", "in", "scale")), "axis"),
     (ActivationMean(), "axis"),

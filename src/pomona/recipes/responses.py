@@ -1,9 +1,10 @@
-"""Whole channels go, judged by what their maps hold: rank, independence of the others, information about the labels."""
+"""Whole channels go, judged by what their maps hold: rank, independence of the others, what the labels or the last layer need."""
 
 from pomona.allocations.uniform import Uniform
 from pomona.criteria.channel_independence import ChannelIndependence
 from pomona.criteria.hrank import HRank
 from pomona.criteria.hrel import HRel
+from pomona.criteria.nisp import Nisp
 from pomona.schedules.once import Once
 from pomona.schedules.rounds import Rounds
 from pomona.structures.axes import Axes
@@ -39,6 +40,18 @@ hrel = hrank.but(
             "Sarvani, Ghorai, Dubey, Basha",
             "HRel: Filter Pruning based on High Relevance between Activation Maps and Class Labels",
             2022,
+        ),
+    ),
+)
+
+nisp = hrank.but(
+    criterion=Nisp(),
+    summary="Removes the channels that the final responses need least, by scores propagated back through absolute weights.",
+    papers=(
+        Paper(
+            "Yu, Li, Chen, Lai, Morariu, Han, Gao, Lin, Davis",
+            "NISP: Pruning Networks using Neuron Importance Score Propagation",
+            2018,
         ),
     ),
 )

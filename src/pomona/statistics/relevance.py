@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log
 
 import torch
 from torch import Tensor
@@ -89,9 +90,9 @@ def gram(x: Tensor, width: Tensor | float) -> Tensor:
 
 def entropy(grams: Tensor, alpha: float) -> Tensor:
     """S_alpha in bits of (..., n, n) Gram matrices; alpha = 1 is the limit, -sum of lambda log2 lambda."""
-    spectrum = torch.linalg.eigvalsh(grams / grams.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]).clamp_min(0.0)
+    spectrum: Tensor = torch.linalg.eigvalsh(grams / grams.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]).clamp_min(0.0)
     if alpha == 1:
-        return torch.special.entr(spectrum).sum(-1) / torch.log(torch.tensor(2.0, dtype=spectrum.dtype))
+        return -torch.xlogy(spectrum, spectrum).sum(-1) / log(2)
     return torch.log2(spectrum.pow(alpha).sum(-1)) / (1 - alpha)
 
 
