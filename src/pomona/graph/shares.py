@@ -9,9 +9,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.graph.costs import Rows
 from pomona.graph.expr import Atom, Const, Expr, Product, norm
 from pomona.graph.graph import Graph
+from pomona.graph.terms import Rows
 
 
 @dataclass(frozen=True)
