@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from pomona.graph.expr import Keep
 from pomona.graph.graph import Graph
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
-from pomona.graph.mend_scale import Unscalable, fold, unrounded
+from pomona.graph.mend_scale import Fold, Unscalable
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import Group, groups, role, slots
 from pomona.graph.precise import precise, precisely, widened
@@ -27,6 +27,7 @@ from pomona.graph.reference import tensors_of
 from pomona.vocabulary import Plan
 
 TRIALS = 60
+Question: TypeAlias = Group | Fold
 
 
 def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
@@ -36,7 +37,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     """
     known = sizes(graph, keep, plan, whole)
     try:
-        fold(small, graph, keep, plan)
+        fold = Fold(graph, keep, plan)
     except Unscalable as obstacle:
         return str(obstacle)
     mend_layers(small, known)
@@ -46,18 +47,19 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     mend_configs(small, known)
     args, kwargs = graph.program.example_inputs
     twin = precise(small)
-    unrounded(twin, small, whole, graph, keep, plan)
-    trial = _Trial(twin, expected, args, kwargs)
-    failure = trial.resolve(open_questions)
+    fold.settle(twin)
+    trial = Trial(twin, expected, args, kwargs)
+    failure = trial.resolve([fold, *open_questions])
     if failure is not None:  # layers that were cut unequally may need unequal answers
         open_questions = [single for group in open_questions for single in group.singles()]
-        failure = trial.resolve(open_questions)
+        failure = trial.resolve([fold, *open_questions])
     for group in open_questions:
         group.choose(group.chosen, small)
+    fold.settle(small)
     return failure
 
 
-class _Trial:
+class Trial:
     """Forward passes of a float64 twin of the small model, each with other integers."""
 
     def __init__(self, twin: nn.Module, expected: Sequence[Tensor], args: Any, kwargs: Mapping[str, Any]) -> None:
@@ -65,9 +67,9 @@ class _Trial:
         self.names = {id(module): name for name, module in twin.named_modules()}
         self.left = 0
 
-    def resolve(self, questions: Sequence[Group]) -> str | None:
+    def resolve(self, questions: Sequence[Question]) -> str | None:
         """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
-        by_role: dict[str, list[Group]] = {}
+        by_role: dict[str, list[Question]] = {}
         for group in questions:
             by_role.setdefault(group.role, []).append(group)
         self.left = TRIALS
@@ -79,7 +81,7 @@ class _Trial:
             best = found
         return None
 
-    def better(self, best: _Result, roles: Sequence[str], by_role: Mapping[str, Sequence[Group]]) -> _Result | None:
+    def better(self, best: _Result, roles: Sequence[str], by_role: Mapping[str, Sequence[Question]]) -> _Result | None:
         """The first other combination of the integers of one role that gets further; None where none does."""
         for together in (by_role[name] for name in roles):
             now = [group.chosen for group in together]
@@ -93,7 +95,7 @@ class _Trial:
             self.choose(together, now)
         return None
 
-    def choose(self, together: Sequence[Group], combination: Sequence[int]) -> None:
+    def choose(self, together: Sequence[Question], combination: Sequence[int]) -> None:
         for group, option in zip(together, combination, strict=True):
             group.choose(option, self.twin)
 

@@ -1,63 +1,165 @@
 """Attention that takes its scale from the width of its heads: the scale of the unpruned heads goes into the queries.
 
-`scaled_dot_product_attention` without a scale divides by the square root of the head width it meets, which is smaller in
-the small model; but removing a dimension must not make attention sharper. So the weights that write the queries are
-multiplied by sqrt(new width / old width).
+Code that divides scores by the root of the head width it meets divides by less in the small model; but removing a dimension
+must not make attention sharper. So the weights that write the queries are multiplied by sqrt(new width / old width).
+`scaled_dot_product_attention` without a scale always does so; whether written-out attention does is found by trial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
-from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from pomona.graph.blocks import renamed
-from pomona.graph.expr import Keep, index, size, take
+from pomona.graph.expr import Expr, Keep, norm, size, take
 from pomona.graph.graph import Graph
-from pomona.graph.nodes import arguments, name_of, tensor_names
+from pomona.graph.homogeneous import Entries, Proportions
+from pomona.graph.nodes import arguments, name_of
 from pomona.vocabulary import Plan
 
-_MOVES = frozenset({
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t", "contiguous",
-    "clone", "split", "split_with_sizes", "chunk", "unbind", "getitem", "select", "slice", "narrow",
-})  # fmt: skip
-Scales = dict[str, tuple[int, Tensor]]  # tensor -> (dimension, float64 factor at each of its old positions)
+Scales = dict[str, Tensor]  # tensor -> float64 factor of each of its old entries
 
 
 class Unscalable(Exception):
-    """The queries of some attention are not written by one linear layer of their own."""
+    """The queries of some attention are not written by weights of their own."""
 
 
-def scales(graph: Graph, keep: Keep) -> Scales:
-    """By what the weights that write queries must be multiplied; empty where every attention brings its own scale."""
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """One product of queries and keys, and what must not grow with them; `factor` is what the queries lack."""
+
+    node: fx.Node
+    sides: tuple[fx.Node, fx.Node]
+    others: tuple[fx.Node, ...]
+    factor: float
+
+
+def scales(graph: Graph, keep: Keep, written_out: bool = False) -> Scales:
+    """By what the weights that write queries must be multiplied; empty where no head loses width.
+
+    `written_out`: also for attention that is not one op without a scale. Raises Unscalable where no weights will do.
+    """
+    products = list(_products(graph, keep, written_out))
     found: Scales = {}
-    for n in graph.values:
-        if name_of(n) != "scaled_dot_product_attention" or arguments(n).get("scale") is not None:
-            continue
-        query, key, value = (arguments(n)[word] for word in ("query", "key", "value"))
-        width = graph.values[query][-1]
-        if size(width, keep) == width.n:
-            continue
-        source = _path(query)[-1]
-        if name_of(source) not in ("linear", "addmm") or not _alone(source, query, (key, value)):
-            raise Unscalable(f"{n.name} takes its scale from the head width, and no linear layer writes its queries alone")
-        for tensor, dim in _writers(source, graph):
-            # A module that is called twice is scaled once.
-            _, factors = found.setdefault(tensor, (dim, torch.ones(graph.dims[tensor][dim].n, dtype=torch.float64)))
-            factors[_features(source, query)] = sqrt(size(width, keep) / width.n)
+    if not products:
+        return found
+    proportions = Proportions(graph.program)
+    still: Entries = {}
+    for product in products:
+        query, key = (_canonical(proportions.entries(n), graph) for n in product.sides)
+        fixed = [_canonical(proportions.entries(n), graph) for n in product.others]
+        grown = {name: factors != 1 for name, factors in found.items()}
+        # What was decided for another product that reads the same weights holds; otherwise the queries grow.
+        grows, stays = (key, query) if _meet(query, still) or _meet(key, grown) else (query, key)
+        if grows is None or _meet(grows, still) or any(_meet(grows, e or {}) for e in (stays, *fixed)):
+            raise Unscalable(f"{product.node.name} takes its scale from the head width, and no weights write its queries alone")
+        for name, mask in grows.items():
+            there = found.setdefault(name, torch.ones(mask.shape, dtype=torch.float64))
+            if bool((there[mask] != 1).any()) and bool((there[mask] != product.factor).any()):
+                raise Unscalable(f"{product.node.name} shares its queries with attention of another width")
+            there[mask] = product.factor
+        for name, mask in (e for entries in (stays, *fixed) for e in (entries or {}).items()):
+            still[name] = still[name] | mask if name in still else mask
     return found
 
 
+def _products(graph: Graph, keep: Keep, written_out: bool) -> Iterator[_Product]:
+    """Products of activations over a width that shrinks."""
+    for n in graph.values:
+        name = name_of(n)
+        others: tuple[fx.Node, ...] = ()
+        if name == "scaled_dot_product_attention":
+            given = arguments(n)
+            if given.get("scale") is not None and not written_out:
+                continue
+            a, b, others = given["query"], given["key"], (given["value"],)
+        elif name in ("matmul", "bmm", "baddbmm") and written_out:
+            *_, a, b = [v for v in n.args if isinstance(v, fx.Node)]
+        else:
+            continue
+        dims = graph.values.get(a)
+        if isinstance(dims, tuple) and len(dims) > 2 and (factor := _factor(dims[-1], keep)) != 1:
+            yield _Product(n, (a, b), others, factor)
+
+
+def _factor(width: Expr, keep: Keep) -> float:
+    return sqrt(size(width, keep) / norm(width).n)
+
+
+def _canonical(entries: Entries | None, graph: Graph) -> Entries | None:
+    return None if entries is None else {graph.ties.get(name, name): mask for name, mask in entries.items()}
+
+
+def _meet(a: Entries | None, b: Entries) -> bool:
+    return any(name in b and bool((mask & b[name]).any()) for name, mask in (a or {}).items())
+
+
+class Fold:
+    """The question whether attention that is written out takes its scale from the width it meets, among those of a trial.
+
+    Option 0 is no, option 1 is yes; one answer for all layers. Raises Unscalable where that which must be scaled cannot be.
+    """
+
+    role = ""
+
+    def __init__(self, graph: Graph, keep: Keep, plan: Plan) -> None:
+        self.graph, self.keep, self.plan = graph, keep, plan
+        self.chosen = 0
+        self.sure = scales(graph, keep)
+
+    @property
+    def options(self) -> int:
+        """Two, unless there is nothing to ask, or no weights would do."""
+        return 2 if self.more else 1
+
+    @cached_property
+    def more(self) -> Scales:
+        """By what else weights are multiplied with option 1."""
+        every = possible(self.graph, self.keep)[-1]
+        ratios = {name: factors / self.sure.get(name, 1.0) for name, factors in every.items()}
+        return {name: ratio for name, ratio in ratios.items() if bool((ratio != 1).any())}
+
+    def singles(self) -> Iterator[Fold]:
+        """The question itself."""
+        yield self
+
+    def choose(self, option: int, *twins: nn.Module) -> None:
+        """Multiply the weights of float64 models, in place, or undo it."""
+        for twin in twins if option != self.chosen else ():
+            multiply(twin, self.more, self.graph, self.keep, self.plan, undo=option == 0)
+        self.chosen = option
+
+    def settle(self, *models: nn.Module) -> None:
+        """Multiply the weights of models that have not been asked anything, in place, as was chosen."""
+        for model in models:
+            multiply(model, self.sure, self.graph, self.keep, self.plan)
+            if self.chosen:
+                multiply(model, self.more, self.graph, self.keep, self.plan)
+
+
+def possible(graph: Graph, keep: Keep) -> list[Scales]:
+    """By what the weights of a small model may have been multiplied: without and with written-out attention."""
+    sure = scales(graph, keep)
+    try:
+        every = scales(graph, keep, written_out=True)
+    except Unscalable:
+        return [sure]
+    return [sure] if every.keys() == sure.keys() and all(bool((every[n] == sure[n]).all()) for n in sure) else [sure, every]
+
+
 @torch.no_grad()
-def fold(small: nn.Module, graph: Graph, keep: Keep, plan: Plan) -> None:
-    """Multiply the weights that write queries, in place. Raises Unscalable where that cannot be."""
-    for tensor, (dim, factors) in scales(graph, keep).items():
+def multiply(small: nn.Module, found: Scales, graph: Graph, keep: Keep, plan: Plan, undo: bool = False) -> None:
+    """Multiply (or divide) the weights that write queries by their factors, in place."""
+    for tensor, factors in found.items():
         if (name := renamed(tensor, plan)) is not None:
             parameter = small.get_parameter(name)
-            parameter.copy_(parameter.double() * _along(factors[index(graph.dims[tensor][dim], keep)], dim, parameter))
+            kept = take(factors, graph.dims[tensor], keep).to(parameter.device)
+            parameter.copy_(parameter.double() / kept if undo else parameter.double() * kept)
 
 
 @torch.no_grad()
@@ -68,10 +170,10 @@ def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph,
     weight in `whole`; any other stays, and the proof will see it.
     """
     done = []
-    for tensor, (dim, factors) in scales(graph, keep).items():
+    for tensor, factors in possible(graph, keep)[-1].items():
         if (name := renamed(tensor, plan)) is not None:
             kept = take(whole.get_parameter(tensor).detach(), graph.dims[tensor], keep).double()
-            exact = kept * _along(factors[index(graph.dims[tensor][dim], keep)], dim, kept)
+            exact = kept * take(factors, graph.dims[tensor], keep).to(kept.device)
             had = small.get_parameter(name)
             if had.shape == exact.shape and torch.allclose(had.double(), exact, rtol=torch.finfo(had.dtype).eps, atol=0):
                 twin.get_parameter(name).copy_(exact)
@@ -80,48 +182,7 @@ def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph,
 
 
 def unfolded(tensor: str, value: Tensor, found: Scales, graph: Graph, keep: Keep) -> Tensor:
-    """A weight of a small eager module as the masked model has it: the inverse of `fold`, by the dense model's name."""
+    """A weight of a small eager module as the masked model has it: the inverse of `multiply`, by the dense model's name."""
     if tensor not in found:
         return value
-    dim, factors = found[tensor]
-    there = value.double() / _along(factors[index(graph.dims[tensor][dim], keep)], dim, value)
-    return there.to(value.dtype)
-
-
-def _along(factors: Tensor, dim: int, tensor: Tensor) -> Tensor:
-    return factors.to(tensor.device).view([-1 if d == dim else 1 for d in range(tensor.dim())])
-
-
-def _path(n: fx.Node) -> list[fx.Node]:
-    """The nodes that only move entries about, back from `n`, with what they start from at the end."""
-    found = [n]
-    while name_of(found[-1]) in _MOVES:
-        found.append(found[-1].all_input_nodes[0])
-    return found
-
-
-def _features(source: fx.Node, n: fx.Node) -> Tensor:
-    """Which features of the source reach the node: the moves are made with feature numbers for values."""
-    shape = source.meta["val"].shape
-    env: dict[fx.Node, Any] = {source: torch.arange(shape[-1]).expand(shape)}
-    for step in reversed(_path(n)[:-1]):
-        args, kwargs = fx.map_arg((step.args, dict(step.kwargs)), env.__getitem__)
-        env[step] = step.target(*args, **kwargs)  # type: ignore[operator]
-    return cast(Tensor, torch.unique(env[n]))
-
-
-def _alone(source: fx.Node, query: fx.Node, others: Sequence[fx.Node]) -> bool:
-    """Whether no key or value is made from the features that make queries."""
-    features = _features(source, query)
-    return not any(_path(o)[-1] is source and bool(torch.isin(_features(source, o), features).any()) for o in others)
-
-
-def _writers(source: fx.Node, graph: Graph) -> list[tuple[str, int]]:
-    """The parameters whose entries write the features of a linear op, and the dimension that does."""
-    names, given = tensor_names(graph.program), arguments(source)
-    if name_of(source) == "linear":
-        candidates = [(given["weight"], 0), (given["bias"], 0)]
-    else:
-        candidates = [(given["mat2"], 1), (given["self"], -1)]
-    tensors = [(names[v.name], dim) for v, dim in candidates if isinstance(v, fx.Node) and v.name in names]
-    return [(name, dim % len(graph.dims[name])) for name, dim in tensors]
+    return (value.double() / take(found[tensor], graph.dims[tensor], keep).to(value.device)).to(value.dtype)

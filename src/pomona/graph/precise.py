@@ -14,11 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pomona.vocabulary import set_training
 
-COARSE = (torch.float32, torch.float16, torch.bfloat16)
+WIDE = {
+    torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.complex64: torch.complex128,
+}  # fmt: skip
+COARSE = tuple(WIDE)
+_CREATED = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)  # what `torch.tensor` ends with
 
 
 class _Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Casts to a coarser float become casts to float64: a rounding in the middle would hide an error of coupling."""
+
+    supports_higher_order_operators = True  # branches of torch.cond come in here as well
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -31,7 +37,8 @@ class _Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._grouped_mm.default and args[0].dtype == torch.float64:
             return _grouped(*args, **(kwargs or {}))
         widened = (*map(_wider, args),), {name: _wider(value) for name, value in (kwargs or {}).items()}
-        return func(*widened[0], **widened[1])
+        made = func(*widened[0], **widened[1])
+        return made.to(WIDE[made.dtype]) if func in _CREATED and made.dtype in COARSE else made
 
 
 def _grouped(
@@ -65,7 +72,7 @@ def precise(model: nn.Module) -> nn.Module:
     """A float64 copy of a model in evaluation mode."""
     copy = deepcopy(model)
     set_training(copy, False)
-    return copy.double()
+    return copy._apply(wide)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def widened(tree: Any) -> Any:
@@ -74,9 +81,9 @@ def widened(tree: Any) -> Any:
 
 
 def wide(x: Tensor) -> Tensor:
-    """Float64 where it is floating point; whole numbers and truth values as they are."""
-    return x.detach().to(torch.float64) if x.is_floating_point() else x.detach()
+    """Float64 where it is floating point (complex numbers of two of them); whole numbers and truth values as they are."""
+    return x.detach().to(torch.float64 if x.is_floating_point() else WIDE.get(x.dtype, x.dtype))
 
 
 def _wider(value: Any) -> Any:
-    return torch.float64 if isinstance(value, torch.dtype) and value in COARSE else value
+    return WIDE.get(value, value) if isinstance(value, torch.dtype) else value
