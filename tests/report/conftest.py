@@ -45,7 +45,13 @@ def sample():
             "approximate_groups": ["norm.channels"], "form": "eager", "sensitivity": 0.8, "notes": ["a note on the proof"],
         },
         "layers": [_layer("fc1", [30, 20], [15, 20], 1), _layer("fc2", [70, 20], [35, 20], 20)],
-        "sites": [{"name": "fc1.out", "kind": "axis", "family": "channels", "before": 30, "after": 15}],
+        "sites": [
+            {"name": "fc1.out", "kind": "axis", "family": "channels", "before": 30, "after": 15, "held": True, "normalisers": []},
+            {
+                "name": "norm.channels", "kind": "axis", "family": "width", "before": 30, "after": 15, "held": False,
+                "normalisers": [f"layer_norm at blocks.{n}.norm" for n in range(5)],
+            },
+        ],
         "frozen": [{"axis": "fc2.out", "reason": "is a model output"}],
         "rounds": [
             {"round": 1, "params": 1500, "macs": 20_000, "nonzeros": 1500, "quality": 0.85, "recovered": 0.91},

@@ -252,4 +252,6 @@ def _notes(plan: Plan) -> list[str]:
     notes = []
     if any(site.kind == "element" for site in plan.sites.values()):
         notes.append("MACs and non-zeros count only living weights; dense kernels compute the zeros as well, so see the latency.")
+    if held := plan.provenance.get("held"):
+        notes.append(f"Held at the least that may stay: {', '.join(held)}.")
     return notes

@@ -8,6 +8,7 @@ from typing import Any
 
 from pomona.report import units
 from pomona.report.axes import Scale
+from pomona.report.caveats import approximate, count, listed
 from pomona.report.markup import Markup, el, join, percent
 
 FORMS = {
@@ -15,10 +16,12 @@ FORMS = {
     "graph": "the rewritten graph",
     "masked": "the masked model itself, since nothing was cut out",
 }
+EXACT = "Removing these units and setting them to zero are the same function."
 APPROXIMATE = (
     "Over these axes runs a softmax, a normaliser or a mean. Removing a unit there is another function than setting it to zero: "
     "the statistics are taken over the units that stay. The comparison does the same in the masked model, so it is as strict for "
-    "these groups as for the others; but a model trained with zeros in their place only approximates the one handed back."
+    "these groups as for the others; but a model trained with zeros in their place only approximates the one handed back. "
+    "With --exact (exact=True in Python) these axes stay whole."
 )
 
 
@@ -33,8 +36,8 @@ def proof(report: Mapping[str, Any]) -> Markup | None:
         _ruler(found.get("max_error"), found.get("tolerance")),
         _seen(found.get("sensitivity")),
         *notes,
-        _groups("exact", found.get("exact_groups") or (), "Removing these units and setting them to zero are the same function."),
-        _groups("approximate", found.get("approximate_groups") or (), APPROXIMATE),
+        _groups("exact", dict.fromkeys(found.get("exact_groups") or (), ()), EXACT),
+        _groups("approximate", approximate(report), APPROXIMATE),
     )
 
 
@@ -98,14 +101,19 @@ def _tick(at: float, value: float) -> Markup:
     )
 
 
-def _groups(kind: str, names: Sequence[str], meaning: str) -> Markup | None:
-    if not names:
+def _groups(kind: str, groups: Mapping[str, Sequence[str]], meaning: str) -> Markup | None:
+    """`groups`: name -> the normalisers that run over it."""
+    if not groups:
         return None
-    title = el("summary", None, f"{len(names)} {kind} {'group' if len(names) == 1 else 'groups'}")
+    title = el("summary", None, count(groups, f"{kind} group"))
     return el(
         "details",
         None,
         title,
         el("p", None, meaning),
-        el("ul", {"class": "names"}, *[el("li", None, el("code", None, str(name))) for name in names]),
+        el("ul", {"class": "names"}, *[el("li", None, *_group(name, over)) for name, over in groups.items()]),
     )
+
+
+def _group(name: str, over: Sequence[str]) -> list[Markup | str]:
+    return [el("code", None, str(name)), *([f" {listed(over)}"] if over else [])]

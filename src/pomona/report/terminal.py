@@ -1,4 +1,4 @@
-"""The summary for the terminal: the verdict, a table of before and after, the reason and the advice."""
+"""The summary for the terminal: the verdict, a table of before and after, the reason and the advice, the caveats."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.report import units
 from pomona.report.cards import PRICES
+from pomona.report.caveats import caveats
 from pomona.report.twin import clean
 from pomona.report.verdict import as_fraction, judge, last, reduction, speedup
 
@@ -33,7 +34,8 @@ def renderable(report: Mapping[str, Any]) -> RenderableType:
         table.add_row(*[Text(cell) for cell in row])
     claims = Text("   ").join(Text(f"{SIGNS[claim.tone][0]} {claim.text}", SIGNS[claim.tone][1]) for claim in verdict.claims)
     why = [Text(text, "yellow") for text in (verdict.reason, verdict.advice) if text]
-    return Group(Text(verdict.sentence, "bold"), *why, Text(), table, Text(), claims)
+    known = [Text(text, "dim") for text in caveats(report)]
+    return Group(Text(verdict.sentence, "bold"), *why, Text(), table, Text(), claims, *known)
 
 
 def text(report: Mapping[str, Any], width: int = 100) -> str:
