@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -14,25 +14,37 @@ from pomona.runtime.calls import Call, calls_of
 from pomona.runtime.steps import Stairs, step
 from pomona.runtime.times import Times
 
+_PYTHON = 20e-6  # seconds that modules and the interpreter take between two ops, at most
+
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Milliseconds of one forward pass as the sum over the graph's ops, `scale` times.
+    """Milliseconds of one forward pass as the sum over the graph's ops.
 
-    The sum leaves out what lies between the ops and what they do to each other's caches; `scale` brings the dense model to
-    what it takes as a whole. Times are measured when they are asked for, so the first candidates take seconds, later ones
-    milliseconds.
+    The sum leaves out what lies between the ops, `between` seconds each whatever their widths, and what they do to each
+    other's caches, a factor `scale`; `calibrated` sets both. Times are measured when they are asked for, so the first
+    candidates take seconds, later ones milliseconds.
     """
 
     graph: Graph
     times: Times
     scale: float = 1.0
+    between: float = 0.0
     _told: dict[tuple[Call, tuple[int, ...]], float] = field(default_factory=dict, repr=False)
 
     @cached_property
     def calls(self) -> list[Call]:
         """Every op that is timed."""
         return calls_of(self.graph)
+
+    def calibrated(self, milliseconds: float) -> Forecast:
+        """Such that the dense model takes what it was measured to take as a whole.
+
+        What is missing is laid to Python between the ops, as far as that is credible, and to the ops themselves beyond that.
+        """
+        ops, whole = self.at({}) / 1e3, milliseconds / 1e3
+        between = min(_PYTHON, max(0.0, (whole - ops) / len(self.calls)))
+        return replace(self, scale=(whole - between * len(self.calls)) / ops, between=between)
 
     @cached_property
     def _touching(self) -> dict[Atom, list[Call]]:
@@ -64,7 +76,7 @@ class Forecast:
 
     def _sum(self, calls: Iterable[Call], sizes: Mapping[Atom, int]) -> float:
         with self.times.measuring():
-            return 1e3 * self.scale * sum(self._seconds(call, call.widths(sizes)) for call in calls)
+            return 1e3 * sum(self.scale * self._seconds(call, call.widths(sizes)) + self.between for call in calls)
 
     def _seconds(self, call: Call, widths: tuple[int, ...]) -> float:
         key = (call, widths)

@@ -39,8 +39,8 @@ class Stairs:
 
         >>> Stairs(64, 16).around(64), Stairs(64, 16).around(33), Stairs(64, 16).around(32)
         ([(64, 1.0)], [(41, 1.0)], [(32, 1.0)])
-        >>> Stairs(512, 16).around(128)
-        [(112, 0.8571428571428572), (224, 0.14285714285714285)]
+        >>> Stairs(336, 16).around(112)  # measured at 1, 5, 9, ... steps
+        [(80, 0.5), (144, 0.5)]
         """
         if width >= self.full or width <= self.step or self.full <= self.step:
             return [(width, 1.0)]

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, thread_time
+from typing import TypeAlias
 
 import torch
 
 from pomona.vocabulary import InputError, Stage
 
+Clock: TypeAlias = Callable[[], float]  # seconds since some time
 _SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
 _LONG = 20e-3  # from here on a call refills the caches by itself, and a warming call before it would only cost time
 _FEWEST = 5
@@ -33,8 +35,19 @@ class Pairs:
         return sorted(b / a for a, b in zip(self.before, self.after, strict=True))
 
 
+def own_clock() -> Clock:
+    """Where torch has one thread, that thread's own clock: what other programs take meanwhile is not ours. Else the wall's."""
+    return thread_time if torch.get_num_threads() == 1 else perf_counter
+
+
 def time_pairs(
-    before: Callable[[], object], after: Callable[[], object], pairs: int, seconds: float, seed: int, stage: Stage
+    before: Callable[[], object],
+    after: Callable[[], object],
+    pairs: int,
+    seconds: float,
+    seed: int,
+    stage: Stage,
+    clock: Clock = perf_counter,
 ) -> Pairs:
     """Time both functions in `pairs` pairs, in random order within a pair, or fewer when `seconds` are over (5 at least).
 
@@ -46,7 +59,7 @@ def time_pairs(
     end = perf_counter() + seconds
     while len(samples[before]) < pairs and (len(samples[before]) < _FEWEST or perf_counter() < end):
         for function in draw.sample((before, after), 2):
-            samples[function].append(_seconds(function, repeats[function]))
+            samples[function].append(_seconds(function, repeats[function], clock))
         stage.advance(1)
     return Pairs(tuple(samples[before]), tuple(samples[after]))
 
@@ -64,11 +77,11 @@ def quantile(ascending: list[float], share: float) -> float:
 
 
 def median_seconds(function: Callable[[], object]) -> float:
-    """The median over some samples, each long enough for the clock, after warming up. For short functions: ops, not models.
+    """The median over some samples, each long enough for the clock, after warming up.
 
-    Where torch has one thread it is that thread's own clock: what other programs take meanwhile is not the op's.
+    By the clock of `own_clock`.
     """
-    clock = thread_time if torch.get_num_threads() == 1 else perf_counter
+    clock = own_clock()
     function()
     once = _loop(function, 1, clock)
     repeats = max(1, min(1000, round(_BRIEF / max(once, 1e-7))))
@@ -98,13 +111,13 @@ def _repeats(function: Callable[[], object]) -> int:
     return max(1, min(1000, round(_SHORTEST / max(once, 1e-7))))
 
 
-def _seconds(function: Callable[[], object], repeats: int) -> float:
+def _seconds(function: Callable[[], object], repeats: int, clock: Clock) -> float:
     if repeats > 1:
         function()  # the other function has just filled the caches with its own weights
-    return _loop(function, repeats)
+    return _loop(function, repeats, clock)
 
 
-def _loop(function: Callable[[], object], repeats: int, clock: Callable[[], float] = perf_counter) -> float:
+def _loop(function: Callable[[], object], repeats: int, clock: Clock) -> float:
     start = clock()
     for _ in range(repeats):
         function()

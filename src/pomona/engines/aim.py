@@ -1,0 +1,50 @@
+"""Aiming: a goal that a price only foretells is met as measured, by asking for a little more or less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+NEAR = 0.03  # off the goal by this share of it is a hit: measuring again differs as much
+_SHOTS = 5
+_FARTHEST = 2.0  # what is asked for changes by at most this factor from shot to shot
+
+
+def aimed(goal: float, cut: Callable[[float], Found], measure: Callable[[Found], float], floor: float = 0.0) -> Found:
+    """What `cut` makes of the request whose measured share comes nearest to `goal`.
+
+    `cut` takes a share of the foretold price, `measure` says what is really left; both are shares of the dense model. The
+    first request is the goal itself; the next ones come from a power law through the last two shots (through one: in
+    proportion). Never asks for less than `floor`, which is what can be reached, or for all.
+    """
+    asked, shots = goal, list[tuple[float, float, Found]]()
+    for _ in range(_SHOTS):
+        found = cut(asked)
+        got = measure(found)
+        shots.append((asked, got, found))
+        if abs(got / goal - 1) <= NEAR:
+            break
+        following = min(1.0, max(floor, _next(goal, shots)))
+        if any(abs(following / before - 1) < 1e-3 for before, _, _ in shots):
+            break
+        asked = following
+    return min(shots, key=lambda shot: abs(shot[1] / goal - 1))[2]
+
+
+def _next(goal: float, shots: list[tuple[float, float, Found]]) -> float:
+    """Where the power law through the two nearest shots meets the goal; a slope that measuring has spoilt is taken as 1."""
+    asked, got, _ = shots[-1]
+    slope = 1.0
+    if len(shots) > 1:
+        before, had, _ = shots[-2]
+        slope = _slope(got / had, asked / before)
+    factor: float = (goal / got) ** (1 / slope)
+    return asked * min(_FARTHEST, max(1 / _FARTHEST, factor))
+
+
+def _slope(rise: float, run: float) -> float:
+    found = log(rise) / log(run) if run != 1 else 1.0
+    return found if 0.2 <= found <= 3 else 1.0

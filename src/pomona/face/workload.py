@@ -1,0 +1,102 @@
+"""What a goal in latency is about: the model on inputs of some batch, on some threads, timed on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from pomona.graph import Graph, trace
+from pomona.graph.surgery import realise
+from pomona.runtime import Forecast, Times
+from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.timing import median_seconds, own_clock, threads_set, time_pairs
+from pomona.vocabulary import Goal, InputError, Plan, Progress, Silent, evaluating
+
+_PAIRS, _SECONDS = 25, 4.0  # of each measurement while aiming
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """`threads` is torch's count while timing, `rebatched` whether the inputs have another batch than those traced."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    threads: int
+    rebatched: bool
+    progress: Progress
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: bool | Mapping[str, Any] = True,
+        progress: Progress | None = None,
+    ) -> Workload:
+        """The `batch` and `threads` of the latency options; without them the example inputs and torch's own count."""
+        wish = options if isinstance(options, Mapping) else {}
+        batch, threads = wish.get("batch"), wish.get("threads") or torch.get_num_threads()
+        rebatched = batch is not None and batch != batch_of(args, kwargs)
+        if batch is not None:
+            args, kwargs = resized(args, kwargs, batch)
+        return cls(model, args, kwargs, threads, rebatched, progress or Silent())
+
+    def forecast(self, graph: Graph) -> Forecast:
+        """The latency of any sizes of the graph's axes, scaled to what the whole model takes here."""
+        times = Times.of(self.threads)
+        mine = trace(self.model, self.args, self.kwargs) if self.rebatched else graph
+        with self.progress.stage("timing ops", 1) as stage:
+            made = Forecast(mine, times).calibrated(self.milliseconds())
+            stage.advance(1)
+        for note in times.notes:
+            self.progress.note(note)
+        return made
+
+    def milliseconds(self) -> float:
+        """What one forward pass of the model takes."""
+        with threads_set(self.threads), evaluating(self.model), torch.inference_mode():
+            return 1e3 * median_seconds(lambda: self.model(*self.args, **self.kwargs))
+
+    def share(self, plan: Plan, graph: Graph) -> float:
+        """What the model that the plan makes takes, measured, as a share of what the whole model does.
+
+        The median over pairs that are timed one right after the other.
+        """
+        small = realise(self.model, graph, plan).model
+        with (
+            threads_set(self.threads),
+            evaluating(self.model, small),
+            torch.inference_mode(),
+            self.progress.stage("timing", _PAIRS) as stage,
+        ):
+            timed = time_pairs(
+                lambda: self.model(*self.args, **self.kwargs),
+                lambda: small(*self.args, **self.kwargs),
+                _PAIRS,
+                _SECONDS,
+                0,
+                stage,
+                own_clock(),
+            )
+        share = median(timed.ratios)
+        self.progress.note(f"As measured, this leaves {share:.3g} of the latency.")
+        return share
+
+
+def bound(goal: Goal, dense_ms: float) -> Goal:
+    """A goal in milliseconds as a share of what the dense model takes; others as they are.
+
+    Raises InputError where the model is that fast already.
+    """
+    if goal.ms is None:
+        return goal
+    if goal.ms >= dense_ms:
+        raise InputError(f"The model takes {dense_ms:.3g} ms here as it is; ask for less than that, not for {goal.ms:g} ms.")
+    return replace(goal, ratio=goal.ms / dense_ms)

@@ -1,0 +1,35 @@
+"""Aiming at what is measured by asking for what is foretold."""
+
+import pytest
+
+from pomona.engines.aim import NEAR, aimed
+
+
+@pytest.mark.parametrize("goal", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize(
+    "real",
+    [lambda x: x, lambda x: 0.2 + 0.8 * x, lambda x: x**1.4, lambda x: min(1.0, 1.25 * x), lambda x: 0.8 * x],
+    ids=range(5),
+)
+def test_a_wrong_forecast_is_corrected(goal, real):
+    asked = []
+    found = aimed(goal, lambda x: asked.append(x) or x, real)
+    if real(0.0) < goal:
+        assert real(found) == pytest.approx(goal, rel=2 * NEAR)
+    assert len(asked) <= 5
+
+
+def test_a_hit_is_measured_once():
+    asked = []
+    assert aimed(0.5, lambda x: asked.append(x) or x, lambda x: x) == 0.5 and asked == [0.5]
+
+
+def test_nothing_below_the_floor_is_asked_for_and_the_nearest_shot_is_kept():
+    asked = []
+    found = aimed(0.5, lambda x: asked.append(x) or x, lambda x: 0.5 + x, floor=0.2)
+    assert min(asked) == found == 0.2
+
+
+def test_a_staircase_ends_at_its_nearest_step():
+    steps = lambda x: 0.7 if x > 0.45 else 0.42  # noqa: E731
+    assert steps(aimed(0.5, lambda x: x, steps)) == 0.42
