@@ -12,6 +12,7 @@ import torch
 import pomona
 from pomona.cli.app import run
 from pomona.evaluate import ClassQuality, Quality
+from pomona.graph import Shares
 from pomona.vocabulary import Axis, Branch, Member
 
 REPORT = {
@@ -75,11 +76,17 @@ def face(monkeypatch):
         return folder
 
     axes = {
-        "1": Axis("1", 8, "channel", (Member("0.weight", "out", 0), Member("2.weight", "in", 1))),
+        "1": Axis("1", 8, "channel", (Member("0.weight", "out", 0), Member("2.weight", "in", 1)), normalisers=("softmax at 1",)),
         "0": Axis("0", 3, "channel", (Member("0.weight", "in", 1),), frozen="it is the model's input"),
     }
     costs = SimpleNamespace(params=100, macs=1000, activation_bytes=4096)
-    graph = SimpleNamespace(axes=axes, branches=(Branch("blocks", ("blocks.0", "blocks.1")),), costs=lambda: costs)
+    graph = SimpleNamespace(
+        axes=axes,
+        branches=(Branch("blocks", ("blocks.0", "blocks.1")),),
+        costs=lambda: costs,
+        shares=lambda names=None: Shares(0.75, 0.5, 0.25, 0.125),
+        unknown=(("sort", "layers.2: no rule"),),
+    )
     timed = Timed()
     answers = {
         "prune": SimpleNamespace(report=dict(REPORT), save=save),

@@ -9,10 +9,14 @@ from pomona.cli import words
 def test_inspect_tells_costs_groups_and_frozen_axes(face, net, cli):
     found = cli("inspect", net, "--json").json
     assert (found["params"], found["macs"], found["activation_bytes"]) == (100, 1000, 4096)
-    assert found["families"] == {"channel": 1}
+    assert found["families"] == [{"family": "channel", "goal": "channels", "axes": 1, "macs": 0.5}]
+    assert found["prunable"] == {"params": 0.75, "macs": 0.5, "macs_two_factors": 0.25, "macs_exact": 0.125}
+    assert [axis["normalisers"] for axis in found["axes"]] == [["softmax at 1"], []]
     assert [axis["frozen"] for axis in found["axes"]] == [None, "it is the model's input"]
     text = cli("inspect", net, "--members").out
     assert "it is the model's input" in text and "2.weight  in dim 1" in text and "2 blocks can be left out" in text
+    text = cli("inspect", net).out
+    assert "channels" in text and "approximate: softmax at 1" in text and "12.5" in text and "no rule for sort: layers.2" in text
 
 
 def test_eval_measures_on_the_data(face, net, cli):

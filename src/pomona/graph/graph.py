@@ -23,6 +23,7 @@ from pomona.graph.naming import axes_of
 from pomona.graph.nodes import frames, tensor_names
 from pomona.graph.normalisers import normalisers
 from pomona.graph.op import Record
+from pomona.graph.shares import Shares, shares
 from pomona.graph.terms import Term
 from pomona.graph.vanish import count_sums
 from pomona.graph.weights import weights_of
@@ -77,6 +78,10 @@ class Graph:
         is not there, and for a frozen axis.
         """
         return self.polynomials.at(self._sizes(sizes or {}), self._densities(densities or {}), self._blocks(without))
+
+    def shares(self, axes: Collection[str] | None = None) -> Shares:
+        """How much of the model lies on axes that can be pruned, or on these alone (by name)."""
+        return shares(self, axes)
 
     def macs_by_weight(self, sizes: Mapping[str, int] | None = None, without: Collection[str] = ()) -> dict[str | None, int]:
         """Multiply-accumulates by the weight that causes them; under None those of products between activations."""

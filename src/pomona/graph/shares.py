@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.graph.expr import Atom, Const, Expr, Product, norm
-from pomona.graph.graph import Graph
 from pomona.graph.terms import Rows
+
+if TYPE_CHECKING:
+    from pomona.graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class Shares:
     macs_exact: float
 
 
-def shares(graph: Graph) -> Shares:
-    """What the prunable axes of a traced model reach, without touching it.
+def shares(graph: Graph, axes: Collection[str] | None = None) -> Shares:
+    """What the prunable axes of a traced model (or only these) reach, without touching it.
 
     Of a concatenation only the part counts that can shrink. A model without multiply-accumulates has shares of 0.
     """
-    free = {atom: graph.axes[name].exact for name, atom in graph.atoms.items()}
+    free = {atom: graph.axes[name].exact for name, atom in graph.atoms.items() if axes is None or name in axes}
     params, _ = _reached(graph.polynomials.params, graph.polynomials.lengths, free.keys())
     macs, two = _reached(graph.polynomials.macs, graph.polynomials.lengths, free.keys())
     exact, _ = _reached(graph.polynomials.macs, graph.polynomials.lengths, {atom for atom, plain in free.items() if plain})
