@@ -135,7 +135,12 @@ def _refuse_bad_data(batch: Batch, number: int) -> None:
 
 
 def _refuse_bad_values(seen: Seen, number: int) -> None:
-    kinds = {"input": seen.inputs, "input gradient": seen.input_grads, "gradient": seen.grads}
+    kinds = {
+        "input": seen.inputs,
+        "input gradient": seen.input_grads,
+        "gradient": seen.grads,
+        "second derivative": seen.curvatures,
+    }
     for kind, tensors in kinds.items():
         for name, tensor in tensors.items():
             if not finite(tensor):

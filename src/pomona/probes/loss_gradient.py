@@ -30,7 +30,7 @@ class LossGradient:
 
     def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:
         """Gradients and inputs of one batch. Raises InputError where no loss can be had or labels are out of range."""
-        with evaluating(model), torch.enable_grad(), _differentiable(model, watch.grads) as parameters:
+        with evaluating(model), torch.enable_grad(), differentiable(model, watch.grads) as parameters:
             with recording(model, watch, differentiate=True) as record:
                 value = loss_of(model, batch, loss)
             calls = {name: record.calls(name) for name in sorted(watch.inputs)}
@@ -64,7 +64,7 @@ class PerExampleGradient:
 
 
 @contextmanager
-def _differentiable(model: nn.Module, names: frozenset[str]) -> Iterator[dict[str, nn.Parameter]]:
+def differentiable(model: nn.Module, names: frozenset[str]) -> Iterator[dict[str, nn.Parameter]]:
     """The named parameters, with gradients switched on for the while even where the user froze them."""
     known = dict(model.named_parameters(remove_duplicate=False))
     missing = names - known.keys()

@@ -3,6 +3,7 @@
 from pomona.allocations.everywhere import Global
 from pomona.criteria.activation_taylor import ActivationTaylor
 from pomona.criteria.fisher import Fisher
+from pomona.criteria.sosp import Sosp
 from pomona.criteria.taylor import Taylor
 from pomona.schedules.once import Once
 from pomona.structures.axes import Axes
@@ -35,4 +36,22 @@ fisher = taylor.but(
     allocation=Global(),
     summary="Removes the channels whose removal costs least to second order, with the Fisher diagonal for the curvature.",
     papers=(Paper("LeCun, Denker, Solla", "Optimal Brain Damage", 1989),),
+)
+
+taylor_second = taylor.but(
+    criterion=Taylor(order=2),
+    summary="Removes the channels whose removal costs least to second order, with the Hessian times the weights of all.",
+)
+
+sosp = taylor.but(
+    criterion=Sosp(),
+    allocation=Global(),
+    summary="Removes the channels that the loss misses least when all that could go move together, across layers.",
+    papers=(
+        Paper(
+            "Nonnenmacher, Pfeil, Steinwart, Reeb",
+            "SOSP: Efficiently Capturing Global Correlations by Second-Order Structured Pruning",
+            2022,
+        ),
+    ),
 )

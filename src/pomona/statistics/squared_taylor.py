@@ -19,7 +19,8 @@ class SquaredTaylor:
 
     A pass is a batch, or an example where the probe goes example by example. The square comes inside the mean: batches that
     contradict each other do not cancel. `roles` are tried in turn and the first that the site has is read: through its
-    readers ("in") the sum is the derivative of a gate on the whole unit, biases and norms included.
+    readers ("in") the sum is the derivative of a gate on the whole unit, biases and norms included. Where the probe brings
+    curvature (`HessianProduct`), w g - w Hw / 2 stands for w g, Hw taking in all weights that are watched.
     Axis sites: float64 of shape (units,). Element sites: of the weight's shape, each element by itself.
     """
 
@@ -48,7 +49,10 @@ class SquaredTaylor:
         return added(state, {"sum": total.square() if self.first == "sum" else total, "passes": count(1)})
 
     def _term(self, member: Member, seen: Seen) -> Tensor:
-        product = seen.weights[member.tensor].double() * seen.grads[member.tensor].double()
+        weight, change = seen.weights[member.tensor].double(), seen.grads[member.tensor].double()
+        if member.tensor in seen.curvatures:
+            change = change - seen.curvatures[member.tensor].double() / 2
+        product = weight * change
         if self.first == "square":
             product = product.square()
         return product if member.dim is None else member.rows(product).sum(1)
