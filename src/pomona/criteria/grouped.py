@@ -37,7 +37,7 @@ class Grouped:
     The criterion may need data, if what it needs is known for a single weight (Wanda, Taylor, Fisher).
     """
 
-    criterion: Criterion = field(default_factory=lambda: Magnitude("l2"))
+    criterion: Criterion = field(default_factory=Magnitude)
     combine: Combine = "mean"
     normalise: Relative = "none"
     roles: tuple[Role, ...] = ("out", "in")

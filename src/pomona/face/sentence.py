@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from typing import Any
 
 from pomona.structures import named
-from pomona.vocabulary import Goal, Recipe
+from pomona.vocabulary import Goal, Recipe, changed
 
 
 def sentence(recipe: Recipe, goal: Goal | None) -> str:
@@ -35,7 +34,5 @@ def plain(part: Any) -> str:
     if not hasattr(part, "__dataclass_fields__"):
         return "+".join(map(plain, part)) if isinstance(part, tuple) else f"{part}"
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(part).__name__).lower()
-    changed = [
-        f"{f.name.replace('_', ' ')} {plain(value)}" for f in fields(part) if (value := getattr(part, f.name)) != f.default
-    ]
-    return f"{name} ({', '.join(changed)})" if changed else name
+    words = [f"{argument.replace('_', ' ')} {plain(value)}" for argument, value in changed(part).items()]
+    return f"{name} ({', '.join(words)})" if words else name

@@ -27,7 +27,7 @@ from pomona.vocabulary.parts import (
 )
 from pomona.vocabulary.plan import Plan
 from pomona.vocabulary.progress import Progress, Silent, Stage
-from pomona.vocabulary.recipe import Paper, Recipe, spell
+from pomona.vocabulary.recipe import Paper, Recipe, changed, spell
 from pomona.vocabulary.relative import Relative, relative
 from pomona.vocabulary.scores import Decision, Gathered, Keeps, Scores, State, Undeclared, View
 from pomona.vocabulary.sites import BLOCKS, FAMILIES, Axis, Branch, Convolution, Family, Member, Role, Site, Weight, plural
@@ -89,6 +89,7 @@ __all__ = [
     "Watch",
     "Weight",
     "cache_folder",
+    "changed",
     "evaluating",
     "finite",
     "first_line",

@@ -95,12 +95,14 @@ def spell(value: Any) -> str:
         return "(" + ", ".join(spell(v) for v in value) + ("," if len(value) == 1 else "") + ")"
     if not hasattr(value, "__dataclass_fields__"):
         return repr(value)
-    changed = []
-    for entry in fields(value):
-        now = getattr(value, entry.name)
-        if entry.init and now != _default(entry):
-            changed.append(f"{entry.name}={spell(now)}")
-    return f"{type(value).__name__}({', '.join(changed)})"
+    arguments = (f"{name}={spell(now)}" for name, now in changed(value).items())
+    return f"{type(value).__name__}({', '.join(arguments)})"
+
+
+def changed(part: Any) -> dict[str, Any]:
+    """The arguments of a part that differ from the defaults, by name."""
+    given = {entry.name: (entry, getattr(part, entry.name)) for entry in fields(part) if entry.init}
+    return {name: now for name, (entry, now) in given.items() if now != _default(entry)}
 
 
 def _default(entry: Any) -> Any:
