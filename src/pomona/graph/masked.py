@@ -15,17 +15,22 @@ from pomona.vocabulary import InputError, Member, Plan, Site
 
 @torch.no_grad()
 def masked(model: nn.Module, plan: Plan) -> nn.Module:
-    """A copy of the model that carries out a plan without changing a shape; works from the plan alone.
+    """A copy of the model that carries out a plan without changing a shape; see `mask`."""
+    return mask(deepcopy(model), plan)
+
+
+@torch.no_grad()
+def mask(model: nn.Module, plan: Plan) -> nn.Module:
+    """Carry out a plan in place without changing a shape, from the plan alone; returns the model.
 
     Solved tensors are written first; dead elements and every parameter at the positions of dead units become zero;
     dead blocks hand their input on. Buffers stay (a zeroed frequency table would be another function, not a smaller
     one), tied parameters stay tied. Raises InputError where the plan was made for another model.
     """
-    copy = deepcopy(model)
-    write(copy, plan)
-    for name, block in _dead_blocks(copy, plan).items():
-        copy.set_submodule(name, PassThrough(block))
-    return copy
+    write(model, plan)
+    for name, block in _dead_blocks(model, plan).items():
+        model.set_submodule(name, PassThrough(block))
+    return model
 
 
 @torch.no_grad()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from pomona.graph.expr import Dims, Keep, atoms, index, norm, size, take
+from pomona.graph.expr import Dims, Expr, Keep, atoms, index, norm, size, take
+from pomona.graph.facts import Numbers
 from pomona.graph.graph import Graph
 from pomona.graph.nodes import name_of, short_cuts
 from pomona.graph.precise import precisely, wide, widened
@@ -72,10 +74,19 @@ class _Runner(fx.Interpreter):
 
         target, args, kwargs = resized(n, self.traced, lambda e: size(e, self.keep))
         small = target(*fx.map_arg(args, narrowed), **fx.map_arg(kwargs, narrowed))
-        dims = values[n]
+        dims, fact = values[n], self.traced.facts.get(n)
+        along = fact.along if isinstance(fact, Numbers) else repeat(None)
         if isinstance(dims, tuple):
-            return put_back(small, dims, self.keep)
-        return tuple(put_back(t, d, self.keep) if isinstance(d, tuple) else t for t, d in zip(small, dims or (), strict=True))
+            return put_back(_renumbered(small, next(iter(along)), self.keep), dims, self.keep)
+        return tuple(
+            put_back(_renumbered(t, e, self.keep), d, self.keep) if isinstance(d, tuple) else t
+            for t, d, e in zip(small, dims or (), along, strict=False)
+        )
+
+
+def _renumbered(tensor: Tensor, along: Expr | None, keep: Keep) -> Tensor:
+    """Values that are positions among the kept ones as positions among all."""
+    return tensor if along is None else index(along, keep).to(tensor.device)[tensor]
 
 
 def put_back(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
@@ -100,5 +111,8 @@ def _inputs(masked: nn.Module, graph: Graph, args: tuple[Any, ...], kwargs: Mapp
             found.append(next(given))
         else:
             value = state[spec.target] if spec.target in state else {**program.state_dict, **program.constants}[spec.target]
-            found.append(wide(value).clone() if isinstance(value, Tensor) else value)
+            if isinstance(value, Tensor):
+                # A forward pass may write into buffers, never into parameters.
+                value = wide(value) if isinstance(value, nn.Parameter) else wide(value).clone()
+            found.append(value)
     return found

@@ -1,0 +1,30 @@
+"""What a pruned model is held against, worked out once for its making and its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pomona.graph.graph import Graph
+from pomona.graph.masked import dead_blocks, mask
+from pomona.graph.precise import precise
+from pomona.graph.reference import reference
+from pomona.graph.units import kept_units
+from pomona.vocabulary import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """`whole` is the masked model in float64; `answer` what its program answers to the inputs, normalisers over the kept."""
+
+    whole: nn.Module
+    answer: list[Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module, graph: Graph, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Standard:
+        """Raises InputError where the plan was made for another model. The model is untouched."""
+        whole = mask(precise(model), plan)
+        return cls(whole, reference(whole, graph, kept_units(graph, plan), dead_blocks(plan), args, kwargs))
