@@ -40,7 +40,21 @@ class HeadSize:
     size: int
 
 
-Fact: TypeAlias = Piece | Pieces | Groups | HeadSize
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """An op that is told how many classes there are, because it makes a dimension of them (`one_hot`, `histc`)."""
+
+    classes: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """Outputs whose values are positions along a dimension (`topk`); None for the others."""
+
+    along: tuple[Expr | None, ...]
+
+
+Fact: TypeAlias = Piece | Pieces | Groups | HeadSize | Counted | Numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from pomona.graph.expr import Atom, Dims, Expr, atoms, norm
+from pomona.graph.expr import Atom, Dims, Expr, atoms, leaves, norm
 from pomona.graph.facts import Groups
 from pomona.graph.nodes import arguments, name_of
 from pomona.graph.op import Record
@@ -18,13 +18,18 @@ _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum")
 
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """Atoms that attention looks at from one side (heads) or along (widths), groups of convolutions, residual sums."""
+    """Atoms that attention looks at from one side (heads) or along (widths), groups of convolutions, residual sums, experts.
+
+    `floors` says of how many units a router must be able to choose the best.
+    """
 
     heads: frozenset[Atom]
     groups_of_heads: frozenset[Atom]
     widths: frozenset[Atom]
     groups: frozenset[Atom]
     residual: frozenset[Atom]
+    experts: frozenset[Atom]
+    floors: Mapping[Atom, int]
 
 
 def roles(walk: Record, dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> Roles:
@@ -36,6 +41,8 @@ def roles(walk: Record, dims: Mapping[str, Dims], weights: Mapping[str, Weight])
         frozenset(widths),
         frozenset(_conv_groups(walk, weights)),
         frozenset(_residual(walk)),
+        frozenset(atom for _, v in walk.asked for atom in atoms(walk.numbers[v])),
+        _floors(walk),
     )
 
 
@@ -44,6 +51,8 @@ def family(atom: Atom, found: Roles, writers: Sequence[Weight], readers: Sequenc
     wrote, read = {w.kind for w in writers}, {w.kind for w in readers}
     if atom in found.groups:
         return "group"
+    if atom in found.experts:
+        return "expert"
     if atom in found.groups_of_heads:
         return "kv-group"
     if atom in found.heads:
@@ -108,6 +117,18 @@ def _conv_groups(walk: Record, weights: Mapping[str, Weight]) -> Iterable[Atom]:
             weight = weights.get(walk.sources.get(node.args[1], ("", ()))[0])  # type: ignore[arg-type]
             if weight is not None and weight.in_dim is not None and (weight.shape[1] > 1 or weight.shape[0] > fact.groups.n):
                 yield from atoms(fact.groups)
+
+
+def _floors(walk: Record) -> dict[Atom, int]:
+    """Units that must stay of each atom; of a product, as many as possible of its last factor."""
+    found: dict[Atom, int] = {}
+    for e, need in walk.floors:
+        for leaf in reversed(leaves(e)):
+            least = min(leaf.n, need)
+            need = -(-need // max(least, 1))
+            if isinstance(leaf, Atom):
+                found[leaf] = max(found.get(leaf, 1), least)
+    return found
 
 
 def _residual(walk: Record) -> Iterable[Atom]:

@@ -43,7 +43,14 @@ def infer(program: ExportedProgram, ties: Mapping[str, str]) -> tuple[Record, di
     for n in program.graph.output_node().all_input_nodes:
         for e in _expressions(record.values.get(n)):
             freeze(e, "output")
+        _hold_numbers(record.numbers.get(n), "output")
     return record, tensors
+
+
+_MOVE_NUMBERS = frozenset((
+    "view", "reshape", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "to", "_to_copy", "clone",
+    "contiguous", "detach", "alias", "index", "index_select", "gather", "select", "slice", "repeat_interleave", "sort",
+))  # fmt: skip
 
 
 def _walk(module: fx.GraphModule, record: Record) -> Any:
@@ -67,6 +74,8 @@ def _visit(n: fx.Node, module: fx.GraphModule, record: Record) -> Value:
         several = record.values.get(n.args[0])  # type: ignore[arg-type]
         picked = n.args[1]
         if isinstance(several, list) and isinstance(picked, int):
+            if isinstance(numbers := record.numbers.get(n.args[0]), list):  # type: ignore[arg-type]
+                record.numbers[n] = numbers[picked]
             return several[picked]
         return None
     region = _region(n, module)
@@ -80,7 +89,12 @@ def _visit(n: fx.Node, module: fx.GraphModule, record: Record) -> Value:
                     record.live.add(placeholder)
                 if given in record.sources:
                     record.sources[placeholder] = record.sources[given]
+                if given in record.numbers:
+                    record.numbers[placeholder] = record.numbers[given]
         found: Value = _walk(region, record)
+        out: Any = region.graph.output_node().args[0]
+        known = record.numbers.get
+        record.numbers[n] = [known(v) for v in out] if isinstance(out, (list, tuple)) else known(out)
         return found
     return _ruled(n, record)
 
@@ -102,7 +116,9 @@ def _ruled(n: fx.Node, record: Record) -> Value:
     if rule is None and not any(record.values.get(v) for v in n.all_input_nodes):
         return _constants(value)
     try:
-        return _apply(rule, Op(n, name, arguments(n), value, record))
+        found = _apply(rule, Op(n, name, arguments(n), value, record))
+        _pass_numbers(n, name, record)
+        return found
     # IndexError, KeyError: the op has fewer dimensions or other arguments than the rule knows of.
     except (Misfit, IndexError, KeyError) as error:
         where = (frames(n) or [""])[-1]
@@ -111,7 +127,26 @@ def _ruled(n: fx.Node, record: Record) -> Value:
         for v in n.all_input_nodes:
             for e in _expressions(record.values.get(v)):
                 freeze(e, why)
+            _hold_numbers(record.numbers.get(v), why)
         return _constants(value, why)
+
+
+def _pass_numbers(n: fx.Node, name: str, record: Record) -> None:
+    """What only moves numbers of positions about passes them on; what may do anything else with them fixes the positions."""
+    for v in n.all_input_nodes:
+        along = record.numbers.get(v)
+        if along is None or isinstance(along, list) or (n, v) in record.asked or name == "_assert_tensor_metadata":
+            continue
+        if name in _MOVE_NUMBERS and v is n.args[0]:
+            record.numbers[n] = [along, None] if name == "sort" else along
+        else:
+            freeze(along, f"positions known by number in {name}")
+
+
+def _hold_numbers(along: Any, why: str) -> None:
+    for e in along if isinstance(along, list) else [along]:
+        if e is not None:
+            freeze(e, why)
 
 
 def _apply(rule: Rule | None, op: Op) -> Value:

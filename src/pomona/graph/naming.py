@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from pomona.graph.expr import UNEXPLAINED, Atom, Const, Dims, Expr, atoms, leaves, norm, positions
 from pomona.graph.families import Roles, family
@@ -12,7 +13,11 @@ _PLAIN = {UNEXPLAINED, "kernel size", "gates", "stacked", "repeated"}  # nobody 
 
 
 def axes_of(
-    dims: Mapping[str, Dims], weights: Mapping[str, Weight], found: Roles, normalisers: Mapping[Atom, tuple[str, ...]]
+    dims: Mapping[str, Dims],
+    weights: Mapping[str, Weight],
+    found: Roles,
+    normalisers: Mapping[Atom, tuple[str, ...]],
+    teams: Sequence[Collection[Atom]] = (),
 ) -> tuple[dict[str, Axis], dict[str, Atom]]:
     """(name -> axis, name -> atom for those that can be pruned), in the order of first use; frozen ones follow."""
     places = _places(dims, weights)
@@ -27,9 +32,18 @@ def axes_of(
         reads += [w for w in writes if w.kind == "conv" and w.conv is not None and w.conv.groups > 1]
         kind = family(atom, found, writes, reads)
         name = _name(members, dims, kind, axes)
-        axes[name] = Axis(name, atom.n, kind, members, None, normalisers.get(atom, ()))
+        axes[name] = Axis(name, atom.n, kind, members, None, normalisers.get(atom, ()), least=found.floors.get(atom, 1))
         named[name] = atom
-    return axes | _frozen(dims, weights, axes), named
+    return _evened(axes, named, teams) | _frozen(dims, weights, axes), named
+
+
+def _evened(axes: Mapping[str, Axis], named: Mapping[str, Atom], teams: Sequence[Collection[Atom]]) -> dict[str, Axis]:
+    """The axes, those of a team marked with the name of its first."""
+    even: dict[str, str] = {}
+    for team in teams:
+        together = [name for name, atom in named.items() if atom in team]
+        even |= dict.fromkeys(together, together[0]) if len(together) > 1 else {}
+    return {name: replace(axis, even=even.get(name)) for name, axis in axes.items()}
 
 
 def _places(dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> dict[Atom, list[tuple[str, int]]]:

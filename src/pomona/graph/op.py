@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from pomona.graph.algebra import Misfit, unify
-from pomona.graph.expr import Const, Dims, Expr, norm
-from pomona.graph.facts import Fact, Use, Work
+from pomona.graph.expr import Atom, Const, Dims, Expr, Product, Sum, norm
+from pomona.graph.facts import Fact, Numbers, Use, Work
 from pomona.vocabulary.sites import Convolution, WeightKind
 
 Value: TypeAlias = Dims | list[Dims | None] | None  # a tensor's dims; a list of them for several outputs; None otherwise
@@ -24,7 +24,8 @@ class Record:
     """What the walk has found so far.
 
     `sources` tells which parameter a node is, and in which order its dimensions come; `live` holds what depends on the
-    inputs of the model.
+    inputs of the model. `numbers` are the nodes whose values are positions along a dimension, `asked` the ops that took
+    that into account, and `floors` how many positions a dimension must keep.
     """
 
     values: dict[Node, Value] = field(default_factory=dict)
@@ -35,6 +36,9 @@ class Record:
     uses: list[Use] = field(default_factory=list)
     sources: dict[Node, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     live: set[Node] = field(default_factory=set)
+    numbers: dict[Node, Any] = field(default_factory=dict)  # an expression, or one for each of several outputs
+    asked: set[tuple[Node, Node]] = field(default_factory=set)
+    floors: list[tuple[Expr, int]] = field(default_factory=list)
     unknown: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -85,6 +89,23 @@ class Op:
     def tell(self, fact: Fact) -> None:
         """Tell surgery."""
         self.record.facts[self.node] = fact
+
+    def number(self, argument: Any) -> Expr | None:
+        """The dimension along which the values of an input are positions; None where they are something else."""
+        node = self.args.get(argument) if isinstance(argument, str) else argument
+        if not isinstance(node, Node) or not isinstance(found := self.record.numbers.get(node), (Const, Atom, Product, Sum)):
+            return None
+        self.record.asked.add((self.node, node))
+        return norm(found)
+
+    def numbers(self, *along: Expr | None) -> None:
+        """The values of the outputs are positions along these dimensions; None for an output that is something else."""
+        self.record.numbers[self.node] = list(along) if len(along) > 1 else along[0]
+        self.tell(Numbers(along))
+
+    def needs(self, e: Expr, least: int) -> None:
+        """So many positions of a dimension must stay."""
+        self.record.floors.append((e, least))
 
     def normalises(self, over: Iterable[Expr]) -> None:
         """Removing units of these and zeroing them are different functions."""

@@ -16,7 +16,7 @@ from torch.export.graph_signature import ExportGraphSignature
 from pomona.graph.blocks import renamed
 from pomona.graph.export import runnable
 from pomona.graph.expr import Expr, Keep, size, take
-from pomona.graph.facts import Fact, Groups, HeadSize, Piece, Pieces
+from pomona.graph.facts import Counted, Fact, Groups, HeadSize, Piece, Pieces
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
 from pomona.graph.nodes import arguments, call, name_of, short_cuts
@@ -84,6 +84,9 @@ def _by_fact(fact: Fact | None, given: Mapping[str, Any], length: Length) -> dic
         return {"start": start, "length": long} if "length" in given else {"start": start, "end": start + long}
     if isinstance(fact, Groups):
         return {"num_groups" if "num_groups" in given else "groups": length(fact.groups)}
+    if isinstance(fact, Counted):
+        classes = length(fact.classes)
+        return {"num_classes": classes} if "num_classes" in given else {"bins": classes, "max": classes - 1}
     if isinstance(fact, HeadSize) and given.get("scale") is None:
         # Without a scale the op would divide by the root of the head width that is left: another function.
         return {"scale": 1 / sqrt(fact.size)}

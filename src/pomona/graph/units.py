@@ -23,6 +23,9 @@ def kept_units(graph: Graph, plan: Plan) -> Keep:
             raise InputError(f"The plan has {len(keep)} units at {axis}, the model {here}; use the model it was made for.")
         if not bool(keep.any()):
             raise InputError(f"The plan removes all {len(keep)} units of {axis}; keep at least one.")
+        kept, least = int(keep.sum()), graph.axes[axis].least
+        if kept < least:
+            raise InputError(f"The plan keeps {kept} units of {axis}, of which the model chooses {least}; keep as many.")
         found[graph.atoms[axis]] = keep.nonzero().flatten()
     return found
 

@@ -130,7 +130,7 @@ def _whole_teams(found: Sequence[Site], graph: Graph) -> list[Site]:
 
 
 def _site(axis: Axis, graph: Graph) -> Site:
-    return Site(axis.name, "axis", (axis.size,), tuple(_read(m, graph) for m in axis.members), axis=axis)
+    return Site(axis.name, "axis", (axis.size,), tuple(_read(m, graph) for m in axis.members), axis=axis, least=axis.least)
 
 
 def _read(member: Member, graph: Graph) -> Member:

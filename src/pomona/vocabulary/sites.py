@@ -11,7 +11,7 @@ from torch import Tensor
 
 WeightKind = Literal["linear", "conv", "recurrent", "embedding", "norm", "bias", "other"]
 Role = Literal["self", "out", "in", "scale"]
-Family = Literal["channel", "neuron", "head", "kv-group", "head-dim", "width", "group", "other"]
+Family = Literal["channel", "neuron", "head", "kv-group", "head-dim", "width", "group", "expert", "other"]
 
 
 def plural(family: Family) -> str:
@@ -100,7 +100,8 @@ class Axis:
 
     `frozen` says why it cannot be pruned (None: it can). `normalisers` names the ops that run over the axis ("layer_norm at
     blocks.3.norm1"), so that zeroing its units and removing them are different functions. Axes with the same `even`, the
-    name of one of them, must keep equal shares of their units for the model's code to say their lengths.
+    name of one of them, must keep equal shares of their units for the model's code to say their lengths. `least` units must
+    stay, as many as a router chooses.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Axis:
     frozen: str | None = None
     normalisers: tuple[str, ...] = ()
     even: str | None = None
+    least: int = 1
 
     @property
     def exact(self) -> bool:

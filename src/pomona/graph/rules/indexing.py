@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from pomona.graph.algebra import Misfit, unify
-from pomona.graph.expr import Const, freeze, norm
+from pomona.graph.expr import Const, Expr, freeze, norm
+from pomona.graph.facts import Counted
 from pomona.graph.op import Op, Result, broadcast, rule
 
 
@@ -14,8 +17,18 @@ def embedding(op: Op) -> Result:
     """Rows of a table."""
     w = op.dims("weight")
     op.reads(op.args["weight"], "embedding", 1)
-    freeze(w[0], "rows of a table, picked by number")
+    _pick(op, w[0], "indices", "rows of a table, picked by number")
     return [*op.dims("indices"), norm(w[1])]
+
+
+def _pick(op: Op, e: Expr, index: Any, why: str = "picked by number") -> None:
+    """Positions along `e` are picked: by numbers along a dimension that is then the same, or by some that nobody knows."""
+    along = op.number(index)
+    if along is None or along.n != e.n:
+        for unknown in (e,) if along is None else (e, along):
+            freeze(unknown, why)
+    else:
+        unify(e, along)
 
 
 @rule("embedding_bag", "_embedding_bag")
@@ -36,7 +49,7 @@ def index(op: Op) -> Result:
         raise Misfit("a boolean index")
     places = [d for d, i in enumerate(given) if i is not None]
     for d in places:
-        freeze(x[d], "picked by number")
+        _pick(op, x[d], given[d])
     picked = broadcast([op.dims(given[d]) for d in places])
     rest = [norm(e) for e in x]
     if places == list(range(places[0], places[-1] + 1)):
@@ -49,7 +62,7 @@ def index_select(op: Op) -> Result:
     """Along one dimension."""
     x = op.input
     d = op.axis(x)
-    freeze(x[d], "picked by number")
+    _pick(op, x[d], "index")
     x[d] = op.dims("index")[0]
     return [norm(e) for e in x]
 
@@ -57,9 +70,10 @@ def index_select(op: Op) -> Result:
 @rule("gather", "take_along_dim")
 def gather(op: Op) -> Result:
     """Along one dimension, the others side by side."""
-    x, i = op.input, op.dims("index" if "index" in op.args else "indices")
+    word = "index" if "index" in op.args else "indices"
+    x, i = op.input, op.dims(word)
     d = op.axis(x)
-    freeze(x[d], "picked by number")
+    _pick(op, x[d], word)
     for k, (e, f) in enumerate(zip(x, i, strict=True)):
         if k != d and e.n == f.n:
             unify(e, f)
@@ -84,9 +98,17 @@ def put(op: Op) -> Result:
     given = op.args.get("indices")
     if given is None:
         d = op.axis(x)
-        source = op.maybe("source") or op.maybe("src")
-        freeze(x[d], "written by number")
-        for k, (e, f) in enumerate(zip(x, source or (), strict=False)):
+        index, source = op.maybe("index") or (), op.maybe("source") or op.maybe("src") or ()
+        _pick(op, x[d], "index", "written by number")
+        for e in source[d : d + 1]:
+            freeze(e, "written by number")
+        for whole in (index, source) if len(index) == len(x) else ():  # an index of its own for every element
+            for k, (e, f) in enumerate(zip(whole, x, strict=False)):
+                if k != d and e.n == f.n:
+                    unify(e, f)
+                elif k != d:
+                    freeze(e, "written by number")
+        for k, (e, f) in enumerate(zip(x, source, strict=False)):
             if k != d and e.n == f.n:
                 unify(e, f)
             elif k != d:
@@ -106,7 +128,13 @@ def put(op: Op) -> Result:
 @rule("one_hot")
 def one_hot(op: Op) -> Result:
     """A new dimension that is a number."""
-    return [*op.input, Const(op.shape[-1], "a number as a dimension")]
+    along = op.number("self")
+    if along is None or along.n != op.shape[-1]:
+        if along is not None:
+            freeze(along, "a number as a dimension")
+        return [*op.input, Const(op.shape[-1], "a number as a dimension")]
+    op.tell(Counted(along))
+    return [*op.input, along]
 
 
 @rule("meshgrid")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pomona.graph.algebra import Misfit, unify
-from pomona.graph.expr import Const, Expr, freeze, norm
+from collections.abc import Sequence
+
+from pomona.graph.algebra import unify
+from pomona.graph.expr import Const, Expr, norm
 from pomona.graph.op import Op, Result, broadcast, rule
 
 
@@ -57,12 +59,10 @@ def matmul(op: Op) -> Result:
 @rule("einsum")
 def einsum(op: Op) -> Result:
     """Letters are dimensions: equal letters are unified, those that vanish are contracted."""
-    left, arrow, right = op.args["equation"].replace(" ", "").partition("->")
-    if "." in left or not arrow:
-        raise Misfit("einsum without explicit letters")
+    terms, right = _spelled(op.args["equation"], [len(op.dims(node)) for node in op.args["tensors"]])
     letters: dict[str, Expr] = {}
     tensor = None
-    for term, node in zip(left.split(","), op.args["tensors"], strict=True):
+    for term, node in zip(terms, op.args["tensors"], strict=True):
         for letter, e in zip(term, op.dims(node), strict=True):
             known = letters.setdefault(letter, e)
             if known.n == 1:
@@ -74,6 +74,54 @@ def einsum(op: Op) -> Result:
     op.contracts(e for letter, e in letters.items() if letter not in right)
     op.works(letters.values(), tensor)
     return tuple(norm(letters[c]) for c in right)
+
+
+def _spelled(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """The terms and the result with a letter for every dimension: dots are written out, a missing result is supplied.
+
+    >>> _spelled("...i,ij", (3, 2))
+    (['αβi', 'ij'], 'αβj')
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    extra = max((rank - len(term) + 3 for term, rank in zip(terms, ranks, strict=True) if "..." in term), default=0)
+    dots = "αβγδεζηθικ"[:extra]
+    if not arrow:
+        once = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+        right = ("..." if "..." in left else "") + "".join(once)
+    spelled = [
+        term.replace("...", dots[extra - (rank - len(term) + 3) :] if "..." in term else "")
+        for term, rank in zip(terms, ranks, strict=True)
+    ]
+    return spelled, right.replace("...", dots)
+
+
+@rule("mv", "dot", "vdot", "linalg_vecdot")
+def vectors(op: Op) -> Result:
+    """The last dimension of both is contracted."""
+    x, y = op.inputs[0], op.inputs[-1]
+    unify(x[-1], y[-1])
+    op.contracts((x[-1],))
+    op.works((*x, *(y[-1:] if op.name == "mv" else ())))
+    return [*map(norm, x[:-1])] if op.name == "mv" else broadcast((x, y))[:-1]
+
+
+@rule("outer", "ger", "addr")
+def outer(op: Op) -> Result:
+    """Every entry of one times every entry of the other, perhaps added to a matrix."""
+    x, y = (e for (e,) in (op.dims(n) for n in op.node.all_input_nodes[-2:]))
+    op.works((x, y))
+    return [norm(x), norm(y)] if op.name != "addr" else broadcast((op.dims("self"), [x, y]))
+
+
+@rule("addmv")
+def addmv(op: Op) -> Result:
+    """The product W x + b."""
+    b, w, x = op.dims("self"), op.dims("mat"), op.dims("vec")
+    unify(w[1], x[0])
+    op.contracts((w[1],))
+    op.works(w, op.reads(op.args["mat"], "linear", 0, 1))
+    return broadcast((b, [w[0]]))
 
 
 @rule("bilinear")
@@ -93,10 +141,11 @@ def bilinear(op: Op) -> Result:
 
 @rule("_grouped_mm", "grouped_mm_fallback")
 def grouped_mm(op: Op) -> Result:
-    """Each token against the matrix of its expert, stored (experts, in, out); experts are chosen by index and stay."""
-    x, w = op.inputs[0], op.inputs[1]
+    """Each token against the matrix of its expert, stored (experts, in, out); the third input counts tokens by expert."""
+    x, w, ends = op.inputs[:3]
     unify(x[1], w[1])
-    freeze(w[0], "experts chosen by index")
+    unify(w[0], ends[0])
+    op.normalises((w[0],))
     tensor = op.reads(op.node.all_input_nodes[1], "linear", 2, 1)
     op.works((x[0], w[1], w[2]), tensor)
     return norm(x[0]), norm(w[2])

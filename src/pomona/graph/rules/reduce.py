@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pomona.graph.expr import Const, Expr, freeze
+from pomona.graph.facts import Counted
 from pomona.graph.op import Op, Result, broadcast, rule
 
 
@@ -39,7 +40,7 @@ def extreme(op: Op) -> Result:
     x = op.input
     over = _over(op, len(x))
     several = not hasattr(op.value, "shape")
-    if several and op.name in ("max", "min", "median", "mode"):
+    if several and op.name in ("max", "min", "median", "mode") and _asks_where(op):
         for d in over:
             freeze(x[d], f"the position of the {op.name}")
     op.normalises(x[d] for d in over)
@@ -47,17 +48,38 @@ def extreme(op: Op) -> Result:
     return [out for _ in op.value] if several else out
 
 
+def _asks_where(op: Op) -> bool:
+    """Whether anybody reads the second output, the position."""
+    return any(user.args[1:] != (0,) and user.users for user in op.node.users)
+
+
 @rule("argmax", "argmin")
 def position(op: Op) -> Result:
     """A position along a dimension."""
     x = op.input
     over = _over(op, len(x))
-    for d in over:
-        freeze(x[d], f"the position of the {op.name[3:]}")
+    if len(over) != 1:
+        for d in over:
+            freeze(x[d], f"the position of the {op.name[3:]}")
+    else:
+        op.normalises([x[over[0]]])
+        op.numbers(x[over[0]])
     return _without(op, op.input, over)
 
 
-@rule("topk", "sort", "argsort", "kthvalue")
+@rule("topk")
+def topk(op: Op) -> Result:
+    """The largest along a dimension, and where they were: among the kept ones, of which there must be enough."""
+    x = op.input
+    d = int(op.args["dim"]) % len(x)
+    op.normalises((x[d],))
+    op.needs(x[d], int(op.args["k"]))
+    op.numbers(None, x[d])
+    x[d] = Const(op.value[0].shape[d], "the first few of an order")
+    return [x, x]
+
+
+@rule("sort", "argsort", "kthvalue")
 def ordered(op: Op) -> Result:
     """The order along a dimension (default: the last)."""
     x = op.input
@@ -65,14 +87,32 @@ def ordered(op: Op) -> Result:
     d = (-1 if given is None else given) % len(x)
     freeze(x[d], f"ordered by {op.name}")
     x = op.input
-    if op.name == "topk":
-        x[d] = Const(op.value[0].shape[d], "the first few of an order")
     if op.name == "kthvalue":
         x = _without(op, x, [d])
     return x if hasattr(op.value, "shape") else [x for _ in op.value]
 
 
-@rule("cumsum", "cumsum_", "cumprod", "logcumsumexp", "cummax", "cummin", "diff", "flip", "roll", "rot90")
+@rule("cumsum", "cumsum_")
+def cumsum(op: Op) -> Result:
+    """Every position counts those before it."""
+    x = op.input
+    op.normalises(x[d] for d in _over(op, len(x)))
+    return x
+
+
+@rule("histc")
+def histogram(op: Op) -> Result:
+    """How often each position was picked; of other numbers, bins."""
+    along, bins = op.number("self"), int(op.args["bins"])
+    if along is None or along.n != bins or (op.args["min"], op.args["max"]) != (0, bins - 1):
+        if along is not None:
+            freeze(along, "counted in other bins")
+        return [Const(bins, "bins")]
+    op.tell(Counted(along))
+    return [along]
+
+
+@rule("cumprod", "logcumsumexp", "cummax", "cummin", "diff", "flip", "roll", "rot90")
 def along(op: Op) -> Result:
     """Every position depends on its neighbours."""
     x = op.input
