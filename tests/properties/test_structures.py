@@ -9,6 +9,7 @@ from papergraph import graph
 from pomona import registry
 from pomona.structures.axes import Axes
 from pomona.structures.block import Block
+from pomona.structures.kernels import Kernels
 from pomona.structures.layers import Layers
 from pomona.structures.n_m import NM
 from pomona.structures.union import Union
@@ -22,6 +23,7 @@ EXAMPLES = [
     NM(1, 2),
     Block(4, 1),
     Block(5, 3),
+    Kernels(),
     Axes(),
     Axes(("channel", "width")),
     Layers(),
