@@ -2,9 +2,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+import zoo
+from pomona import trace
 from pomona.collect import collect
 from pomona.statistics.activations import ActivationMean, ZeroShare
-from pomona.vocabulary import Member, Site
+from pomona.statistics.readers import readers
+from pomona.structures.axes import Axes
+from pomona.vocabulary import InputError, Member, Site
 
 
 def axis(tensor, dim=1, index=None, units=4):
@@ -53,3 +57,26 @@ def test_apoz_of_two_zeros_in_four_is_a_half():
     model = nn.Sequential(nn.ReLU(), nn.Linear(2, 3))
     found = collect(model, [axis("1.weight", units=2)], [ZeroShare()], [x])["a"][ZeroShare()]
     assert_close(found, torch.tensor([0.5, 0.25], dtype=torch.float64))
+
+
+def test_what_a_recurrent_module_hands_on_inside_is_not_mistaken_for_its_input():
+    model, args = zoo.lstm()
+    sites = {site.name: site for site in Axes.read("axes").sites(trace(model, args))}
+    seen = []
+    handle = model.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    found = {name: collect(model, [site], [ActivationMean()], [args])[name] for name, site in sites.items() if readable(site)}
+    handle.remove()
+    assert set(found) == {
+        "embed.weight:1",
+        *(name for name, s in sites.items() if any(m.tensor == "head.weight" for m in s.members)),
+    }
+    last = next(site for site in sites.values() if any(m.tensor == "head.weight" for m in site.members))
+    index = next(m.index for m in last.members if m.tensor == "head.weight")
+    assert_close(found[last.name][ActivationMean()], seen[-1].double().abs()[:, index].mean((0, 2)))
+
+
+def readable(site):
+    try:
+        return bool(readers(site))
+    except InputError:
+        return False

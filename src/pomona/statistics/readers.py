@@ -11,11 +11,21 @@ from pomona.vocabulary import InputError, Member, Seen, Site, Watch
 
 
 def readers(site: Site) -> list[Member]:
-    """The weights that read the axis; raises InputError where there are none, since then no activation can be seen."""
-    found = [m for m in site.members if m.role == "in" and not m.buffer] if site.kind == "axis" else []
+    """The weights that read the axis where it can be seen; raises InputError where there are none.
+
+    What a recurrent module hands on inside, from step to step and from layer to layer, never passes a module's door.
+    """
+    members = [m for m in site.members if not m.buffer] if site.kind == "axis" else []
+    written = {_owner(m) for m in members if m.role == "out"}
+    recurrent = {m.tensor for m in members if m.weight is not None and m.weight.kind == "recurrent"}
+    found = [m for m in members if m.role == "in" and not (m.tensor in recurrent and _owner(m) in written)]
     if not found:
         raise InputError(f"{site.name} is no axis that linear or convolution weights read, so no activation is seen; skip it.")
     return found
+
+
+def _owner(member: Member) -> str:
+    return member.tensor.rpartition(".")[0]
 
 
 def inputs(site: Site) -> Watch:
