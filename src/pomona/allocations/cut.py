@@ -28,7 +28,7 @@ def cut(sites: Mapping[str, Site], keys: Mapping[str, Tensor], budget: Budget) -
     ladders = [_Ladder.of(site, keys[name], budget) for name, site in sites.items()]
 
     def keeps(removed: list[Tensor]) -> Keeps:
-        return {ladder.name: ladder.keep(gone) for ladder, gone in zip(ladders, removed, strict=True)}
+        return budget.even({ladder.name: ladder.keep(gone) for ladder, gone in zip(ladders, removed, strict=True)})
 
     def fits(removed: list[Tensor]) -> bool:
         return budget.price(keeps(removed)) <= budget.limit
