@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import digits
 import pomona
+import zoo
 from pomona.recipes.groups import depgraph, depgraph_sparse
 from pomona.regularisers.group_shrink import GroupShrink
 from pomona.structures.axes import Axes
@@ -48,6 +49,13 @@ def test_scores_are_sums_of_norms_over_everything_that_a_unit_reaches_into():
     view = rows(4.0, 16.0)
     expected = torch.tensor([4.0, 16.0]).sqrt() * (0.5**0.5 + 0.5 + 0.5)
     assert_close(depgraph.criterion.score(view).value, expected)
+
+
+@pytest.mark.parametrize("make", [zoo.mobilenet, zoo.vit, zoo.llama, zoo.lstm])
+def test_groups_of_every_family_are_scored_and_a_plan_on_them_is_proven(make):
+    model, args = make()
+    out = pomona.prune(model, args, method="depgraph", structure="axes", goal="params=0.6x", latency=False)  # proves, or raises
+    assert sum(p.numel() for p in out.model.parameters()) <= 0.6 * sum(p.numel() for p in model.parameters())
 
 
 class Net(nn.Module):
