@@ -8,7 +8,7 @@ from torch import nn
 
 import pomona
 import zoo
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, Limits
 
 
 def pruned(name, **wish):
@@ -101,6 +101,9 @@ def test_bounds_reach_every_part_of_a_union():
         ({"only": ("kv-groups",)}, "names nothing in the model; it has head-dims, heads, neurons"),
         ({"only": ("heads",), "keep": ("heads",)}, "Nothing is left to prune"),
         ({"keep": ("Conv3d",)}, "did you mean 'Conv2d'"),
+        ({"only": ("head",), "structure": "neurons"}, r"head.weight:0 is frozen \(output\)"),
+        ({"goal": "neurons=0.9", "structure": None, "limits": Limits(minimum={"*": 1.0})}, "removes nothing .* what must stay"),
+        ({"goal": "macs=0.9999x", "limits": Limits(minimum={"*": 1.0})}, "Nothing may be removed here"),
     ],
 )
 def test_a_name_that_is_not_there_is_answered_with_the_nearest(bounds, sentence):

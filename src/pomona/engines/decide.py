@@ -64,6 +64,12 @@ class Ground:
         """The sites by name, in order."""
         return {site.name: site for site in self.sites}
 
+    @property
+    def bound(self) -> bool:
+        """Whether every site must stay whole, whatever the goal."""
+        bounds = budget(self.goal, self.limits, self.price, self.sites)
+        return all(bounds.least(site) == site.units for site in self.sites)
+
     def plan(self, alive: Mapping[str, Tensor], solved: Mapping[str, Mapping[str, Tensor]], *, wished: bool = True) -> Plan:
         """These decisions with where they come from; `wished` says whether there was a goal."""
         keeps = {name: mask.sum() for name, mask in alive.items()}

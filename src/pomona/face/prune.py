@@ -97,7 +97,8 @@ def prune(
     ground = _ground(job, recipe, wish, graph, limits or Limits(), name)
     outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None)
     if not outcome.plan.removes:
-        raise InputError(f"The goal {ground.goal} removes nothing from this model; it leaves too much for the smallest cut.")
+        why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
+        raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
     due = recipe.recovery if outcome.recover else None
     return carry_out(job, graph, outcome.plan, outcome.model, recipe=recipe, recovery=due, rounds=outcome.rounds)
 

@@ -9,7 +9,7 @@ from typing import ClassVar, cast, get_args
 import torch
 from torch import Tensor
 
-from pomona.structures.chosen import chosen, known, wanted
+from pomona.structures.chosen import chosen, goes_by, known, names_of, wanted
 from pomona.structures.top import best
 from pomona.vocabulary import FAMILIES, Axis, Family, Graph, InputError, Member, Scores, Site, plural
 
@@ -66,6 +66,7 @@ class Axes:
         if not free:
             reasons = dict.fromkeys(site.axis.frozen or "only one unit" for site in asked if site.axis)
             raise InputError(f"None of the {len(asked)} {self} can be pruned: {'; '.join(list(reasons)[:5])}.")
+        self._not_frozen(graph, free)
         named = chosen(free, self.only, self.keep)
         found = [site for site in named if self.owns(site)]
         if not found:
@@ -75,6 +76,14 @@ class Axes:
                 f"Over all of the {self} runs a normaliser ({', '.join(over[:3])}{more}), so none can be pruned exactly."
             )
         return _whole_teams(found, graph)
+
+    def _not_frozen(self, graph: Graph, free: Sequence[Site]) -> None:
+        """Raises InputError where `only` names axes that are frozen and no others."""
+        if not self.only or any(goes_by(names_of(site), self.only) for site in free):
+            return
+        frozen = [a for a in graph.axes.values() if a.frozen and goes_by(names_of(_site(a, graph)), self.only)]
+        if frozen:
+            raise InputError(f"What only={self.only} names cannot be pruned: {frozen[0].name} is frozen ({frozen[0].frozen}).")
 
     def reduce(
         self, site: Site, elements: Mapping[str, Tensor], how: str = "sum", roles: Sequence[str] = ("self", "out")
