@@ -5,12 +5,17 @@ from itertools import product
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
 
 from budgets import counts, flat, scored
+from handmade import axis_site, data, net, view
 from pomona.allocations.everywhere import Global
 from pomona.allocations.knapsack import Knapsack
 from pomona.allocations.snapped import Snapped, right_edges
 from pomona.allocations.uniform import Uniform
+from pomona.collect import collect
+from pomona.criteria.absolute_taylor import AbsoluteTaylor
 from pomona.schedules.rounds import Rounds
 from pomona.vocabulary import Axis, Budget, Goal, InputError, Site
 
@@ -117,6 +122,16 @@ def test_the_targets_fall_by_equal_factors():
 def test_too_many_bundles_are_refused():
     with pytest.raises(InputError, match="step="):
         Knapsack().allocate(flat(a=60_000), scored(a=torch.rand(60_000)), within(1.0, {"a": list(range(60_001))}))
+
+
+def test_importance_is_the_derivative_by_scale_and_shift():
+    model, (x, y) = net(), data(16)
+    site = axis_site()
+    stats = collect(model, [site], AbsoluteTaylor().needs, [(x, y)], cross_entropy)[site.name]
+    gamma, beta = model.norm.weight, model.norm.bias
+    by_gamma, by_beta = torch.autograd.grad(cross_entropy(model(x), y), [gamma, beta])
+    wanted = (gamma * by_gamma + beta * by_beta).abs().detach()
+    assert_close(AbsoluteTaylor().score(view(model, site, stats)).value, wanted, rtol=1e-4, atol=1e-9)
 
 
 def axes(**units):

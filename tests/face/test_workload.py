@@ -1,0 +1,96 @@
+"""Goals in latency, from the wish to the measured model."""
+
+import pytest
+import torch
+from torch import nn
+
+import pomona
+from pomona.face.workload import Workload, bound
+from pomona.graph import trace
+from pomona.vocabulary import Goal, InputError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("POMONA_CACHE", str(tmp_path))
+
+
+class Plain(nn.Module):
+    """Wide enough that its width decides how long it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 96, 3, padding=1), nn.ReLU(), nn.Conv2d(96, 64, 3, padding=1)
+        )
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean((2, 3)))
+
+
+X = torch.randn(1, 3, 32, 32)
+ONE = {"threads": 1, "pairs": 5, "seconds": 0.5}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_half_the_latency_is_what_is_measured(batch):
+    torch.manual_seed(0)
+    options = {"batch": batch, **ONE}
+    result = pomona.prune(Plain(), X, method="l1-filters", goal="latency=0.5x", latency=options)
+    load = Workload.of(result.dense, (X,), {}, options)
+    assert load.share(result.plan, result.graph) == pytest.approx(0.5, rel=0.15)
+    assert result.report.latency.batch == batch and result.report.proof.passed and result.report.goal == "latency=0.5x"
+
+
+def test_a_wrong_forecast_is_mended_by_measuring(monkeypatch):
+    """The table says that widths do not matter to the second layer; the wall clock disagrees, and is believed."""
+    shares = iter([0.62, 0.54, 0.5, 0.5])
+    asked = []
+    monkeypatch.setattr(Workload, "share", lambda self, plan, graph: asked.append(plan.provenance["price"]) or next(shares))
+    pomona.prune(Plain(), X, method="l1-filters", goal="latency=0.5x", latency=ONE)
+    left = [price["after"] / price["before"] for price in asked]
+    assert len(left) == 3 and left[0] > left[1] > left[2] and left[0] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_milliseconds_of_a_goal_are_those_of_the_dense_model_here():
+    model = Plain().eval()
+    load = Workload.of(model, (X,), {}, ONE)
+    dense = load.milliseconds()
+    goal = bound(Goal.parse(f"latency={dense / 2:.6f}ms"), dense)
+    assert goal.ratio == pytest.approx(0.5, rel=1e-3) and str(goal).endswith("ms")
+    with pytest.raises(InputError, match="as it is"):
+        bound(Goal.parse(f"latency={2 * dense:.6f}ms"), dense)
+
+
+def test_the_forecast_of_another_batch_is_of_that_batch():
+    model = Plain().eval()
+    graph = trace(model, X)
+    one, eight = (Workload.of(model, (X,), {}, {"batch": b, **ONE}).forecast(graph) for b in (1, 8))
+    assert set(one.graph.atoms) == set(eight.graph.atoms)
+    assert eight.at({}) > 2 * one.at({})
+
+
+def test_the_table_foretells_the_order_of_what_is_measured():
+    model = Plain().eval()
+    graph = trace(model, X)
+    told = Workload.of(model, (X,), {}, ONE).forecast(graph)
+    names = [name for name, axis in graph.axes.items() if axis.frozen is None]
+    prices = [told.at({name: max(1, int(share * graph.axes[name].size)) for name in names}) for share in (0.25, 0.5, 1.0)]
+    assert prices == sorted(prices) and prices[0] < 0.5 * prices[2]
+
+
+def test_single_weights_give_way_to_axes_only_where_nobody_asked_for_them():
+    result = pomona.prune(Plain(), X, goal="latency=0.7x", latency=ONE)
+    assert {site.kind for site in result.plan.sites.values()} == {"axis"}
+    with pytest.raises(InputError, match="--structure"):
+        pomona.prune(Plain(), X, goal="latency=0.7x", structure="weights")
+
+
+def test_the_halp_recipe_meets_a_goal_in_latency():
+    data = [(torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))) for _ in range(2)]
+    result = pomona.prune(
+        Plain(), X, method="halp", goal="latency=0.6x", data=data, loss=nn.functional.cross_entropy, latency=ONE
+    )
+    widths = [int(result.plan.keep(name).sum()) for name in result.plan.sites]
+    assert all(width % 8 == 0 for width in widths) and result.report.proof.passed
