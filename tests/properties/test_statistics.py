@@ -18,6 +18,7 @@ from pomona.probes.loss_gradient import PerExampleGradient
 from pomona.probes.propagation import Propagation
 from pomona.statistics.activations import ActivationMean, ZeroShare
 from pomona.statistics.angular_change import AngularChange
+from pomona.statistics.carried_relevance import CarriedRelevance
 from pomona.statistics.contributions import ContributionGram
 from pomona.statistics.gate_gradient import GateGradient
 from pomona.statistics.gradient import Gradient
@@ -47,6 +48,7 @@ EXAMPLES = [
     (GateGradient(), "axis"),
     (AngularChange(), "branch"),
     (ContributionGram(), "axis"),
+    (CarriedRelevance(), "axis"),
     (SecondOrder(), "axis"),
     (SecondOrder(), "element"),
 ]
