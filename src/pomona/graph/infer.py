@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
@@ -15,11 +16,13 @@ from pomona.graph.nodes import arguments, frames, name_of, tensor_names
 from pomona.graph.op import Op, Record, Rule, Value, rule_of
 from pomona.graph.rules import load
 
+Release = Literal["output"]  # what may change although users see it
 
-def infer(program: ExportedProgram, ties: Mapping[str, str]) -> tuple[Record, dict[str, Dims]]:
+
+def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | None = None) -> tuple[Record, dict[str, Dims]]:
     """What the rules found, and the dimensions of every parameter, buffer and constant by canonical name.
 
-    Inputs and outputs of the model are frozen. An op without a rule, or whose rule does not understand what it sees,
+    Inputs and outputs of the model are frozen, outputs unless they are released. An op without a rule, or whose rule does not understand what it sees,
     freezes its inputs and is listed in the record's `unknown`; it never raises.
     """
     load()
@@ -40,9 +43,10 @@ def infer(program: ExportedProgram, ties: Mapping[str, str]) -> tuple[Record, di
         if n.name in kinds:
             record.sources[n] = (name, tuple(range(value.dim())))
     _walk(program.graph_module, record)
-    for n in program.graph.output_node().all_input_nodes:
+    for n in answers(program) if release is None else ():
         for e in _expressions(record.values.get(n)):
             freeze(e, "output")
+    for n in program.graph.output_node().all_input_nodes:
         _hold_numbers(record.numbers.get(n), "output")
     return record, tensors
 
@@ -51,6 +55,26 @@ _MOVE_NUMBERS = frozenset((
     "view", "reshape", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "to", "_to_copy", "clone",
     "contiguous", "detach", "alias", "index", "index_select", "gather", "select", "slice", "repeat_interleave", "sort",
 ))  # fmt: skip
+
+
+def answers(program: ExportedProgram) -> list[fx.Node]:
+    """The outputs whose dimensions users rely on: all of them.
+
+    Of a record with named fields these are the first and what is computed beside it; the others (the last state of an encoder
+    beside the logits) are glimpses of the way there, which may become narrower with the model.
+    """
+    found = list(program.graph.output_node().all_input_nodes)
+    spec = program.call_spec.out_spec
+    if spec is None or spec.type is None or not is_dataclass(spec.type) or not found:
+        return found
+    way: set[fx.Node] = set()
+    front = [found[0]]
+    while front:
+        n = front.pop()
+        if n not in way:
+            way.add(n)
+            front += n.all_input_nodes
+    return [n for n in found if n is found[0] or n not in way]
 
 
 def _walk(module: fx.GraphModule, record: Record) -> Any:

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from pomona.graph.expr import Keep, norm, size
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
+from pomona.graph.mend_code import adapted
 from pomona.graph.mend_scale import unrounded
 from pomona.graph.precise import precise, precisely, wide, widened
-from pomona.graph.reference import reference, tensors_of
+from pomona.graph.reference import kept_outputs, tensors_of
+from pomona.graph.standard import Standard
 from pomona.graph.units import axis_of, kept_units
 from pomona.vocabulary import Plan, ProofError
 
@@ -44,33 +47,42 @@ class Proof:
 
 
 def prove(
-    model: nn.Module, graph: Graph, plan: Plan, small: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+    model: nn.Module,
+    graph: Graph,
+    plan: Plan,
+    small: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    standard: Standard | None = None,
 ) -> Proof:
     """Compare `small` with `model` masked by the plan, both in float64 and evaluation mode, on these inputs.
 
-    `args` and `kwargs` have the structure that the graph was traced with. Nothing given is changed.
+    `args` and `kwargs` have the structure that the graph was traced with. Nothing given is changed. `standard` is what the
+    masked model answers to these inputs, where that is known.
     """
     kwargs = dict(kwargs or {})
     pruned = [(name, site) for name, site in plan.sites.items() if site.kind == "axis" and not bool(plan.keep(name).all())]
     axes = [axis_of(site, graph) for _, site in pruned]
     exact = tuple(axis for axis in axes if graph.axes[axis].exact)
     approximate = tuple(axis for axis in axes if not graph.axes[axis].exact)
-    keep, whole, tiny = kept_units(graph, plan), precise(masked(model, plan)), precise(small)
+    standard = standard or Standard.of(model, graph, plan, args, kwargs)
+    keep, whole, tiny = kept_units(graph, plan), standard.whole, precise(small)
     form: Form = "graph" if isinstance(small, fx.GraphModule) else "eager" if axes or dead_blocks(plan) else "masked"
-    with_kept = reference(whole, graph, keep, dead_blocks(plan), args, kwargs)
+    with_kept = standard.answer
     got = answer(tiny, args, kwargs)
     rounded: tuple[str, ...] = ()
-    if form == "eager" and not difference(got, with_kept) <= TOLERANCE:
+    if form == "eager" and not adapted(small) and not difference(got, with_kept) <= TOLERANCE:
         rounded = unrounded(tiny, small, whole, graph, keep, plan)
         got = answer(tiny, args, kwargs) if rounded else got
     errors = [difference(got, with_kept)]
     if not approximate:
-        errors.append(difference(got, answer(whole, args, kwargs)))
+        errors.append(difference(got, kept_outputs(answer(whole, args, kwargs), graph, keep)))
     if form == "masked":
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
     error = max(errors, key=_worst)
     moved = difference(answer(tiny, *another((args, kwargs))), got)
-    return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, tuple(_notes(moved, rounded)))
+    notes = tuple(_notes(moved, rounded, _narrower(graph, keep)))
+    return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
 
 
 def require(proof: Proof) -> Proof:
@@ -81,12 +93,20 @@ def require(proof: Proof) -> Proof:
     return proof
 
 
-def _notes(moved: float, rounded: tuple[str, ...]) -> Iterator[str]:
+def _narrower(graph: Graph, keep: Keep) -> int:
+    """How many outputs have become narrower with the model."""
+    shown = (graph.values.get(n) for n in graph.program.graph.output_node().all_input_nodes)
+    return sum(isinstance(dims, tuple) and any(size(e, keep) != norm(e).n for e in dims) for dims in shown)
+
+
+def _notes(moved: float, rounded: tuple[str, ...], narrower: int) -> Iterator[str]:
     if not moved >= DEAD:
         yield f"The output moves by only {moved:.1e} with another input, so this proof says little."
     if rounded:
         many = len(rounded)
         yield f"{many} query weights took in the scale of the unpruned heads; compared before their last digit was rounded."
+    if narrower:
+        yield f"{narrower} of the outputs have become narrower with the model; they are compared at the places that it keeps."
 
 
 def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
@@ -122,7 +142,8 @@ def another(inputs: Any) -> Any:
         if not isinstance(x, Tensor) or x.dtype == torch.bool or x.dim() == 0:
             return x
         if not x.is_floating_point():
-            return x.flip(-1) if x.is_complex() or len(x.unique()) <= 2 else x.min() + x.max() - x.flip(-1)
+            mirrored = x.flip(-1) if x.is_complex() or len(x.unique()) <= 2 else x.min() + x.max() - x.flip(-1)
+            return x.flip(-1) if torch.equal(mirrored, x) else mirrored
         spread = x.double().std() if x.numel() > 1 else x.double().abs()
         return x + (torch.randn(x.shape, generator=random).to(x.device) * spread.nan_to_num().clamp(min=1e-3)).to(x.dtype)
 

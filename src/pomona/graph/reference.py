@@ -30,7 +30,16 @@ def reference(
     runner = _Runner(module, graph, keep, short_cuts(module.graph, tuple(dead_blocks)))
     with precisely():
         out = runner.run(*_inputs(masked, graph, args, kwargs))
-    return tensors_of(out)
+    return kept_outputs(tensors_of(out), graph, keep)
+
+
+def kept_outputs(outputs: list[Tensor], graph: Graph, keep: Keep) -> list[Tensor]:
+    """What the small model shows of the masked model's output tensors: all, except where it may be narrower."""
+    shown = [n for n in pytree.tree_leaves(graph.program.graph.output_node().args) if isinstance(n, fx.Node)]
+    dims = [d for n in shown if isinstance(d := graph.values.get(n), tuple)]
+    if len(dims) != len(outputs):
+        return outputs
+    return [take(tensor, d, keep) for tensor, d in zip(outputs, dims, strict=True)]
 
 
 def tensors_of(output: Any) -> list[Tensor]:
