@@ -108,12 +108,14 @@ def test_a_residual_stream_is_worth_what_all_that_read_it_are():
     assert_close(found, (ones + second + first).sum((0, 2, 3)))
 
 
-@pytest.mark.parametrize("make", [zoo.resnet, zoo.mobilenet, zoo.densenet, zoo.convnext])
-def test_convolutional_families_are_scored_on_every_axis(make):
+@pytest.mark.parametrize("make", [zoo.resnet, zoo.mobilenet, zoo.densenet, zoo.convnext, zoo.senet, zoo.vit, zoo.llama, zoo.bert])
+def test_every_axis_that_weights_read_is_scored(make):
     model, args = make()
-    structure = Axes(("channel", "neuron", "group"))
-    for site in structure.sites(trace(model, args)):
-        value = score(model, site, args, Nisp(), structure)
+    structure = Axes(("channel", "neuron", "group", "head", "kv-group", "width"))
+    sites = structure.sites(trace(model, args))
+    stats = collect(model, sites, Nisp().needs, [args])
+    for site in sites:
+        value = Nisp().score(View(site, structure, {}, torch.ones(site.shape, dtype=torch.bool), stats[site.name])).value
         assert value.shape == site.shape and torch.isfinite(value).all() and value.max() == 1 and (value > 0).all()
 
 

@@ -57,27 +57,77 @@ def test_arguments_by_name_are_understood():
 
 
 class Gate(nn.Module):
-    def __init__(self):
+    def __init__(self, squash=torch.sigmoid):
         super().__init__()
-        self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 2)
+        self.a, self.b, self.c = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False)
+        self.squash = squash
 
     def forward(self, x):
-        return self.c(self.a(x) * torch.sigmoid(self.b(x)))
+        return self.c(self.a(x) * self.squash(self.b(x)))
 
 
 class Attention(nn.Module):
-    def __init__(self):
+    def __init__(self, fused):
         super().__init__()
-        self.q, self.v, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+        self.fused, self.q, self.v, self.head = fused, nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
 
     def forward(self, x):
-        x = self.v(x)
-        return self.head(torch.softmax(50 * self.q(x) @ x.transpose(1, 2), -1) @ x)
+        q, v = self.q(x), self.v(x)
+        found = F.scaled_dot_product_attention(q, x, v) if self.fused else F.softmax(q @ x.transpose(1, 2), dim=-1) @ v
+        return self.head(found)
 
 
-@pytest.mark.parametrize(("model", "shape", "name"), [(Gate(), (4, 3), "a.weight"), (Attention(), (4, 5, 3), "v.weight")])
-def test_products_of_activations_are_refused(model, shape, name):
-    with pytest.raises(InputError, match=f"cannot be propagated back to what {name} reads.*attention, gates"):
+class Norm(nn.Module):
+    """A root mean square written out, computed in float32 as language models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.fc, self.head = nn.Parameter(torch.tensor([2.0, -3.0])), nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x):
+        y = self.fc(x).to(torch.float32)
+        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.head(self.scale * y.type_as(x))
+
+
+def worth(model, shape, name, response, *scores):
+    found = propagated(model, Batch((torch.randn(shape),)), [name], response, torch.tensor(scores))[name]
+    return found[0]
+
+
+def test_factors_of_a_product_count_as_ones():
+    model = Gate()
+    a, b, s = (t.double() for t in (model.a.weight.detach().abs(), model.b.weight.detach().abs(), torch.arange(4.0)))
+    assert_close(worth(model, (5, 3), "a.weight", "c.weight", 0.0, 1.0, 2.0, 3.0), s @ a)  # each reader has a share of its own
+    assert_close(worth(model, (5, 3), "b.weight", "c.weight", 0.0, 1.0, 2.0, 3.0), s @ b)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_looks_at_all_tokens_alike(fused):
+    model = Attention(fused)
+    v, s = model.v.weight.detach().abs().double(), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    assert_close(worth(model, (2, 5, 3), "v.weight", "head.weight", 1.0, 2.0, 3.0), (s @ v).expand(5, 3))
+    assert not worth(model, (2, 5, 3), "q.weight", "head.weight", 1.0, 2.0, 3.0).any()
+
+
+def test_a_normalisation_written_out_only_scales():
+    model = Norm()
+    expected = torch.tensor([2.0, 12.0], dtype=torch.float64) @ model.fc.weight.detach().abs().double()
+    assert_close(worth(model, (4, 2), "fc.weight", "head.weight", 1.0, 4.0), expected)
+
+
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.cell, self.head = nn.Linear(3, 4), nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.cell(self.fc(x))[0])
+
+
+@pytest.mark.parametrize(("model", "shape", "name"), [(Cell(), (4, 5, 3), "fc.weight"), (Gate(torch.exp), (4, 3), "b.weight")])
+def test_what_has_no_straight_line_is_refused(model, shape, name):
+    with pytest.raises(InputError, match=f"cannot be propagated back to what {name} reads.*no straight line"):
         Propagation().run(model, Batch((torch.randn(shape),)), None, Watch(inputs=frozenset({name})))
 
 

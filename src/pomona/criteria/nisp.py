@@ -15,8 +15,8 @@ from pomona.vocabulary import Scores, Statistic, View
 class Nisp:
     """The score of the final responses, carried back through absolute weights to the unit, relative to its axis' largest.
 
-    Of a residual stream, the scores at all places where it is read add up. Only for models that are sums and scalings
-    between activation functions (plain, convolutional and residual networks); others are refused.
+    Of a residual stream, the scores at all places where it is read add up. The paper is about plain, convolutional and
+    residual networks; gates and attention are an extension (see `absolute`), and what has no straight line is refused.
     """
 
     propagation: Propagation = field(default_factory=Propagation)

@@ -26,7 +26,7 @@ class Propagation:
     The final responses are what the weight `response` reads, by default the last layer that is called. They are scored
     over the batch by infinite feature selection ("inf-fs"), by their standard deviation, or all alike. `input_grads` holds
     the gradient of the sum of scores times responses in the network of `absolute`, of which the inputs do not matter.
-    Raises InputError where they do: attention and gates multiply activations, which no score can follow.
+    Raises InputError where they do matter, because the model is made of more than `absolute` can straighten.
     """
 
     scorer: Scorer = "inf-fs"
@@ -115,8 +115,8 @@ def _straight(name: str, gradient: Tensor) -> Tensor:
     one, two = gradient.reshape(2, -1)
     if not bool((one - two).abs().max() <= _ALIKE * one.abs().max()):
         raise InputError(
-            f"Importance cannot be propagated back to what {name} reads: on the way the model multiplies or normalises "
-            "activations (attention, gates); use another criterion."
+            f"Importance cannot be propagated back to what {name} reads: on the way the model computes what has no straight "
+            "line (a recurrent cell, products of activations); use another criterion."
         )
     return gradient
 
