@@ -96,10 +96,12 @@ class Trial:
         return None
 
     def choose(self, together: Sequence[Question], combination: Sequence[int]) -> None:
+        """Write a combination of choices into the twin."""
         for group, option in zip(together, combination, strict=True):
             group.choose(option, self.twin)
 
     def run(self) -> _Result:
+        """One forward pass."""
         self.left -= 1
         with precisely() as counter:
             # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.

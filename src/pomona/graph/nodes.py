@@ -35,6 +35,12 @@ def call(n: fx.Node, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[st
     return tuple(given[a.name] for a in schema if not a.kwarg_only), {a.name: given[a.name] for a in schema if a.kwarg_only}
 
 
+def every_node(program: ExportedProgram) -> list[fx.Node]:
+    """The nodes of a program in order, then those of its regions."""
+    modules = (m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule))
+    return [n for module in modules for n in module.graph.nodes]
+
+
 def frames(n: fx.Node) -> list[str]:
     """The modules whose forward was running when a node was traced, outermost first."""
     return [str(path).split("@")[0] for path, _ in n.meta.get("nn_module_stack", {}).values()]

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from pomona.graph.expr import Dims, Keep, index
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
+from pomona.graph.mend_code import adapted
 from pomona.graph.mend_scale import Scales, possible, unfolded
 from pomona.graph.precise import precise
 from pomona.graph.proof import answer, difference
@@ -26,8 +27,9 @@ def restored(dense: nn.Module, graph: Graph, plan: Plan, small: nn.Module) -> nn
     passed through. Trained weights come along, so the result equals `small` even after recovery.
     """
     keep = kept_units(graph, plan)
-    # A rewritten program states its scales; whether an eager module took them into its weights is told by what it answers.
-    *doubtful, last = [{}] if isinstance(small, fx.GraphModule) else possible(graph, keep)
+    # A rewritten program and code that was given new sizes state their scales; whether any other module took them into its
+    # weights is told by what it answers.
+    *doubtful, last = [{}] if isinstance(small, fx.GraphModule) or adapted(small) else possible(graph, keep)
     for folded in doubtful:
         whole = _filled(dense, graph, plan, small, folded)
         args, kwargs = graph.program.example_inputs

@@ -1,0 +1,50 @@
+"""The last resort before a rewritten program: modules keep their state and their call, and get code with other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pomona.graph.expr import Keep
+from pomona.graph.graph import Graph
+from pomona.graph.mend import Trial
+from pomona.graph.mend_calls import Beside
+from pomona.graph.mend_code import Unreadable, rewrite_calls
+from pomona.graph.mend_config import mend_configs
+from pomona.graph.mend_layers import mend_layers
+from pomona.graph.mend_sizes import sizes
+from pomona.graph.mend_slots import groups, slots
+from pomona.graph.precise import precise, precisely, widened
+from pomona.vocabulary import Plan
+
+
+def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
+    """Put right the sizes that the code of a model with sliced tensors works out by itself, in place; None, or what fails.
+
+    `whole` is the model before slicing; `expected` is what the model must answer to the graph's example inputs, in float64.
+    """
+    known = sizes(graph, keep, plan, whole)
+    mend_layers(small, known)
+    questions = groups(slots(small, known))
+    for group in questions:
+        group.choose(0, small)
+    mend_configs(small, known)
+    twin, (args, kwargs) = precise(small), graph.program.example_inputs
+    beside, stopped = Beside(twin, whole, graph, keep, plan), ""
+    with precisely(), beside:
+        # The model's own code runs with sizes that may not fit; what it raises is told if nothing else helps.
+        try:
+            twin(*widened(args), **widened(dict(kwargs)))
+        except Exception as raised:
+            stopped = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+    if not beside.found.calls:
+        return stopped or "no call in its code asks for a wrong size"
+    try:
+        rewrite_calls([twin, small], beside.found.calls)
+    except Unreadable as obstacle:
+        return str(obstacle)
+    failure = Trial(twin, expected, args, kwargs).resolve(questions)
+    for group in questions:
+        group.choose(group.chosen, small)
+    return failure

@@ -1,0 +1,230 @@
+"""Code of modules with its sizes put right: a class of the same name and state, whose methods say what the small model needs.
+
+    qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads)
+
+becomes, where the heads are no longer `C // self.num_heads` wide,
+
+    qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads * self.resized[0][4][0] // self.resized[0][4][1])
+
+Every size stays a multiple of what the code works out, so that batches and sequences remain free.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from inspect import getsource
+from textwrap import dedent
+from types import CodeType, FunctionType
+from typing import Any, TypeVar
+
+from torch import nn
+
+from pomona.graph.mend_calls import KIND, Call, Right
+
+Node = TypeVar("Node", bound=ast.AST)
+NUMBERS = "resized"  # the attribute with the factors of each call
+
+
+class Unreadable(Exception):
+    """The source of some code cannot be found, or the call cannot be found in it."""
+
+
+def rewrite_calls(models: Sequence[nn.Module], calls: Mapping[str, Mapping[Call, Right]]) -> None:
+    """Give the named modules of each model classes whose code makes these calls with the right sizes, in place.
+
+    Modules of one class share one new class. Raises Unreadable before anything is changed.
+    """
+    by_class: dict[type, dict[Call, list[bool]]] = {}
+    for name, found in calls.items():
+        kind = type(models[0].get_submodule(name))
+        for call, right in found.items():
+            wrong = [r != 1 or call.kind == "attention" for r in right]
+            before = by_class.setdefault(kind, {}).setdefault(call, wrong)
+            if len(before) != len(wrong):
+                raise Unreadable(f"{kind.__name__} is called with other ranks")
+            by_class[kind][call] = [a or b for a, b in zip(before, wrong, strict=True)]
+    made = {kind: _rewritten(kind, found) for kind, found in by_class.items()}
+    for model in models:
+        for name, module in model.named_modules():
+            kind = type(module)
+            if kind in made and not vars(module).get(NUMBERS):
+                module.__class__ = made[kind]
+                module.__dict__[NUMBERS] = tuple(
+                    _numbers(call, calls.get(name, {}).get(call), len(wrong)) for call, wrong in by_class[kind].items()
+                )
+
+
+def adapted(model: nn.Module) -> dict[str, int]:
+    """Classes of modules whose code has been given other sizes -> how many modules of them there are."""
+    found: dict[str, int] = {}
+    for module in model.modules():
+        if NUMBERS in vars(module):
+            found[type(module).__name__] = found.get(type(module).__name__, 0) + 1
+    return found
+
+
+def _numbers(call: Call, right: Right | None, count: int) -> Any:
+    if call.kind == "attention":
+        return None if right is None else right[0]
+    if call.kind in ("times", "over"):
+        return 1.0 if right is None else right[0]
+    return tuple((Fraction(r).numerator, Fraction(r).denominator) for r in right or (1,) * count)
+
+
+def _rewritten(kind: type, calls: Mapping[Call, Sequence[bool]]) -> type:
+    """A subclass of the same name with the methods that make these calls written anew."""
+    methods: dict[str, Any] = {}
+    for code in {call.code: None for call in calls}:
+        name, function = _method(kind, code)
+        tree = _Source.of(function)
+        for number, (call, wrong) in enumerate(calls.items()):
+            if call.code is code:
+                tree.mend(call, number, wrong)
+        methods[name] = tree.compiled(function)
+    return type(
+        kind.__name__,
+        (kind,),
+        {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__},
+    )
+
+
+def _method(kind: type, code: CodeType) -> tuple[str, FunctionType]:
+    for base in kind.__mro__:
+        for name, value in vars(base).items():
+            if isinstance(value, FunctionType) and value.__code__ is code:
+                return name, value
+    raise Unreadable(f"{code.co_name} of {kind.__name__} is no plain method")
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The source of a function as a tree, with lines and columns as in its file."""
+
+    tree: ast.FunctionDef
+    indent: int
+
+    @classmethod
+    def of(cls, function: FunctionType) -> _Source:
+        try:
+            text = getsource(function)
+            tree = ast.parse(dedent(text)).body[0]
+        except (OSError, SyntaxError, IndexError) as error:
+            raise Unreadable(f"the source of {function.__qualname__} cannot be read ({error})") from None
+        if not isinstance(tree, ast.FunctionDef):
+            raise Unreadable(f"{function.__qualname__} is no plain function")
+        ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
+        return cls(tree, len(text) - len(text.lstrip(" ")))
+
+    def mend(self, call: Call, number: int, wrong: Sequence[bool]) -> None:
+        """Put the factors of one call into it."""
+        factors = ast.Subscript(
+            ast.Attribute(ast.Name("self", ast.Load()), NUMBERS, ast.Load()), ast.Constant(number), ast.Load()
+        )
+        node = self._found(call)
+        if isinstance(node, ast.Call) and call.kind == "attention":
+            node.keywords.append(ast.keyword("scale", factors))
+        elif isinstance(node, ast.Call) and call.kind in ("shape", "expand", "split"):
+            _resize(node, factors, wrong, call.kind)
+        elif isinstance(node, (ast.BinOp, ast.AugAssign)):
+            self._replace(node, ast.Mult() if call.kind == "times" else ast.Div(), factors)
+        else:
+            raise Unreadable(f"a call in line {call.line} has no form that is known")
+
+    def _found(self, call: Call) -> ast.AST:
+        candidates = [n for n in ast.walk(self.tree) if _is(n, call.kind)]
+        if call.column is None:
+            here = [n for n in candidates if getattr(n, "lineno", 0) <= call.line <= (getattr(n, "end_lineno", None) or 0)]
+        else:
+            here = [n for n in candidates if (_end(n)[0], _end(n)[1] + self.indent) == (call.line, call.column)]
+        if len(here) != 1:
+            raise Unreadable(f"a call in line {call.line} cannot be told from others: `{call.code.co_name}`")
+        return here[0]
+
+    def _replace(self, old: ast.AST, op: ast.operator, factors: ast.expr) -> None:
+        """`x * s` -> `x * s * factor`."""
+        if isinstance(old, ast.AugAssign):
+            old.value = ast.BinOp(old.value, ast.Mult(), factors)
+            return
+        assert isinstance(old, ast.BinOp)
+        inner = ast.BinOp(old.left, old.op, old.right)
+        old.left, old.op, old.right = inner, op, factors
+
+    def compiled(self, function: FunctionType) -> FunctionType:
+        """The function of the changed tree, with the globals, defaults and closure of the old one."""
+        self.tree.decorator_list = []
+        self.tree.returns = None
+        for argument in ast.walk(self.tree):
+            if isinstance(argument, ast.arg):
+                argument.annotation = None
+        given = self.tree.args
+        given.defaults = [ast.Constant(None) for _ in given.defaults]
+        given.kw_defaults = [None if d is None else ast.Constant(None) for d in given.kw_defaults]
+        free = function.__code__.co_freevars
+        outer: ast.Module = ast.parse(f"def outer({', '.join(free)}):\n    return None")
+        outer.body[0].body.insert(0, self.tree)  # type: ignore[attr-defined]
+        code = compile(ast.fix_missing_locations(outer), function.__code__.co_filename, "exec")
+        inner = _code_named(code, function.__name__)
+        cells = dict(zip(free, function.__closure__ or (), strict=True))
+        made = FunctionType(
+            inner, function.__globals__, function.__name__, function.__defaults__, tuple(cells[n] for n in inner.co_freevars)
+        )
+        made.__kwdefaults__, made.__doc__, made.__qualname__ = function.__kwdefaults__, function.__doc__, function.__qualname__
+        made.__annotations__, made.__module__ = function.__annotations__, function.__module__
+        return made
+
+
+def _code_named(code: CodeType, name: str) -> CodeType:
+    outer = next(c for c in code.co_consts if isinstance(c, CodeType))
+    return next(c for c in outer.co_consts if isinstance(c, CodeType) and c.co_name == name)
+
+
+def _is(n: ast.AST, kind: str) -> bool:
+    if kind in ("times", "over"):
+        operation = ast.Mult if kind == "times" else ast.Div
+        return isinstance(n, (ast.BinOp, ast.AugAssign)) and isinstance(n.op, operation)
+    return isinstance(n, ast.Call) and KIND.get(_called(n)) == kind
+
+
+def _called(n: ast.Call) -> str:
+    return n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
+
+
+def _end(n: ast.AST) -> tuple[int, int]:
+    return getattr(n, "end_lineno", None) or 0, getattr(n, "end_col_offset", None) or 0
+
+
+def _resize(node: ast.Call, factors: ast.expr, wrong: Sequence[bool], kind: str) -> None:
+    """Multiply the sizes that a call lists; where they come as one value, every one of them."""
+    if node.keywords and kind != "split":
+        raise Unreadable(f"a call in line {node.lineno} names its sizes")
+    shown: list[ast.expr] = node.args
+    if kind == "split" or (len(node.args) == 1 and len(wrong) > 1):
+        first = node.args[0] if node.args else None
+        shown = first.elts if isinstance(first, (ast.Tuple, ast.List)) else []
+        if kind == "split" and len(wrong) == 1 and first is not None and not shown:
+            node.args[0] = _times(first, factors, 0)
+            return
+    if len(shown) == len(wrong) and not any(isinstance(e, ast.Starred) for e in shown):
+        for place, (e, bad) in enumerate(zip(list(shown), wrong, strict=True)):
+            if bad:
+                shown[place] = _times(e, factors, place)
+        return
+    whole: ast.expr = node.args[0] if kind == "split" or len(node.args) == 1 else ast.Tuple(list(node.args), ast.Load())
+    if isinstance(whole, ast.Starred):
+        whole = whole.value
+    listed = ast.parse("[n * p // q for n, (p, q) in zip(whole, factors)]", mode="eval").body
+    zipped = listed.generators[0].iter  # type: ignore[attr-defined]
+    zipped.args = [whole, factors]
+    node.args = [listed, *node.args[1:]] if kind == "split" else [listed]
+
+
+def _times(e: ast.expr, factors: ast.expr, place: int) -> ast.expr:
+    """`e * p // q`."""
+
+    def part(number: int) -> ast.expr:
+        return ast.Subscript(ast.Subscript(factors, ast.Constant(place), ast.Load()), ast.Constant(number), ast.Load())
+
+    return ast.BinOp(ast.BinOp(e, ast.Mult(), part(0)), ast.FloorDiv(), part(1))
