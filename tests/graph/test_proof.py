@@ -132,6 +132,7 @@ def test_another_input_differs_and_keeps_masks():
     ids, mask, x = torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.int64), torch.randn(2, 3)
     new_ids, new_mask, new_x = another((ids, mask, x))
     assert new_ids.tolist() == [[3, 2, 1]] and torch.equal(new_mask, mask) and not torch.equal(new_x, x)
+    assert another(torch.tensor([0, 1, 3])).tolist() == [0, 2, 3]
 
 
 def test_experts_are_multiplied_in_float64():

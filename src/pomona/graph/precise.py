@@ -70,7 +70,9 @@ def precisely() -> Iterator[_Widen]:
 
 def precise(model: nn.Module) -> nn.Module:
     """A float64 copy of a model in evaluation mode."""
-    copy = deepcopy(model)
+    # Handed over as already copied: big weights are widened once, instead of copied and then widened.
+    made = {id(p): nn.Parameter(_own(p), p.requires_grad) for p in model.parameters() if type(p) is nn.Parameter}
+    copy = deepcopy(model, made | {id(b): _own(b) for b in model.buffers() if type(b) is Tensor})  # type: ignore[arg-type]
     set_training(copy, False)
     return copy._apply(wide)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -83,6 +85,12 @@ def widened(tree: Any) -> Any:
 def wide(x: Tensor) -> Tensor:
     """Float64 where it is floating point (complex numbers of two of them); whole numbers and truth values as they are."""
     return x.detach().to(torch.float64 if x.is_floating_point() else WIDE.get(x.dtype, x.dtype))
+
+
+def _own(x: Tensor) -> Tensor:
+    """A wide copy that shares nothing."""
+    made = wide(x)
+    return made.clone() if made.dtype == x.dtype else made
 
 
 def _wider(value: Any) -> Any:

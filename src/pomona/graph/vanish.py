@@ -23,7 +23,7 @@ NOWHERE: Zeros = frozenset()
 _KEEP_ZERO = frozenset((
     "relu", "relu_", "relu6", "relu6_", "gelu", "silu", "silu_", "mish", "mish_", "tanh", "tanh_", "hardswish", "hardswish_",
     "sqrt", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "celu", "neg", "abs", "sin", "square", "sign", "erf", "expm1",
-    "log1p", "floor", "ceil", "round", "softsign", "tanhshrink", "hardshrink", "softshrink", "zero_", "tril", "triu",
+    "log1p", "floor", "ceil", "round", "softsign", "tanhshrink", "hardshrink", "softshrink", "zero_",
     "nan_to_num",
 ))  # fmt: skip
 _CLAMPS = frozenset(("hardtanh", "hardtanh_", "clamp", "clamp_"))
@@ -105,7 +105,8 @@ def _affine(given: Mapping[str, Any], of: Any) -> Zeros:
 
 def _spans_zero(given: Mapping[str, Any]) -> bool:
     low, high = given.get("min_val", given.get("min")), given.get("max_val", given.get("max"))
-    return (low is None or low <= 0) and (high is None or high >= 0)
+    known = not isinstance(low, fx.Node) and not isinstance(high, fx.Node)
+    return known and (low is None or low <= 0) and (high is None or high >= 0)
 
 
 def _everywhere(n: fx.Node, record: Record, zeros: Mapping[fx.Node, Zeros]) -> Zeros:

@@ -109,7 +109,7 @@ def vectors(op: Op) -> Result:
 @rule("outer", "ger", "addr")
 def outer(op: Op) -> Result:
     """Every entry of one times every entry of the other, perhaps added to a matrix."""
-    x, y = (e for (e,) in (op.dims(n) for n in op.node.all_input_nodes[-2:]))
+    (x,), (y,) = op.dims("vec1" if op.name == "addr" else "self"), op.dims("vec2")
     op.works((x, y))
     return [norm(x), norm(y)] if op.name != "addr" else broadcast((op.dims("self"), [x, y]))
 

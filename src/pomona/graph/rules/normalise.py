@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from pomona.graph.algebra import reshape, unify
 from pomona.graph.facts import Groups
-from pomona.graph.op import Op, Result, rule
+from pomona.graph.op import Op, Result, broadcast, rule
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm")
@@ -54,3 +56,14 @@ def softmax(op: Op) -> Result:
     x = op.input
     op.normalises((x[op.args["dim"]],))
     return x
+
+
+@rule("_weight_norm", "_weight_norm_interface")
+def weight_norm(op: Op) -> Result:
+    """Directions v are given lengths g along one dimension. A masked unit has no direction, so only the kept are looked at."""
+    v, g = op.dims("v"), op.dims("g")
+    made = broadcast((v, g))
+    if op.args["dim"] != -1:
+        op.normalises((made[op.args["dim"]],))
+    op.reads(op.args["g"], "norm")
+    return made if isinstance(op.value, Tensor) else (made, g)

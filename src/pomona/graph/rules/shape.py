@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pomona.graph.algebra import Misfit, cut, reshape, unify
-from pomona.graph.expr import Const, fresh, norm, product_of, sum_of
+from pomona.graph.expr import Const, freeze, fresh, norm, product_of, sum_of
 from pomona.graph.op import Op, Result, broadcast, rule
 
 
@@ -110,6 +110,19 @@ def stack(op: Op) -> Result:
     out = broadcast([op.dims(t) for t in op.args["tensors"]])
     out.insert((op.args["dim"] or 0) % (len(out) + 1), Const(len(op.args["tensors"]), "stacked tensors"))
     return out
+
+
+@rule("tril", "triu", "tril_", "triu_")
+def triangle(op: Op) -> Result:
+    """Rows and columns that are thinned alike keep their order, so what lies above or below the diagonal stays there."""
+    x = op.input
+    kept = (0, -1) if op.name.startswith("tril") else (0, 1)
+    if x[-1].n == x[-2].n and op.args["diagonal"] in kept:
+        unify(x[-1], x[-2])
+    else:
+        freeze(x[-1], "positions beside a diagonal")
+        freeze(x[-2], "positions beside a diagonal")
+    return op.input
 
 
 @rule("repeat", "tile")

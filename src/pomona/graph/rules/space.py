@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from pomona.graph.algebra import reshape
+from pomona.graph.algebra import reshape, unify
 from pomona.graph.expr import Const, Expr, freeze, norm, product_of, sum_of
 from pomona.graph.facts import Groups
 from pomona.graph.op import Op, Result, rule
@@ -49,6 +49,17 @@ def pool(op: Op) -> Result:
         freeze(e, "positions")
     out: list[Expr] = [*map(norm, x[:kept]), *(Const(k, "positions") for k in shape[kept:])]
     return out if single else tuple(list(out) for _ in op.value)
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(op: Op) -> Result:
+    """Values go where pooling found them, channel by channel."""
+    x, where, lead = op.dims("self"), op.dims("indices"), len(op.input) - int(op.name[-2])
+    for e, f in zip(x, where, strict=True):
+        unify(e, f)
+    for e in x[lead:]:
+        freeze(e, "positions")
+    return [*map(norm, x[:lead]), *(Const(k, "positions") for k in op.shape[lead:])]
 
 
 @rule("pad", "constant_pad_nd")
