@@ -109,3 +109,45 @@ def test_bounds_reach_every_part_of_a_union():
 def test_a_name_that_is_not_there_is_answered_with_the_nearest(bounds, sentence):
     with pytest.raises(InputError, match=sentence):
         pruned("vit", **bounds)
+
+
+def body(name):
+    """The model without its head: what a backbone is."""
+    model, args = getattr(zoo, name)()
+    model.head = nn.Identity()
+    return model, args
+
+
+@pytest.mark.parametrize("name", ["vit", "convnext"])
+def test_a_model_without_a_head_gets_narrower_outputs_where_the_user_releases_them(name, tmp_path):
+    model, args = body(name)
+    wish = {"method": "magnitude-uniform", "structure": "axes", "goal": "units=0.5", "latency": False}
+    with torch.no_grad():
+        width = model(*args).shape[-1]
+    held = pomona.prune(model, args, **wish)
+    assert held.model(*args).shape[-1] == width and "output" in {row.reason for row in held.report.frozen}
+    result = pomona.prune(model, args, release="output", **wish)
+    assert result.report.proof.passed and result.model(*args).shape[-1] == width // 2
+    assert any("narrower" in note for note in result.report.proof.notes)
+    again = pomona.replay(model, result.plan, args, latency=False)
+    assert torch.equal(again.model(*args), result.model(*args))
+
+
+def test_the_released_output_is_the_masked_one_at_the_kept_places():
+    model, args = zoo.resnet()
+    model = nn.Sequential(*list(model.children())[:-1]).double()
+    args = tuple(a.double() for a in args)
+    graph = pomona.trace(model, args, release="output")
+    assert "output" not in {axis.frozen for axis in graph.axes.values()}
+    result = pomona.prune(
+        model, args, method="magnitude-uniform", structure="channels", goal="units=0.5", release="output", latency=False
+    )
+    small, whole = (m(*args).detach() for m in (result.model, result.masked()))
+    stays = whole.flatten(2).abs().sum((0, 2)) > 0
+    assert int(stays.sum()) == small.shape[1] < whole.shape[1]
+    assert float((small - whole[:, stays]).abs().max() / whole.abs().max()) < 1e-9
+
+
+def test_only_outputs_can_be_released():
+    with pytest.raises(InputError, match="only 'output'"):
+        pruned("mlp", release="input")

@@ -59,6 +59,9 @@ def prune(
         ),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Prune only where no normaliser runs over what is pruned.")] = False,
+    release: Annotated[
+        str | None, typer.Option(metavar="output", show_default="none", help="Let what the model returns become narrower.")
+    ] = None,
     min: Annotated[
         list[str] | None,
         typer.Option(metavar="[PATTERN=]SHARE", show_default="none", help="Share of the units that must stay; may be repeated."),
@@ -105,6 +108,7 @@ def prune(
             only=tuple(only or ()),
             keep=tuple(keep or ()),
             exact=exact,
+            release=release,  # type: ignore[arg-type]  # refused by name
             data=learn.train if learn else None,
             test=held_out.test if held_out else None,
             metric=metric or (held_out.metric if held_out else "accuracy"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pomona.data import Data
 from pomona.face.quality import Judge, judge_of
 from pomona.face.wish import Batches, check_fits, check_folder, check_model
-from pomona.graph import Graph, trace
+from pomona.graph import Graph, Release, survey
 from pomona.graph.export import inputs_of
 from pomona.models import Source
 from pomona.vocabulary import Loss, Progress, Silent, Training
@@ -68,10 +68,13 @@ class Job:
         progress = progress or Silent()
         return cls(model, args, kwargs, batches, loss, judge, valid, latency, seed, folder, progress, source, command)
 
-    def trace(self) -> Graph:
-        """The graph of the model on the example inputs."""
+    def trace(self, release: Release | None = None) -> Graph:
+        """The graph of the model on the example inputs, or, without one, its weights.
+
+        `release`: what may change although users see it.
+        """
         with self.progress.stage("tracing", 1) as stage:
-            graph = trace(self.model, self.args, self.kwargs)
+            graph = survey(self.model, self.args, self.kwargs, release=release)
             stage.advance()
         return graph
 

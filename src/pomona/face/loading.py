@@ -37,7 +37,7 @@ def load(folder: str | Path) -> nn.Module:
     model = dense
     if about["form"] == "eager":
         args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))
-        model = realise(dense, trace(dense, args, kwargs), plan).model
+        model = realise(dense, trace(dense, args, kwargs, release=plan.provenance.get("release")), plan).model
     weights = _sealed(folder, about, "model.safetensors")
     try:
         load_model(model, str(weights), strict=True)

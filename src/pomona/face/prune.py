@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from pomona.engines.prices import price
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
-from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, name_of, recipe_for, settle
+from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, name_of, recipe_for, settle, sites_of
 from pomona.face.workload import Workload, bound
-from pomona.graph import Graph
+from pomona.graph import Graph, Release
 from pomona.models import Source
 from pomona.training.batches import seeded
 from pomona.vocabulary import Goal, InputError, Limits, Loss, Progress, Recipe, Recovery, Structure, spell
@@ -40,6 +41,7 @@ def prune(
     only: Sequence[str] = (),
     keep: Sequence[str] = (),
     exact: bool = False,
+    release: Release | None = None,
     test: Any = None,
     metric: str | None = None,
     valid: Any = None,
@@ -58,9 +60,9 @@ def prune(
     target). `test` is data of the same form, a `Data` or a function of the model, and is only ever measured on; `valid`
     picks the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what
     is pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`,
-    axes under a normaliser stay whole. `latency` may hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a
-    folder, the run is written down there after every round and every epoch; called again with the same arguments after a
-    kill, it goes on and ends bit-identical.
+    axes under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. `latency` may
+    hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round
+    and every epoch; called again with the same arguments after a kill, it goes on and ends bit-identical.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
     does not equal the masked one.
@@ -93,21 +95,24 @@ def prune(
     check_needs(recipe.but(recovery=None).needs, f"The method '{name}'", job.batches, loss)
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
-    graph = job.trace()
+    graph = job.trace(release)
     ground = _ground(job, recipe, wish, graph, limits or Limits(), name)
     outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None)
     if not outcome.plan.removes:
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
     due = recipe.recovery if outcome.recover else None
-    return carry_out(job, graph, outcome.plan, outcome.model, recipe=recipe, recovery=due, rounds=outcome.rounds)
+    plan = replace(outcome.plan, provenance={**outcome.plan.provenance, "release": release})
+    return carry_out(job, graph, plan, outcome.model, recipe=recipe, recovery=due, rounds=outcome.rounds)
 
 
 def _ground(job: Job, recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, method: str) -> Ground:
-    sites = tuple(recipe.structure.sites(graph))
+    sites = sites_of(recipe.structure, graph)
     wish = settle(goal, recipe.structure, sites)
     if wish is None:
         raise InputError("Say how far to prune with --goal (goal= in Python): macs=0.25x, sparsity=0.9, heads=0.5, ...")
+    if graph.missing is not None and wish.cost not in ("sparsity", "params"):
+        raise InputError(f"What {wish.cost} cost is unknown ({graph.missing}); ask for sparsity=0.9 or params=0.5x.")
     if wish.cost != "latency":
         return Ground(recipe, sites, price(wish, graph, sites, recipe.structure), wish, limits, job.seed, method)
     load = Workload.of(job.model, job.args, job.kwargs, job.latency, job.progress)

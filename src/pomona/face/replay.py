@@ -71,7 +71,7 @@ def replay(
     )
     if recovery is not None:
         check_needs(recovery.requires, f"The recovery {spell(recovery)}", job.batches, loss)
-    graph = job.trace()
+    graph = job.trace(plan.provenance.get("release"))
     plan = bind(plan, graph)
     if not plan.removes:
         raise InputError("The plan removes nothing; there is nothing to carry out.")

@@ -51,7 +51,7 @@ class Workload:
     def forecast(self, graph: Graph) -> Forecast:
         """The latency of any sizes of the graph's axes, scaled to what the whole model takes here."""
         times = Times.of(self.threads)
-        mine = trace(self.model, self.args, self.kwargs) if self.rebatched else graph
+        mine = trace(self.model, self.args, self.kwargs, release=graph.released) if self.rebatched else graph
         with self.progress.stage("timing ops", 1) as stage:
             made = Forecast(mine, times).calibrated(self.milliseconds())
             stage.advance(1)

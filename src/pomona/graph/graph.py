@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from torch import fx, nn
 from torch.export import ExportedProgram
@@ -17,7 +17,7 @@ from pomona.graph.export import export
 from pomona.graph.expr import Atom, Const, Dims, Expr, freeze, leaves, norm
 from pomona.graph.facts import Fact
 from pomona.graph.families import roles
-from pomona.graph.infer import infer, tied
+from pomona.graph.infer import Release, infer, tied
 from pomona.graph.lives import lives
 from pomona.graph.naming import axes_of
 from pomona.graph.nodes import frames, tensor_names
@@ -38,7 +38,8 @@ class Graph:
     expressions over atoms, `ties` the canonical name of every second name, `atoms` the atom of each prunable axis.
     `program`, `values`, `facts` and `normed` are the exported program and what is known of its nodes: `values` has a tuple
     of expressions for a tensor, a list of those for an op with several outputs, None otherwise. `unknown` lists ops without
-    a rule that fits, and where: their axes are frozen.
+    a rule that fits, and where: their axes are frozen. `released` is what may change although users of the model see it.
+    `missing` says why there is no program, where the model could not be traced: then only single weights can be pruned.
     """
 
     weights: Mapping[str, Weight]
@@ -47,12 +48,21 @@ class Graph:
     dims: Mapping[str, Dims]
     ties: Mapping[str, str]
     atoms: Mapping[str, Atom]
-    program: ExportedProgram = field(repr=False)
+    exported: ExportedProgram | None = field(repr=False)
     values: Mapping[fx.Node, Any] = field(repr=False)
     facts: Mapping[fx.Node, Fact] = field(repr=False)
     normed: Mapping[fx.Node, tuple[Expr, ...]] = field(repr=False)
     unknown: tuple[tuple[str, str], ...]
     polynomials: Polynomials = field(repr=False)
+    released: Release | None = None
+    missing: str | None = None
+
+    @property
+    def program(self) -> ExportedProgram:
+        """The exported program; raises InputError where the model could not be traced."""
+        if self.exported is None:
+            raise InputError(f"{self.missing}; this needs a graph.")
+        return self.exported
 
     def why(self, axis: Axis | str) -> str:
         """Whether an axis can be pruned, and if not, what froze it. `axis` is an axis, its name, or "tensor:dim"."""
@@ -129,15 +139,20 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'" if close else ""
 
 
-def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) -> Graph:
+def trace(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None, *, release: Release | None = None
+) -> Graph:
     """Infer which slices of which tensors belong together, from one export of the model on example inputs.
 
-    `args` is a tensor, a tuple or a dict of keyword inputs. Takes seconds, runs nothing, leaves the model as it was.
-    Raises InputError where the model cannot be exported.
+    `args` is a tensor, a tuple or a dict of keyword inputs. With `release="output"` what the model returns may become
+    narrower, which a model without a head of its own needs. Takes seconds, runs nothing, leaves the model as it was.
+    Raises Untraceable, an InputError, where the model cannot be exported.
     """
+    if release not in (None, *get_args(Release)):
+        raise InputError(f"'{release}' cannot be released; only 'output' can.")
     program = export(model, args, kwargs)
     ties = tied(model)
-    found, tensors = infer(program, ties)
+    found, tensors = infer(program, ties, release)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters() if name in tensors}
     _freeze_unread(program, ties, tensors)
     even = teams(found)
@@ -153,12 +168,13 @@ def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None) 
         dims={name: tuple(norm(e) for e in es) for name, es in tensors.items()},
         ties=ties,
         atoms=named,
-        program=program,
+        exported=program,
         values=found.values,
         facts=found.facts,
         normed=found.normed,
         unknown=tuple(found.unknown),
         polynomials=polynomials,
+        released=release,
     )
 
 

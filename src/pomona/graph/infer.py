@@ -22,8 +22,8 @@ Release = Literal["output"]  # what may change although users see it
 def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | None = None) -> tuple[Record, dict[str, Dims]]:
     """What the rules found, and the dimensions of every parameter, buffer and constant by canonical name.
 
-    Inputs and outputs of the model are frozen, outputs unless they are released. An op without a rule, or whose rule does not understand what it sees,
-    freezes its inputs and is listed in the record's `unknown`; it never raises.
+    Inputs and outputs of the model are frozen, outputs unless they are released. An op without a rule, or whose rule does not
+    understand what it sees, freezes its inputs and is listed in the record's `unknown`; it never raises.
     """
     load()
     record = Record()

@@ -15,8 +15,8 @@ from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
 from pomona.graph.mend_code import adapted
 from pomona.graph.mend_scale import unrounded
-from pomona.graph.precise import precise, precisely, wide, widened
-from pomona.graph.reference import kept_outputs, tensors_of
+from pomona.graph.precise import precise, wide
+from pomona.graph.reference import answer, kept_outputs
 from pomona.graph.standard import Standard
 from pomona.graph.units import axis_of, kept_units
 from pomona.vocabulary import Plan, ProofError
@@ -109,12 +109,6 @@ def _notes(moved: float, rounded: tuple[str, ...], narrower: int) -> Iterator[st
         yield f"{narrower} of the outputs have become narrower with the model; they are compared at the places that it keeps."
 
 
-def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """The output tensors of a float64 model on copies of these inputs."""
-    with precisely():
-        return tensors_of(model(*widened(args), **widened(dict(kwargs))))
-
-
 def difference(a: list[Tensor], b: list[Tensor]) -> float:
     """Largest max|a - b| / max|b| over pairs of tensors; infinite where their numbers or shapes differ."""
     if len(a) != len(b) or any(x.shape != y.shape for x, y in zip(a, b, strict=False)):
@@ -142,7 +136,7 @@ def another(inputs: Any) -> Any:
         if not isinstance(x, Tensor) or x.dtype == torch.bool or x.dim() == 0:
             return x
         if not x.is_floating_point():
-            mirrored = x.flip(-1) if x.is_complex() or len(x.unique()) <= 2 else x.min() + x.max() - x.flip(-1)
+            mirrored = x.flip(-1) if x.is_complex() or not bool(((x != x.min()) & (x != x.max())).any()) else x.min() + x.max() - x.flip(-1)
             return x.flip(-1) if torch.equal(mirrored, x) else mirrored
         spread = x.double().std() if x.numel() > 1 else x.double().abs()
         return x + (torch.randn(x.shape, generator=random).to(x.device) * spread.nan_to_num().clamp(min=1e-3)).to(x.dtype)

@@ -42,6 +42,12 @@ def kept_outputs(outputs: list[Tensor], graph: Graph, keep: Keep) -> list[Tensor
     return [take(tensor, d, keep) for tensor, d in zip(outputs, dims, strict=True)]
 
 
+def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The output tensors of a float64 model on copies of these inputs."""
+    with precisely():
+        return tensors_of(model(*widened(args), **widened(dict(kwargs))))
+
+
 def tensors_of(output: Any) -> list[Tensor]:
     """The tensors in a model's output, in order, in float64."""
     return [wide(leaf) for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
