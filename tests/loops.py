@@ -31,7 +31,8 @@ class HandGraph:
         for name, parameter in model.named_parameters():
             owner = model.get_submodule(name.rpartition(".")[0])
             matrix = parameter.dim() > 1
-            kind = kinds.get(type(owner), "norm") if matrix else "bias"
+            kind = kinds.get(type(owner), "norm") if matrix else "norm" if isinstance(owner, nn.BatchNorm2d) else "bias"
+            kind = "bias" if name.endswith("bias") else kind
             weights[name] = Weight(name, kind, tuple(parameter.shape), 0 if matrix else None, 1 if matrix else None)
         axes = {"channels": axis_site().axis} if hasattr(model, "conv") else {}
         return cls(weights, axes)

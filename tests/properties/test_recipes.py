@@ -75,6 +75,8 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("rigl", ALL, "during"),
         ("set", ALL, "during"),
         ("greg1", ALL, "during"),
+        ("slimming", ALL, "during"),
+        ("slimming-passes", ALL, "post"),
         ("depgraph-sparse", ALL, "during"),
         ("dst", ALL, "during"),
     ],

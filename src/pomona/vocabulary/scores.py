@@ -63,6 +63,15 @@ class View:
         """The site's members in these roles that are parameters, in order."""
         return tuple(m for m in self.site.members if m.role in roles and not m.buffer)
 
+    @property
+    def gammas(self) -> tuple[Member, ...]:
+        """What normalisations multiply the units by, one parameter each; not their biases and running statistics."""
+        return tuple(m for m in self.members("scale") if self.tensors[m.tensor].ndim == 1 and _is_gamma(m))
+
     def reduce(self, elements: Mapping[str, Tensor], how: str = "sum", roles: tuple[Role, ...] = ("self", "out")) -> Tensor:
         """Element values of the members in `roles` gathered into one value a unit, by the site's structure."""
         return self.structure.reduce(self.site, elements, how=how, roles=roles)
+
+
+def _is_gamma(member: Member) -> bool:
+    return member.tensor.endswith("weight") if member.weight is None else member.weight.kind == "norm"
