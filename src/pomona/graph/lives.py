@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, fx
@@ -11,12 +11,8 @@ from pomona.graph.expr import Dims
 from pomona.graph.nodes import frames, name_of
 from pomona.graph.op import Record
 
-# Results of these share their input's memory, or pass it on.
-_VIEWS = frozenset((
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "numpy_T", "unsqueeze", "squeeze",
-    "expand", "slice", "select", "split", "chunk", "unbind", "split_with_sizes", "getitem", "detach", "alias", "contiguous",
-    "dropout", "to", "_assert_tensor_metadata",
-))  # fmt: skip
+# In evaluation these hand on what they get.
+_PASS = frozenset(("getitem", "dropout", "feature_dropout", "_assert_tensor_metadata"))
 
 
 @dataclass(eq=False)
@@ -35,45 +31,53 @@ class Life:
 
 
 def lives(record: Record) -> list[Life]:
-    """Every result that takes memory of its own, in the order in which they are made; inputs and weights are none."""
+    """Every result that takes memory of its own, in the order in which they are made; inputs and weights are none.
+
+    Whether a result is a view, or was written in place, is told by the storage of the traced tensor.
+    """
+    storages: dict[int, list[Life]] = {}
     owned: dict[fx.Node, list[Life]] = {}
     found: list[Life] = []
     for step, n in enumerate(record.values):
         around = tuple(frames(n))
-        read = [life for v in n.all_input_nodes for life in owned.get(v, ())]
-        for life in read:
-            _read(life, step, around)
-        if n.op != "call_function":
-            continue
+        _read((life for v in n.all_input_nodes for life in owned.get(v, ())), step, around)
         passed = _passed(n)
-        made = [Life(size, dims, around, around, step, step) for size, dims in _tensors(n, record)] if passed is None else []
-        owned[n] = made + [life for v in passed or () for life in owned.get(v, ())]
-        found += made
+        if passed is not None:
+            owned[n] = [life for v in passed for life in owned.get(v, ())]
+            continue
+        owned[n] = []
+        for tensor, dims in _tensors(n, record):
+            storage = tensor.untyped_storage()._cdata
+            if storage not in storages:
+                made = [Life(tensor.element_size(), dims, around, around, step, step)] if n.op == "call_function" else []
+                storages[storage] = made
+                found += made
+            owned[n] += storages[storage]
     for v in (v for n in record.values for v in n.users if v.op == "output"):
-        for life in (life for n in v.all_input_nodes for life in owned.get(n, ())):
-            _read(life, len(record.values), ())
+        _read((life for n in v.all_input_nodes for life in owned.get(n, ())), len(record.values), ())
     return found
 
 
-def _read(life: Life, step: int, around: tuple[str, ...]) -> None:
-    life.dies = step
-    life.inside = tuple(module for module in life.inside if module in around)
+def _read(given: Iterable[Life], step: int, around: tuple[str, ...]) -> None:
+    for life in given:
+        life.dies = step
+        life.inside = tuple(module for module in life.inside if module in around)
 
 
 def _passed(n: fx.Node) -> list[fx.Node] | None:
-    """Whose memory an op returns, where it makes none: views, ops that write into their input, regions of other ops."""
+    """Whose memory an op returns, where that is known without looking at storages; regions return what ops within made."""
     name = name_of(n)
     if name.startswith("wrap_with"):
         held = (getattr(n.graph.owning_module, str(v.target), None) for v in n.all_input_nodes if v.op == "get_attr")
         regions = (module for module in held if isinstance(module, fx.GraphModule))
         return [v for region in regions for v in region.graph.output_node().all_input_nodes]
-    return n.all_input_nodes[:1] if name in _VIEWS or name.endswith("_") else None
+    return n.all_input_nodes[:1] if name in _PASS else None
 
 
-def _tensors(n: fx.Node, record: Record) -> Iterator[tuple[int, Dims]]:
-    """(bytes an element, dimensions) of each tensor that an op returns."""
+def _tensors(n: fx.Node, record: Record) -> Iterator[tuple[Tensor, Dims]]:
+    """Each tensor that an op returns, with its dimensions."""
     value, dims = n.meta.get("val"), record.values[n]
     pairs = zip(value, dims, strict=True) if isinstance(value, (list, tuple)) and isinstance(dims, list) else [(value, dims)]
     for tensor, here in pairs:
         if isinstance(tensor, Tensor) and isinstance(here, tuple):
-            yield tensor.element_size(), here
+            yield tensor, here
