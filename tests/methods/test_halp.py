@@ -75,6 +75,12 @@ def test_equal_costs_are_a_ranking():
     assert counts(Knapsack().allocate(sites, values, budget)) == counts(Global().allocate(sites, values, budget)) == [1, 2]
 
 
+def test_worthless_units_stay_where_there_is_room():
+    budget = within(6.0, laddered({"a": [1] * 8, "b": [1] * 4}))
+    assert counts(Knapsack().allocate(flat(a=8, b=4), scored(a=torch.zeros(8), b=[1.0, 2.0, 0.0, 3.0]), budget))[1] >= 3
+    assert sum(counts(Knapsack().allocate(flat(a=8, b=4), scored(a=torch.zeros(8), b=torch.zeros(4)), budget))) == 6
+
+
 def test_what_fits_stays():
     budget = within(100.0, laddered({"a": [1, 2], "b": [3]}))
     assert counts(Knapsack().allocate(flat(a=2, b=1), scored(a=[1.0, 2.0], b=[1.0]), budget)) == [2, 1]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pomona.vocabulary import InputError, Keeps
 
+_LITTLE = 1e-5  # of the mean rung: units that are worth nothing still stay where there is room for them
 _INFEASIBLE = 2  # of milp: even the lowest rungs are too dear for this capacity
 
 
@@ -37,13 +38,13 @@ def chosen(ladders: Sequence[Ladder], capacity: float, centre: float) -> tuple[K
     room = capacity - base
     climbs = np.zeros(len(value))
     if len(value):
-        scale, worth = abs(cost).max() or 1.0, value / (abs(value).max() or 1.0)
+        scale, worth = abs(cost).max() or 1.0, value / (abs(value).mean() or 1.0) + _LITTLE
         found = milp(
             -worth,
             integrality=np.ones(len(worth)),
             bounds=Bounds(0, 1),
             constraints=[LinearConstraint(cost[None] / scale, -np.inf, room / scale), LinearConstraint(_below(rungs), 0, np.inf)],
-            options={"mip_rel_gap": 1e-6},
+            options={"mip_rel_gap": 1e-9},
         )
         if found.status == 0:
             climbs = found.x.round()
