@@ -12,9 +12,10 @@ from pomona.structures.block import Block
 from pomona.structures.kernels import Kernels
 from pomona.structures.layers import Layers
 from pomona.structures.n_m import NM
+from pomona.structures.narrow import narrowed
 from pomona.structures.union import Union
 from pomona.structures.weights import Weights
-from pomona.vocabulary import Scores, Structure
+from pomona.vocabulary import InputError, Scores, Structure
 
 EXAMPLES = [
     Weights(),
@@ -132,3 +133,27 @@ def _feasible(structure, site, some):
     mask = torch.zeros(site.units)
     mask[list(some)] = 1
     return bool((mask.view(-1, structure.m).sum(1) == structure.n).all())
+
+
+@pytest.mark.parametrize("structure", EXAMPLES, ids=str)
+def test_every_structure_can_be_narrowed_and_keeps_to_it(structure):
+    # The narrowed structure makes the sites that it was not told to keep, knows them again, and no others.
+    whole = {name: site for site in structure.sites(graph()) for name in [site.name]}
+    first = next(iter(whole.values()))
+    if first.kind == "branch":
+        within = narrowed(structure, keep=[first.blocks[0]])
+        assert first.blocks[0] not in {block for site in within.sites(graph()) for block in site.blocks}
+        return
+    if len(whole) == 1:
+        with pytest.raises(InputError, match="Nothing is left"):
+            narrowed(structure, keep=[first.name]).sites(graph())
+        return
+    within = narrowed(structure, keep=[first.name])
+    assert [site.name for site in within.sites(graph())] == [name for name in whole if name != first.name]
+    assert not within.owns(first) and all(within.owns(site) for site in within.sites(graph()))
+    assert narrowed(structure) == structure
+
+
+@pytest.mark.parametrize("structure", EXAMPLES, ids=str)
+def test_what_is_pruned_exactly_has_no_normaliser(structure):
+    assert all(site.axis is None or site.axis.exact for site in narrowed(structure, exact=True).sites(graph()))

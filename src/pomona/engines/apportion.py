@@ -57,7 +57,7 @@ def apportion(
             found |= allocation.allocate(_named(group), scores, _share(whole, share, group))
     rest = [site for site in sites if site.name not in found]
     if goal.priced:
-        found |= allocation.allocate(_named(rest), scores, replace(whole, price=_Beside(price, found)))
+        found |= allocation.allocate(_named(rest), scores, replace(whole, price=_Beside(price, found)) if found else whole)
     return {site.name: torch.tensor(site.units) for site in rest} | found
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, cast, get_args
 import torch
 from torch import Tensor
 
-from pomona.structures.chosen import chosen, goes_by, known, names_of, wanted
+from pomona.structures.chosen import Emptied, chosen, goes_by, known, names_of, wanted
 from pomona.structures.top import best
 from pomona.vocabulary import FAMILIES, Axis, Family, Graph, InputError, Member, Scores, Site, plural
 
@@ -72,7 +72,7 @@ class Axes:
         if not found:
             over = list(dict.fromkeys(place for site in named if site.axis for place in site.axis.normalisers))
             more = f" and {len(over) - 3} more" if len(over) > 3 else ""
-            raise InputError(
+            raise Emptied(
                 f"Over all of the {self} runs a normaliser ({', '.join(over[:3])}{more}), so none can be pruned exactly."
             )
         return _whole_teams(found, graph)

@@ -9,6 +9,10 @@ from fnmatch import fnmatchcase
 from pomona.vocabulary import BLOCKS, FAMILIES, Graph, InputError, Site, Weight, plural
 
 
+class Emptied(InputError):
+    """The user's bounds leave this structure nothing to prune; in a union the others may still have something."""
+
+
 def goes_by(names: Sequence[str], patterns: Sequence[str]) -> bool:
     """Whether a pattern names something that has these names.
 
@@ -45,10 +49,10 @@ def wanted(site: Site, only: Sequence[str], keep: Sequence[str]) -> bool:
 
 
 def chosen(sites: Iterable[Site], only: Sequence[str], keep: Sequence[str]) -> list[Site]:
-    """The sites that the patterns leave in; raises InputError when nothing is left."""
+    """The sites that the patterns leave in; raises Emptied when nothing is left."""
     found = [site for site in sites if wanted(site, only, keep)]
     if not found:
-        raise InputError(f"Nothing is left to prune with only={tuple(only)} and keep={tuple(keep)}; loosen the patterns.")
+        raise Emptied(f"Nothing is left to prune with only={tuple(only)} and keep={tuple(keep)}; loosen the patterns.")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pomona.structures.chosen import goes_by, known
+from pomona.structures.chosen import Emptied, goes_by, known
 from pomona.structures.top import best
 from pomona.vocabulary import BLOCKS, Branch, Graph, InputError, Member, Scores, Site
 
@@ -62,7 +62,7 @@ class Layers:
             if blocks:
                 found.append(replace(branch, blocks=blocks, rest=branch.rest or blocks != branch.blocks))
         if branches and not found:
-            raise InputError(f"No block is left to prune with only={self.only} and keep={self.keep}; loosen the patterns.")
+            raise Emptied(f"No block is left to prune with only={self.only} and keep={self.keep}; loosen the patterns.")
         return found
 
     def reduce(

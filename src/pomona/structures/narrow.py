@@ -11,7 +11,7 @@ from pomona.vocabulary import InputError, Structure
 
 
 def narrowed(structure: Structure, only: Sequence[str] = (), keep: Sequence[str] = (), exact: bool = False) -> Structure:
-    """The same structure with these bounds, down to the parts of a union.
+    """The same structure with these bounds, down to the parts of a union; what it keeps of itself it goes on keeping.
 
     Structures of weights and of blocks are exact anyway. Raises InputError where a structure takes no patterns.
 
@@ -24,7 +24,8 @@ def narrowed(structure: Structure, only: Sequence[str] = (), keep: Sequence[str]
     there = {entry.name for entry in fields(cast(Any, structure))}
     if (only or keep) and not {"only", "keep"} <= there:
         raise InputError(f"{type(structure).__name__} takes no patterns; leave out only and keep.")
-    asked: dict[str, Any] = {"only": tuple(only), "keep": tuple(keep), "exact": exact}
+    kept = (*getattr(structure, "keep", ()), *keep) if keep else ()
+    asked: dict[str, Any] = {"only": tuple(only), "keep": kept, "exact": exact}
     return cast(
         Structure, replace(cast(Any, structure), **{name: value for name, value in asked.items() if value and name in there})
     )

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from pomona.structures.chosen import Emptied
 from pomona.vocabulary import Graph, InputError, Scores, Site, Structure
 
 
@@ -46,8 +47,19 @@ class Union:
         return next(part for part in self.structures if part.owns(site))
 
     def sites(self, graph: Graph) -> Sequence[Site]:
-        """All sites, in the order of the structures. Raises InputError where two structures claim the same one."""
-        found = [site for part in self.structures for site in part.sites(graph)]
+        """All sites, in the order of the structures; a structure that the user's bounds leave nothing has none.
+
+        Raises InputError where that is so for all, or where two structures claim the same site.
+        """
+        found: list[Site] = []
+        empty = None
+        for part in self.structures:
+            try:
+                found += part.sites(graph)
+            except Emptied as nothing:
+                empty = nothing
+        if empty is not None and not found:
+            raise empty
         names = [site.name for site in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
