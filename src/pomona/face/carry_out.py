@@ -17,6 +17,7 @@ from pomona.face.result import Result
 from pomona.graph import Graph
 from pomona.graph.proof import Proof, prove, require
 from pomona.graph.restore import restored
+from pomona.graph.standard import Standard
 from pomona.graph.surgery import Realised, realise
 from pomona.runtime import Latency, measure_latency
 from pomona.vocabulary import InputError, Plan, Recipe, Recovery, evaluating, first_line
@@ -63,9 +64,10 @@ def carry_out(
 
 def _realise(job: Job, graph: Graph, plan: Plan, weights: nn.Module) -> tuple[Realised, Proof]:
     with job.progress.stage("proving", 2) as stage:
-        realised = realise(weights, graph, plan)
+        standard = Standard.of(weights, graph, plan, job.args, job.kwargs)
+        realised = realise(weights, graph, plan, standard)
         stage.advance()
-        proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs))
+        proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs, standard))
         check_runs(realised.model, job)
         stage.advance()
     return realised, proof
