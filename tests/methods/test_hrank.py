@@ -92,5 +92,5 @@ def test_which_images_are_used_hardly_matters():
 
 
 def test_keeping_high_ranks_beats_keeping_low_ones_on_digits():
-    high, low = ([left(criterion, seed, "0.12x", 10) for seed in range(3)] for criterion in (HRank(), Reversed(HRank())))
+    high, low = ([left(criterion, seed, "0.12x", 10) for seed in range(2)] for criterion in (HRank(), Reversed(HRank())))
     assert mean(high) > mean(low) + 0.05

@@ -116,6 +116,59 @@ def test_a_normalisation_written_out_only_scales():
     assert_close(worth(model, (4, 2), "fc.weight", "head.weight", 1.0, 4.0), expected)
 
 
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        lambda x: x * x.norm(dim=1, keepdim=True),
+        lambda x: x / torch.linalg.vector_norm(x, dim=1, keepdim=True),
+        lambda x: (x - x.mean()) * (1 / x.std()) - x.mean(),
+        F.normalize,
+    ],
+)
+def test_what_is_measured_of_activations_counts_as_one(scaled):
+    class Measured(nn.Module):
+        def forward(self, x):
+            return scaled(x)
+
+    x, y = torch.randn(2, 3, 4, dtype=torch.float64)
+    both = (absolute(Measured(), (x,), {}) + absolute(Measured(), (y,), {})) / 2
+    assert_close(absolute(Measured(), ((x + y) / 2,), {}), both)
+
+
+class Signs(nn.Module):
+    """Differences, negative constants, and a convolution whose kernel is standardised before use."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel, self.out = nn.Conv1d(2, 2, 1), nn.Conv1d(2, 1, 1)
+
+    def forward(self, x):
+        w = self.kernel.weight
+        x = F.conv1d(x, (w - w.mean((1, 2), keepdim=True)) / w.std((1, 2), keepdim=True))
+        return self.out(1 - (-0.5 * x - x / -4))
+
+
+def test_signs_are_dropped_where_a_weight_is_used_and_differences_add():
+    model = Signs()
+    x = torch.randn(2, 2, 3, dtype=torch.float64)
+    w, b = (p.detach().double() for p in (model.out.weight, model.out.bias))
+    kernel = model.kernel.weight.detach().double()
+    kernel = ((kernel - kernel.mean((1, 2), keepdim=True)) / kernel.std((1, 2), keepdim=True)).abs()
+    expected = 0.75 * F.conv1d(F.conv1d(x, kernel), w.abs(), b.abs())
+    found = absolute(model, (x,), {})
+    assert_close(found - found[:1, :, :1], expected - expected[:1, :, :1])  # constants do not matter
+
+
+def test_what_is_computed_without_activations_is_computed_as_it_is():
+    class Table(nn.Module):
+        def forward(self, x):
+            index = torch.clamp(torch.arange(-2, 2), min=0)
+            return x[:, index] * torch.relu(torch.tensor([-1.0, 2.0, 3.0, 4.0])) ** 2
+
+    x = torch.randn(2, 3, dtype=torch.float64)
+    assert_close(absolute(Table(), (x,), {}), x[:, [0, 0, 0, 1]] * torch.tensor([0.0, 4.0, 9.0, 16.0]))
+
+
 class Cell(nn.Module):
     def __init__(self):
         super().__init__()

@@ -51,6 +51,7 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("fpgm", NOTHING, "post"),
         ("bn-scale", NOTHING, "post"),
         ("depgraph", NOTHING, "post"),
+        ("performance-aware", NOTHING, "post"),
         ("apoz", DATA, "post"),
         ("mean-activation", DATA, "post"),
         ("hrank", DATA, "post"),

@@ -2,7 +2,7 @@
 
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
-from pomona.vocabulary.errors import InputError, ProofError, first_line
+from pomona.vocabulary.errors import InputError, ProofError, Untraceable, first_line
 from pomona.vocabulary.files import cache_folder, sha256, write_atomically
 from pomona.vocabulary.finite import finite
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
@@ -85,6 +85,7 @@ __all__ = [
     "Sweeping",
     "Training",
     "Undeclared",
+    "Untraceable",
     "View",
     "Watch",
     "Weight",
