@@ -15,6 +15,7 @@ from pomona.evaluate import Counts, Quality, count, evaluate
 from pomona.face.job import Job
 from pomona.face.quality import Judge
 from pomona.face.sentence import sentence
+from pomona.face.workload import missed
 from pomona.graph import Graph
 from pomona.graph.expr import Keep, size, take
 from pomona.graph.masked import dead_blocks
@@ -61,7 +62,7 @@ def account(
         "goal": plan.provenance.get("goal"),
         "params": {"before": whole.params, "after": left.params},
         "nonzeros": {"before": whole.nonzeros, "after": left.nonzeros},
-        "macs": {"before": graph.costs().macs, "after": after.macs},
+        "macs": {"before": _known(graph.costs().macs, graph), "after": _known(after.macs, graph)},
         "bytes": {"before": whole.bytes, "after": left.bytes},
         "latency": asdict(timing) if timing else None,
         "quality": _quality(qualities, job.judge, dense, small),
@@ -82,7 +83,7 @@ def account(
         "frozen": [{"axis": axis.name, "reason": axis.frozen} for axis in graph.axes.values() if axis.frozen],
         "rounds": _rounds(rounds, graph, whole, *qualities[1:]),
         "recovery": _recovery(history),
-        "notes": _notes(plan),
+        "notes": [*_notes(plan, graph), *missed(plan.provenance.get("goal"), timing)],
         "plan": None,
         "out": None,
     }
@@ -162,8 +163,8 @@ class After:
                     "params_before": weight.size,
                     "params_after": prod(shape),
                     "nonzeros_after": alive,
-                    "macs_before": weight.macs,
-                    "macs_after": spent,
+                    "macs_before": _known(weight.macs, self.graph),
+                    "macs_after": _known(spent, self.graph),
                 }
             )
         return rows
@@ -244,12 +245,19 @@ def _round(entry: Mapping[str, Any], graph: Graph, dense: Counts) -> dict[str, A
     """What one round left; zeroed parameters count as gone."""
     costs = graph.costs(entry["sizes"], entry["densities"])
     nonzeros = dense.nonzeros - (dense.params - costs.params)
-    told = {"round": entry["round"] + 1, "params": costs.params, "macs": costs.macs, "nonzeros": nonzeros}
+    told = {"round": entry["round"] + 1, "params": costs.params, "macs": _known(costs.macs, graph), "nonzeros": nonzeros}
     return told | {"quality": entry["quality"], "recovered": entry.get("recovered")}
 
 
-def _notes(plan: Plan) -> list[str]:
+def _known(macs: int, graph: Graph) -> int | None:
+    """Multiply-accumulates, where there is a graph to count them on."""
+    return macs if graph.missing is None else None
+
+
+def _notes(plan: Plan, graph: Graph) -> list[str]:
     notes = []
+    if graph.missing is not None:
+        notes.append(f"Only single weights could be pruned and MACs are unknown, since there is no graph: {graph.missing}.")
     if any(site.kind == "element" for site in plan.sites.values()):
         notes.append("MACs and non-zeros count only living weights; dense kernels compute the zeros as well, so see the latency.")
     if held := plan.provenance.get("held"):

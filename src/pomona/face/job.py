@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pomona.data import Data
 from pomona.face.quality import Judge, judge_of
-from pomona.face.wish import Batches, check_fits, check_folder, check_model
+from pomona.face.wish import Batches, check_fits, check_folder, check_model, check_takes
 from pomona.graph import Graph, Release, survey
+from pomona.graph.binding import released, same_model
 from pomona.graph.export import inputs_of
 from pomona.models import Source
 from pomona.vocabulary import Loss, Progress, Silent, Training
@@ -35,6 +36,7 @@ class Job:
     progress: Progress
     source: Source | None
     command: str | None
+    traced: Graph | None = None
 
     @classmethod
     def of(
@@ -43,36 +45,43 @@ class Job:
         args: Any,
         kwargs: Mapping[str, Any] | None,
         *,
-        data: Any,
-        loss: Loss | None,
-        test: Any,
-        metric: str | None,
-        valid: Any,
-        latency: bool | Mapping[str, Any],
-        seed: int,
-        checkpoint: str | Path | None,
-        progress: Progress | None,
-        source: Source | None,
-        command: str | None,
+        data: Any = None,
+        loss: Loss | None = None,
+        test: Any = None,
+        metric: str | None = None,
+        valid: Any = None,
+        latency: bool | Mapping[str, Any] = False,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
+        source: Source | None = None,
+        command: str | None = None,
     ) -> Job:
-        """Raises InputError for a sick model, data that do not fit it, or a folder that cannot be written to."""
+        """Raises InputError for a sick model, data that do not fit it, or a folder that cannot be written to.
+
+        `args` may be a graph traced before, which holds the inputs that it was traced on.
+        """
         check_model(model)
         if isinstance(data, Data):
             data, test = data.train, test if test is not None else data
         batches = Batches.of(data) if data is not None else None
         folder = check_folder(checkpoint)
-        args, kwargs = inputs_of(args, kwargs)
+        traced = same_model(args, model) if isinstance(args, Graph) else None
+        args, kwargs = inputs_of(args, kwargs) if traced is None else traced.program.example_inputs
+        check_takes(model, args, kwargs)
         judge = judge_of(test, metric, model)
         for given in (batches, judge.data if judge else None):
             check_fits(model, given)
         progress = progress or Silent()
-        return cls(model, args, kwargs, batches, loss, judge, valid, latency, seed, folder, progress, source, command)
+        return cls(model, args, kwargs, batches, loss, judge, valid, latency, seed, folder, progress, source, command, traced)
 
     def trace(self, release: Release | None = None) -> Graph:
         """The graph of the model on the example inputs, or, without one, its weights.
 
         `release`: what may change although users see it.
         """
+        if self.traced is not None:
+            return released(self.traced, release)
         with self.progress.stage("tracing", 1) as stage:
             graph = survey(self.model, self.args, self.kwargs, release=release)
             stage.advance()

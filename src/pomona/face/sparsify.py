@@ -11,8 +11,11 @@ from torch import nn
 from pomona.engines import training
 from pomona.engines.prices import price
 from pomona.engines.training import Sparsifier
-from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for, settle
-from pomona.graph import trace
+from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for, settle, sites_of
+from pomona.face.workload import Workload, bound
+from pomona.graph import Graph, survey
+from pomona.graph.binding import same_model
+from pomona.graph.export import inputs_of
 from pomona.vocabulary import Goal, InputError, Limits, Loss, Recipe, Structure
 
 
@@ -38,7 +41,7 @@ def sparsify(
     """A sparsifier for a plain training loop: enter it with `with`, and call its `step()` after each `optimizer.step()`.
 
     `steps` is how many optimiser steps the training will take. `args` (a tensor, tuple or dict) and `kwargs` are
-    example inputs to trace the model with; the first batch of `data` serves where they are left out. Add `s.loss()` to
+    example inputs to trace the model with, or `args` is its graph; the first batch of `data` serves where they are left out. Add `s.loss()` to
     the loss for recipes with a regulariser. Raises InputError before anything is touched.
 
     >>> import pomona, torch
@@ -63,10 +66,12 @@ def sparsify(
             raise InputError("Give example inputs to trace the model with: args=, kwargs= or data=.")
         first = next(iter(batches))
         args, kwargs = first.args, first.kwargs
-    graph = trace(model, args if args is not None else (), kwargs)
-    sites = recipe.structure.sites(graph)
+    graph = same_model(args, model) if isinstance(args, Graph) else survey(model, args if args is not None else (), kwargs)
+    sites = sites_of(recipe.structure, graph)
     wish = settle(given, recipe.structure, sites)
-    cost = price(wish or Goal("sparsity", 1.0), graph, sites, recipe.structure)
+    load = Workload.of(model, *inputs_of(args, kwargs))
+    cost = price(wish or Goal("sparsity", 1.0), graph, sites, recipe.structure, lambda: load.forecast(graph))
+    wish = bound(wish, cost.dense) if wish else None
     return training.sparsify(
         model,
         optimizer,

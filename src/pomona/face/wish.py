@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Set, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from pomona import registry
 from pomona.evaluate.outputs import answer, measuring
+from pomona.graph import Graph
+from pomona.graph.export import where
 from pomona.graph.forms import check_form
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import narrowed
@@ -32,6 +35,7 @@ from pomona.vocabulary import (
     Site,
     Structure,
     finite,
+    first_line,
 )
 
 
@@ -123,6 +127,18 @@ def goal_for(goal: str | Goal | None) -> Goal | None:
     return Goal.parse(goal) if isinstance(goal, str) else goal
 
 
+def sites_of(structure: Structure, graph: Graph) -> tuple[Site, ...]:
+    """The sites of a structure. Raises InputError where it does not fit the model, or needs the graph that there is not."""
+    try:
+        return tuple(structure.sites(graph))
+    except InputError as error:
+        patterns: tuple[str, ...] = (*getattr(structure, "only", ()), *getattr(structure, "keep", ()))
+        if graph.missing is None or patterns:
+            raise
+        can = "single weights can be pruned all the same: structure weights or 2:4"
+        raise InputError(f"The structure {structure} needs a graph; {graph.missing}; {can}.") from error
+
+
 def settle(goal: Goal | None, structure: Structure, sites: Sequence[Site]) -> Goal | None:
     """The goal of a run; a structure that fixes its own sparsity (2:4) is its own goal, and takes no other."""
     fixed = [structure.feasible(site) for site in sites]
@@ -156,6 +172,25 @@ def check_model(model: Any) -> nn.Module:
         if not finite(parameter):
             raise InputError(f"The weight {name} holds NaN or infinity; repair the model first.")
     return model
+
+
+@torch.no_grad()
+def check_takes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Whether the model takes the example inputs; raises InputError that says where and why not.
+
+    Run on copies: a model may write to what it is given.
+    """
+    args, kwargs = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, dict(kwargs)))
+    try:
+        with measuring(model):
+            model(*args, **kwargs)
+    # The model's own forward may raise anything; it all means that these inputs are not for it.
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+        raise InputError(
+            f"{type(model).__name__} does not take the example inputs{where(model, error)}: {said}; "
+            "give inputs of the shapes, dtypes and device that its forward accepts."
+        ) from error
 
 
 def check_fits(model: nn.Module, data: Iterable[Any] | None) -> None:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from pomona.vocabulary import InputError, evaluating
+from pomona.vocabulary import InputError, Untraceable, evaluating
 
-_TORCH = str(Path(torch.__file__).parent)  # what goes wrong there was called from somewhere else
+# What goes wrong there was called from somewhere else.
+_TORCH, _OURS = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 
 
 def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None, *, stacks: bool = False) -> ExportedProgram:
@@ -27,7 +28,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
 
     `args` is a tensor, a tuple of positional inputs, or a dict of keyword inputs. The model comes back as it was. The
     program's state holds the model's own tensors. With `stacks` every node says which line of code called it, which takes a
-    fifth of the time. Raises InputError where the model cannot be traced, naming the module.
+    fifth of the time. Raises Untraceable where the model cannot be traced, naming the module.
     """
     positional, keywords = inputs_of(args, kwargs)
     with evaluating(model), _without_cache(model), _quiet(), _with_stacks(stacks):
@@ -35,7 +36,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
             program = torch.export.export(model, positional, keywords, strict=False)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
         except Exception as error:
-            raise InputError(_explain(model, error)) from error
+            raise Untraceable(_explain(model, error)) from error
     program.graph.eliminate_dead_code()  # what is computed for its shape alone holds nothing
     program.graph_module.recompile()
     return program
@@ -105,28 +106,36 @@ def _without_cache(model: nn.Module) -> Iterator[None]:
 
 
 def _explain(model: nn.Module, error: Exception) -> str:
-    where = _where(model, error)
+    place = where(model, error)
     reason = re.split(r"\n\s*\n|\n(?=\s*(?:While executing|The following|Suggested|For more|User code))", str(error).strip())[0]
-    reason = " ".join(reason.split())[:300].rstrip(".")
+    reason = " ".join(reason.split("(unhinted")[0].split())[:300].rstrip(".")
     return (
-        f"{type(model).__name__} cannot be traced{where}: {type(error).__name__}: {reason}; "
+        f"{type(model).__name__} cannot be traced{place}: {type(error).__name__}: {reason}; "
         "give inputs that its forward accepts, or a forward without branches on tensor values."
     )
 
 
-def _where(model: nn.Module, error: Exception) -> str:
+def where(model: nn.Module, error: Exception) -> str:
     """The innermost module of the model whose forward was running when the error arose, and the user's own line in it."""
     names = {id(module): name for name, module in model.named_modules()}
-    cause: BaseException = error
-    while cause.__context__ is not None and cause.__context__ is not cause:
-        cause = cause.__context__
     inside, line = "", ""
-    for frame, number in walk_tb(cause.__traceback__):
-        running, code = frame.f_locals.get("self"), frame.f_code
+    for frame, number in (place for raised in _chain(error) for place in walk_tb(raised.__traceback__)):
+        code = frame.f_code
+        running = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
         if id(running) not in names or code.co_name in ("_call_impl", "_wrapped_call_impl", "__getattr__"):
+            continue
+        if code.co_filename.startswith(_OURS):
             continue
         path = names[id(running)]
         inside = f" at module '{path}' ({type(running).__name__})" if path else ""
         if not code.co_filename.startswith(_TORCH):
             line = f", {Path(code.co_filename).name} line {number}, `{getline(code.co_filename, number).strip()}`"
     return inside + line
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and those that it was raised from, the first cause last."""
+    found = [error]
+    while (cause := found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found

@@ -18,6 +18,10 @@ def check_form(model: nn.Module) -> None:
         raise InputError(
             "The model is wrapped by torch.compile; prune the module inside (model._orig_mod) and compile the result."
         )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            "The model is scripted by torch.jit, which fixes its code; prune the Python module that it was made from."
+        )
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise InputError(f"The model is wrapped by {type(model).__name__}; prune the module inside (model.module).")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

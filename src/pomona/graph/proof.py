@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import torch
@@ -81,6 +82,7 @@ def prove(
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
     error = max(errors, key=_worst)
     moved = difference(answer(tiny, *another((args, kwargs))), got)
+    moved = moved if isfinite(moved) else 1.0  # an output of another shape has moved, too
     notes = tuple(_notes(moved, rounded, _narrower(graph, keep)))
     return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
 
@@ -95,7 +97,7 @@ def require(proof: Proof) -> Proof:
 
 def _narrower(graph: Graph, keep: Keep) -> int:
     """How many outputs have become narrower with the model."""
-    shown = (graph.values.get(n) for n in graph.program.graph.output_node().all_input_nodes)
+    shown = (graph.values.get(n) for n in (graph.program.graph.output_node().all_input_nodes if keep else ()))
     return sum(isinstance(dims, tuple) and any(size(e, keep) != norm(e).n for e in dims) for dims in shown)
 
 
@@ -136,7 +138,8 @@ def another(inputs: Any) -> Any:
         if not isinstance(x, Tensor) or x.dtype == torch.bool or x.dim() == 0:
             return x
         if not x.is_floating_point():
-            mirrored = x.flip(-1) if x.is_complex() or not bool(((x != x.min()) & (x != x.max())).any()) else x.min() + x.max() - x.flip(-1)
+            two = not bool(((x != x.min()) & (x != x.max())).any()) if not x.is_complex() else True
+            mirrored = x.flip(-1) if two else x.min() + x.max() - x.flip(-1)
             return x.flip(-1) if torch.equal(mirrored, x) else mirrored
         spread = x.double().std() if x.numel() > 1 else x.double().abs()
         return x + (torch.randn(x.shape, generator=random).to(x.device) * spread.nan_to_num().clamp(min=1e-3)).to(x.dtype)

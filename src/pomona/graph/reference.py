@@ -35,6 +35,8 @@ def reference(
 
 def kept_outputs(outputs: list[Tensor], graph: Graph, keep: Keep) -> list[Tensor]:
     """What the small model shows of the masked model's output tensors: all, except where it may be narrower."""
+    if not keep:
+        return outputs
     shown = [n for n in pytree.tree_leaves(graph.program.graph.output_node().args) if isinstance(n, fx.Node)]
     dims = [d for n in shown if isinstance(d := graph.values.get(n), tuple)]
     if len(dims) != len(outputs):

@@ -11,8 +11,8 @@ from pomona.graph.masked import dead_blocks, masked
 from pomona.graph.mend_code import adapted
 from pomona.graph.mend_scale import Scales, possible, unfolded
 from pomona.graph.precise import precise
-from pomona.graph.proof import answer, difference
-from pomona.graph.reference import reference
+from pomona.graph.proof import difference
+from pomona.graph.reference import answer, reference
 from pomona.graph.surgery import renamed
 from pomona.graph.units import kept_units
 from pomona.vocabulary import Plan

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pomona.graph.adapt import adapt
 from pomona.graph.blocks import drop_blocks, renamed
 from pomona.graph.expr import Dims, Keep, size, take
 from pomona.graph.graph import Graph
-from pomona.graph.masked import dead_blocks, masked, write
+from pomona.graph.masked import dead_blocks, write
 from pomona.graph.mend import mend
+from pomona.graph.mend_code import adapted
 from pomona.graph.precise import precise
-from pomona.graph.proof import TOLERANCE, Form, answer, difference
-from pomona.graph.reference import reference
+from pomona.graph.proof import TOLERANCE, Form, difference
+from pomona.graph.reference import answer
 from pomona.graph.rewrite import rewritten
+from pomona.graph.standard import Standard
 from pomona.graph.units import kept_units
-from pomona.vocabulary import Plan, ProofError
+from pomona.vocabulary import InputError, Plan, ProofError, first_line
 
 __all__ = ["Realised", "kept_units", "realise", "renamed"]
 
@@ -35,11 +38,12 @@ class Realised:
     notes: tuple[str, ...] = ()
 
 
-def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
+def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | None = None) -> Realised:
     """The model without what the plan removes; the input model is untouched and shares no storage with the result.
 
-    Raises InputError where the plan was made for another model, ProofError where neither the resized module nor the
-    rewritten program computes what the masked model does.
+    `standard` is what the masked model answers to the graph's example inputs, where that is known.
+    Raises InputError where the plan was made for another model or leaves sizes that torch cannot run, ProofError where
+    neither the resized module nor the rewritten program computes what the masked model does.
     """
     keep, gone = kept_units(graph, plan), dead_blocks(plan)
     whole = deepcopy(model)
@@ -47,49 +51,53 @@ def realise(model: nn.Module, graph: Graph, plan: Plan) -> Realised:
     if not keep and not gone:
         return Realised(whole, "masked")
     args, kwargs = graph.program.example_inputs
-    expected = reference(precise(masked(model, plan)), graph, keep, gone, args, kwargs)
-    small = deepcopy(whole)
-    shrink(small, graph, keep)
+    expected = (standard or Standard.of(model, graph, plan, args, kwargs)).answer
+    small = shrunk(whole, graph, keep)
     drop_blocks(small, plan)
     failure = mend(small, whole, graph, keep, plan, expected)
     if failure is None:
         return Realised(small, "eager")
-    shrink(whole, graph, keep)
-    program = rewritten(state_of(whole), graph, keep, plan)
-    error = difference(answer(precise(program), args, kwargs), expected)
+    small = shrunk(whole, graph, keep)
+    drop_blocks(small, plan)
+    still = adapt(small, whole, graph, keep, plan, expected)
+    if still is None:
+        names = ", ".join(f"{count} x {name}" for name, count in adapted(small).items())
+        return Realised(
+            small, "eager", (f"The code of {names} worked out sizes that no longer hold; it was given those that do.",)
+        )
+    program = rewritten(state_of(shrunk(whole, graph, keep)), graph, keep, plan)
+    try:
+        got = answer(precise(program), args, kwargs)
+    # The program's ops are right by construction; some kernels have rules of their own about which sizes go together.
+    except RuntimeError as refused:
+        raise InputError(
+            f"This torch cannot run the model at the sizes of the plan ({first_line(refused)}); keep other counts."
+        ) from refused
+    error = difference(got, expected)
     if not error <= TOLERANCE:
         raise ProofError(f"Neither the resized module ({failure}) nor its program (error {error:.1e}) equals the masked model.")
-    notes = [f"The module could not be resized in place ({failure}); this is its rewritten program."]
+    notes = [
+        f"The module could not be resized in place ({failure}; with its code adapted: {still}); this is its rewritten program."
+    ]
     if hooked := [path or "the model" for path, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks]:
         notes.append(f"The program computes what the hooks on {', '.join(hooked)} changed, but no longer calls them.")
     return Realised(program, "graph", tuple(notes))
 
 
 @torch.no_grad()
-def shrink(model: nn.Module, graph: Graph, keep: Keep) -> None:
-    """Cut every parameter and buffer to the kept entries, in place; tied ones stay tied, trainable ones trainable.
+def shrunk(model: nn.Module, graph: Graph, keep: Keep) -> nn.Module:
+    """A copy with every parameter and buffer cut to the kept entries; tied ones stay tied, trainable ones trainable.
 
     So are tensors that a module holds as plain attributes.
     """
     made: dict[int, Tensor] = {}
     for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            dims = dims_of(graph, prefix + name)
-            if id(parameter) not in made and dims and changes(dims, keep):
-                made[id(parameter)] = _like(parameter, take(parameter.detach(), dims, keep))
-        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-            dims = dims_of(graph, prefix + name)
-            if id(buffer) not in made and dims and changes(dims, keep):
-                made[id(buffer)] = take(buffer, dims, keep)
-        for name, plain in vars(module).items():
-            dims = dims_of(graph, prefix + name) if isinstance(plain, Tensor) else None
-            if dims and id(plain) not in made and changes(dims, keep):
-                made[id(plain)] = take(plain, dims, keep)
-    for module in model.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items(), *vars(module).items()]:
-            if tensor is not None and id(tensor) in made:
-                setattr(module, name, made[id(tensor)])
+            dims = dims_of(graph, f"{path}.{name}" if path else name) if isinstance(tensor, Tensor) else None
+            if dims and id(tensor) not in made and changes(dims, keep):
+                cut = take(tensor.detach(), dims, keep)
+                made[id(tensor)] = _like(tensor, cut) if isinstance(tensor, nn.Parameter) else cut
+    return deepcopy(model, made)  # what is in there counts as copied already
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

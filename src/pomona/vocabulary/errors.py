@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class Untraceable(InputError):
+    """The model cannot be written down as a graph of ops. Single weights can be pruned all the same."""
+
+
 def first_line(error: BaseException) -> str:
     """What somebody else's error says, short enough for a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
