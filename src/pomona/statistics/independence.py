@@ -23,7 +23,7 @@ class Independence:
     Float64 of shape (units,), never negative. A unit that the others can nearly make up loses little. Where an example
     shows a unit at one position only (plain networks; an extension of the paper) the examples are the columns, all data in
     one A, and the value is divided by the root of their number; readers like that count only where there are no others.
-    Cost: for each example one eigenvalue problem of the smaller side of A.
+    Padding tokens are columns like others. Cost: for each example one eigenvalue problem of the smaller side of A.
     """
 
     probe: Probe = field(default_factory=lambda: Forward(whole=True))
@@ -34,13 +34,14 @@ class Independence:
 
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
         """Add one batch."""
-        found = [z.double() for z in by_unit(site, seen, seen.inputs)]
+        found = by_unit(site, seen, seen.inputs)
         spread = [z for z in found if z.shape[2] > 1]
         for z in spread:
-            losses = torch.stack([loss(example) for example in z])
+            losses = torch.stack([loss(example.double()) for example in z])
             state = added(state, {"sum": losses.sum(0), "number": count(len(z))})
         if not spread:
-            grams = torch.stack([z[:, :, 0].T @ z[:, :, 0] for z in found])
+            columns = [z[:, :, 0].double() for z in found]
+            grams = torch.stack([x.T @ x for x in columns])
             state = added(state, {"grams": grams, "number": count(seen.examples)})
         return state or {}
 

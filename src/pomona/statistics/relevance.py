@@ -46,8 +46,9 @@ class Relevance:
         for z in by_unit(site, seen, seen.inputs):
             if len(z) != len(labels):
                 raise InputError(f"{site.name} has {len(z)} activations for {len(labels)} labels; skip it.")
-            for t, y in zip(torch.split(z.double(), self.samples), torch.split(labels, self.samples), strict=True):
-                found = information(t.transpose(0, 1), y, kernel_width(t.flatten(1), y), self.alpha)
+            for t, y in zip(torch.split(z, self.samples), torch.split(labels, self.samples), strict=True):
+                x = t.double()
+                found = information(x.transpose(0, 1), y, kernel_width(x.flatten(1), y), self.alpha)
                 state = added(state, {"sum": found * len(t), "examples": count(len(t))})
         return state or {}
 
