@@ -16,6 +16,7 @@ from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, slots
 from pomona.graph.precise import precise, precisely, widened
+from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
 
@@ -26,6 +27,7 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
     """
     known = sizes(graph, keep, plan, whole)
     mend_layers(small, known)
+    take_over(small)
     questions = groups(slots(small, known))
     for group in questions:
         group.choose(0, small)
@@ -47,4 +49,5 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
     failure = Trial(twin, expected, args, kwargs).resolve(questions)
     for group in questions:
         group.choose(group.chosen, small)
+    settle_heads(small)
     return failure

@@ -24,6 +24,7 @@ from pomona.graph.mend_slots import Group, groups, role, slots
 from pomona.graph.precise import precise, precisely, widened
 from pomona.graph.proof import TOLERANCE, difference
 from pomona.graph.reference import tensors_of
+from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
 TRIALS = 60
@@ -41,6 +42,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     except Unscalable as obstacle:
         return str(obstacle)
     mend_layers(small, known)
+    take_over(small)
     open_questions = groups(slots(small, known))
     for group in open_questions:
         group.choose(0, small)
@@ -56,6 +58,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     for group in open_questions:
         group.choose(group.chosen, small)
     fold.settle(small)
+    settle_heads(small)
     return failure
 
 

@@ -29,6 +29,13 @@ _RECURRENT: Mapping[str, Read] = {
 }
 _CELL: Mapping[str, Read] = {"input_size": lambda m, g: m.weight_ih.shape[1], "hidden_size": lambda m, g: m.weight_hh.shape[1]}
 
+_ATTENTION: Mapping[str, Read] = {
+    "embed_dim": lambda m, g: (m.q_proj_weight if m.in_proj_weight is None else m.in_proj_weight).shape[1],
+    "kdim": lambda m, g: (m.k_proj_weight if m.in_proj_weight is None else m.in_proj_weight).shape[1],
+    "vdim": lambda m, g: (m.v_proj_weight if m.in_proj_weight is None else m.in_proj_weight).shape[1],
+    "head_dim": lambda m, g: m.embed_dim // m.num_heads,  # once more when the heads are counted
+}
+
 LAYERS: Mapping[type, Mapping[str, Read]] = {
     nn.Linear: {"in_features": lambda m, g: m.weight.shape[1], "out_features": lambda m, g: m.weight.shape[0]},
     nn.Bilinear: {
@@ -47,6 +54,7 @@ LAYERS: Mapping[type, Mapping[str, Read]] = {
     nn.EmbeddingBag: {"num_embeddings": lambda m, g: m.weight.shape[0], "embedding_dim": lambda m, g: m.weight.shape[1]},
     nn.PReLU: {"num_parameters": lambda m, g: len(m.weight)},
     nn.LSTM: _RECURRENT, nn.GRU: _RECURRENT, nn.RNN: _RECURRENT,
+    nn.MultiheadAttention: _ATTENTION,
     nn.LSTMCell: _CELL, nn.GRUCell: _CELL, nn.RNNCell: _CELL,
 }  # fmt: skip
 

@@ -59,13 +59,15 @@ def _grouped(
 @contextmanager
 def precisely() -> Iterator[_Widen]:
     """Within it nothing is computed or created in less than float64; yields a counter of operations."""
-    default = torch.get_default_dtype()
+    default, fast = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
     torch.set_default_dtype(torch.float64)
+    torch.backends.mha.set_fastpath_enabled(False)  # it answers with zeros where a batch is padded
     try:
         with torch.no_grad(), _Widen() as mode:
             yield mode
     finally:
         torch.set_default_dtype(default)
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def precise(model: nn.Module) -> nn.Module:
