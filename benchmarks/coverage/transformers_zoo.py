@@ -75,6 +75,8 @@ def _made(
 
     torch.manual_seed(0)
     built = getattr(transformers, model)(getattr(transformers, config)(**settings, **{k: dict(v) for k, v in parts.items()}))
+    if hasattr(built.config, "use_cache"):
+        built.config.use_cache = False  # a cache is no output that can be exported
     return awake(built), inputs()
 
 

@@ -20,7 +20,7 @@ from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_scale import Fold, Unscalable
 from pomona.graph.mend_sizes import sizes
-from pomona.graph.mend_slots import Group, groups, role, slots
+from pomona.graph.mend_slots import Group, groups, informed, role, slots
 from pomona.graph.precise import precise, precisely, widened
 from pomona.graph.proof import TOLERANCE, difference
 from pomona.graph.reference import tensors_of
@@ -46,7 +46,10 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     open_questions = groups(slots(small, known))
     for group in open_questions:
         group.choose(0, small)
-    mend_configs(small, known)
+    mended = mend_configs(small, known)
+    open_questions = [*informed(open_questions, mended.blueprint), *groups(mended.doubts)]
+    for group in open_questions:
+        group.choose(group.chosen, small)
     args, kwargs = graph.program.example_inputs
     twin = precise(small)
     fold.settle(twin)
@@ -96,6 +99,18 @@ class Trial:
                 if result.reached > best.reached:
                     return result
             self.choose(together, now)
+        return self.at_once(best, [group for together in by_role.values() for group in together]) if best.ran else None
+
+    def at_once(self, best: _Result, questions: Sequence[Question]) -> _Result | None:
+        """The first answers that are right, of those that change two questions of any modules, where neither alone helps."""
+        now = [group.chosen for group in questions]
+        for combination in _others(now, [group.options for group in questions], changes=(2,)):
+            if self.left <= 0:
+                break
+            self.choose(questions, combination)
+            if (result := self.run()).right:
+                return result
+        self.choose(questions, now)
         return None
 
     def choose(self, together: Sequence[Question], combination: Sequence[int]) -> None:
@@ -125,9 +140,9 @@ class Trial:
         return found
 
 
-def _others(now: Sequence[int], options: Sequence[int]) -> Iterator[list[int]]:
-    """Every other combination of choices, those that change least first."""
-    for count in range(1, len(now) + 1):
+def _others(now: Sequence[int], options: Sequence[int], changes: Sequence[int] = ()) -> Iterator[list[int]]:
+    """Every other combination of choices, or those with so many changes; those that change least first."""
+    for count in changes or range(1, len(now) + 1):
         for places in combinations(range(len(now)), count):
             for choice in product(*([c for c in range(options[p]) if c != now[p]] for p in places)):
                 yield [dict(zip(places, choice, strict=True)).get(p, c) for p, c in enumerate(now)]
@@ -141,3 +156,8 @@ class _Result:
     failure: str
     where: str
     right: bool = False
+
+    @property
+    def ran(self) -> bool:
+        """Whether it came to the end."""
+        return self.reached[0] == inf

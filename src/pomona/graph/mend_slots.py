@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from torch import nn
@@ -15,22 +16,34 @@ from pomona.graph.mend_sizes import Sizes
 
 @dataclass(frozen=True)
 class Slot:
-    """An integer attribute, or one place of a tuple, of one module; `options` are ordered by likelihood."""
+    """An integer attribute, or one place of a tuple, of one module; `options` are ordered by likelihood.
+
+    The attribute may be one of an object that the module holds: `config.num_heads`.
+    """
 
     module: str
     attribute: str
     place: int | None
     options: tuple[int, ...]
 
+    def told(self, blueprint: nn.Module) -> int | None:
+        """Which option a model of this architecture and these sizes has; None where it has another number, or no such module."""
+        module = dict(blueprint.named_modules()).get(self.module)
+        value = getattr(module, self.attribute, None)
+        if self.place is not None:
+            value = value[self.place] if isinstance(value, (tuple, list)) and len(value) > self.place else None
+        return self.options.index(value) if value in self.options else None
+
     def set(self, model: nn.Module, value: int) -> None:
         """Write a value into the module of this name."""
-        module = model.get_submodule(self.module)
+        *holder, attribute = self.attribute.split(".")
+        held: Any = reduce(getattr, holder, model.get_submodule(self.module))
         if self.place is not None:
-            old = getattr(module, self.attribute)
+            old = getattr(held, attribute)
             new: Any = type(old)(value if number == self.place else x for number, x in enumerate(old))
         else:
             new = value
-        setattr(module, self.attribute, new)
+        setattr(held, attribute, new)
 
 
 @dataclass(eq=False)
@@ -94,6 +107,19 @@ def groups(found: Iterable[Slot]) -> list[Group]:
         key = (role(slot.module), slot.attribute, slot.place, len(slot.options))
         together.setdefault(key, Group(key[0])).slots.append(slot)
     return list(together.values())
+
+
+def informed(found: Iterable[Group], blueprint: nn.Module | None) -> list[Group]:
+    """Groups that start from what the blueprint has where it has one of their options; those whose slots disagree fall apart."""
+    out: list[Group] = []
+    for group in found:
+        told = [slot.told(blueprint) if blueprint is not None else None for slot in group.slots]
+        if None in told or len(set(told)) == 1:
+            group.chosen = told[0] or 0
+            out.append(group)
+        else:
+            out += [Group(slot.module, [slot], option or 0) for slot, option in zip(group.slots, told, strict=True)]
+    return out
 
 
 def _integers(value: Any) -> list[tuple[int | None, int]]:
