@@ -52,6 +52,19 @@ def test_patterns_name_single_sites_and_the_first_that_names_a_site_holds():
     assert left(result)["neuron"] == [(6, 24), (12, 24)]
 
 
+def test_patterns_of_goals_and_limits_mean_the_site_and_not_what_it_reaches():
+    result = pruned("vgg", structure="channels", goal="features.3*=0.5")
+    assert [(s.name, s.after / s.before) for s in result.report.sites] == [
+        ("features.0.weight:0", 1),
+        ("features.3.weight:0", 0.5),
+    ]
+
+
+def test_a_share_of_one_keeps_a_family_whole():
+    result = pruned("vit", structure="heads+neurons", goal="heads=1,macs=0.85x")
+    assert left(result)["head"] == [(4, 4), (4, 4)] and result.report.macs.after <= 0.85 * result.report.macs.before
+
+
 def test_weights_have_shares_by_pattern_too():
     result = pruned("mlp", method="magnitude", goal="2.*=0.25")
     alive = {name: float((p != 0).float().mean()) for name, p in result.model.named_parameters() if p.dim() == 2}

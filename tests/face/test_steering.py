@@ -82,6 +82,17 @@ def test_what_is_kept_comes_back_untouched():
     assert all(torch.equal(value, before[key]) for key, value in result.model.state_dict().items() if "blocks.0" in key)
 
 
+@pytest.mark.parametrize("place", ["blocks.0", "blocks.0.*", "blocks.0.fc1", "blocks.0.fc?.weight"])
+def test_a_module_means_everything_in_it(place):
+    assert names(pruned("vit", structure="neurons", keep=(place,))) == {"blocks.1.fc1.weight:0"}
+
+
+def test_where_a_word_is_also_a_module_keeping_it_keeps_both():
+    with pytest.raises(InputError, match="Nothing is left"):
+        pruned("vit", keep=("blocks", "width"))
+    assert {site.family for site in pruned("vit", structure="axes", only=("blocks",)).report.sites} > {"head", "neuron"}
+
+
 def test_blocks_that_are_kept_stay_and_the_others_share_the_cut():
     result = pruned("resnet", structure="layers", goal="layers=0.5", keep=("layer2.1",))
     dead = {block for site in result.plan.sites.values() for block in site.blocks}

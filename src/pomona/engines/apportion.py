@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pomona.engines.budget import SLACK, budget
-from pomona.structures.chosen import goes_by, kind_of, names_of
+from pomona.structures.chosen import goes_by, kind_of, title_of
 from pomona.vocabulary import (
     BLOCKS,
     FAMILIES,
@@ -68,7 +68,7 @@ def parted(goal: Goal, sites: Sequence[Site]) -> list[tuple[float, list[Site]]]:
     """
     left, found = list(sites), []
     for name, share in goal.shares:
-        family = [site for site in left if goes_by(names_of(site), (name,))]
+        family = [site for site in left if goes_by(title_of(site), (name,))]
         if not family:
             raise InputError(f"The goal {name}={share:g} names nothing here that can be pruned; {_instead(name, sites, left)}.")
         found.append((share, family))
@@ -77,11 +77,11 @@ def parted(goal: Goal, sites: Sequence[Site]) -> list[tuple[float, list[Site]]]:
 
 
 def _instead(name: str, sites: Sequence[Site], left: Sequence[Site]) -> str:
-    if len(left) < len(sites) and any(goes_by(names_of(site), (name,)) for site in sites):
+    if len(left) < len(sites) and any(goes_by(title_of(site), (name,)) for site in sites):
         return "what it names is named before it"
     if name in FAMILIES or name in BLOCKS:
         return f"there are {', '.join(dict.fromkeys(map(kind_of, sites)))}"
-    known = list(dict.fromkeys(own for site in sites for own in names_of(site)))
+    known = list(dict.fromkeys(own for site in sites for own in title_of(site)))
     close = get_close_matches(name, known, 1)
     return f"did you mean {close[0]}" if close else f"sites are called like {sites[0].name}"
 

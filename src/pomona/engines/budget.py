@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil, floor
 
 from pomona.engines.even import Even
-from pomona.structures.chosen import goes_by, names_of
+from pomona.structures.chosen import goes_by, title_of
 from pomona.vocabulary import Budget, Goal, InputError, Limits, Price, Site
 
 SLACK = 1e-12  # 0.29 * 100 is 28.999999999999996; a whole unit must not be lost to that
@@ -37,10 +37,10 @@ def _check(wish: str, shares: Mapping[str, float], sites: Sequence[Site]) -> Non
     for pattern, share in shares.items():
         if not 0 <= share <= 1:
             raise InputError(f"The {wish} of '{pattern}' is a share of the units, from 0 to 1; it is {share:g}.")
-        if not any(goes_by(names_of(site), (pattern,)) for site in sites):
+        if not any(goes_by(title_of(site), (pattern,)) for site in sites):
             example = sites[0].name if sites else "nothing"
             raise InputError(f"The {wish} '{pattern}' names no site; sites are called like {example}.")
 
 
 def _first(shares: Mapping[str, float], site: Site, otherwise: float) -> float:
-    return next((share for pattern, share in shares.items() if goes_by(names_of(site), (pattern,))), otherwise)
+    return next((share for pattern, share in shares.items() if goes_by(title_of(site), (pattern,))), otherwise)

@@ -16,7 +16,7 @@ class Emptied(InputError):
 def goes_by(names: Sequence[str], patterns: Sequence[str]) -> bool:
     """Whether a pattern names something that has these names.
 
-    `fc` and `fc.weight` both mean `fc.weight`, through the module that holds it. A word for a family (`heads`, `layers`)
+    `fc` and `fc.weight` both mean `fc.weight`, `blocks.0` everything in that module. A word for a family (`heads`, `layers`)
     means nothing else, whatever the modules of a model are called; `heads.*` is what lies in a module of that name.
     """
     words = [p for p in patterns if p in FAMILIES or p in BLOCKS]
@@ -25,16 +25,25 @@ def goes_by(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    module = name.rpartition(".")[0]
-    return any(fnmatchcase(name, p) or (module and fnmatchcase(module, p)) for p in patterns)
+    return any(fnmatchcase(place, p) for place in (_within(name) if patterns else ()) for p in patterns)
+
+
+def _within(name: str) -> list[str]:
+    """A name and the modules around it: `a.b.weight`, `a.b`, `a`."""
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def title_of(site: Site) -> tuple[str, ...]:
+    """What a site itself is called: its name, and its family or (for blocks) `layers`, `blocks`."""
+    return site.name, *((plural(site.axis.family),) if site.axis else BLOCKS if site.kind == "branch" else ())
 
 
 def names_of(site: Site) -> tuple[str, ...]:
-    """What a site goes by: its name, its parameters, their modules' classes, its family or (for blocks) `layers`, `blocks`."""
+    """All that a site reaches into as well: its parameters, the classes of their modules, its blocks."""
     weights = [w for m in site.members if (w := site.weight or m.weight) is not None]
-    families = (plural(site.axis.family),) if site.axis else BLOCKS if site.kind == "branch" else ()
     tensors = (m.tensor for m in site.members if not m.buffer)
-    return tuple(dict.fromkeys((site.name, *tensors, *site.blocks, *(w.module for w in weights if w.module), *families)))
+    return tuple(dict.fromkeys((*title_of(site), *tensors, *site.blocks, *(w.module for w in weights if w.module))))
 
 
 def kind_of(site: Site) -> str:
@@ -45,7 +54,12 @@ def kind_of(site: Site) -> str:
 def wanted(site: Site, only: Sequence[str], keep: Sequence[str]) -> bool:
     """Whether a site is in: named by `only` (if there is one), not by `keep`."""
     names = names_of(site)
-    return (not only or goes_by(names, only)) and not goes_by(names, keep)
+    return (not only or goes_by(names, _places(only))) and not goes_by(names, _places(keep))
+
+
+def _places(patterns: Sequence[str]) -> list[str]:
+    """Where `blocks` and `layers` say a place, they are the modules of that name as well."""
+    return [place for p in patterns for place in ((p, f"{p}.*") if p in BLOCKS else (p,))]
 
 
 def chosen(sites: Iterable[Site], only: Sequence[str], keep: Sequence[str]) -> list[Site]:
@@ -73,7 +87,7 @@ def _all_names(graph: Graph) -> list[str]:
     weights = [name for w in graph.weights.values() for name in (w.tensor, w.module)]
     axes = [name for axis in graph.axes.values() for name in (axis.name, plural(axis.family))]
     blocks = [name for branch in graph.branches for name in (branch.container, *branch.blocks, *BLOCKS)]
-    modules = [w.tensor.rpartition(".")[0] for w in graph.weights.values()]
+    modules = [module for w in graph.weights.values() for module in _within(w.tensor)[1:]]
     return list(filter(None, dict.fromkeys((*weights, *modules, *axes, *blocks))))
 
 

@@ -35,9 +35,9 @@ class Goal:
 
     Text form: `sparsity=0.9` (share of the linear, convolution and recurrent weights that is gone); `params=0.5x`,
     `macs=0.25x`, `latency=0.5x`, `units=0.5x` (what is left); `latency=12ms` (`ms`; `ratio` is 1 until the dense model has
-    been timed). `shares` are (family or glob pattern over names, share of the units that
-    stays): `heads=0.5,neurons=0.7` or `layers.*.fc1*=0.25`. The first that names a site holds for it. What none names stays
-    whole, or bears what a price in the same goal, `heads=0.5,macs=0.4x`, asks for beyond that.
+    been timed). `shares` are (family or glob pattern over names of sites, share of the units that stays):
+    `heads=0.5,neurons=0.7` or `layers.*.fc1*=0.25`. The first that names a site holds for it. What none names stays whole, or
+    bears what a price in the same goal, `heads=0.5,macs=0.4x`, asks for beyond that.
 
     >>> Goal.parse("sparsity=0.9").ratio
     0.1
@@ -126,8 +126,9 @@ def _number(wish: str, name: str, number: str) -> float:
         value = float(number.removesuffix("x"))
     except ValueError:
         raise InputError(f"'{number}' in the goal '{wish}' is not a number; write {_FORMS}.") from None
-    if not 0 < value < 1:
-        raise InputError(f"The goal '{wish}' must lie strictly between 0 and 1.")
+    if not 0 < value < 1 and not (value == 1 and _is_share(name)):
+        time = "; a time is written like latency=12ms" if name == "latency" else ""
+        raise InputError(f"The goal '{wish}' must lie strictly between 0 and 1{time}.")
     if name == "sparsity" and number.endswith("x"):
         raise InputError(f"'{wish}': sparsity is a share, not a ratio; write sparsity={value:g}.")
     return round(1 - value, 12) if name == "sparsity" else value
@@ -137,7 +138,7 @@ def _number(wish: str, name: str, number: str) -> float:
 class Limits:
     """What the user allows per site, whatever the scores say.
 
-    `minimum` and `maximum` are shares of the units that may stay, by glob pattern over site names (first match wins);
+    `minimum` and `maximum` are shares of the units that may stay, by family or glob pattern over site names (first wins);
     `multiple` rounds the kept counts of axis sites to multiples of itself.
     """
 
