@@ -74,7 +74,7 @@ def refused(ran, *said):
         (["mine.py:mlp", "--method", "wandaa"], ["did you mean 'wanda'?"]),
         (["mine.py:mlp", "--min", "1.0"], ["Nothing may be removed", "--min"]),
         (["mine.py:broken"], ["mine.py:broken raised OSError: weights.bin is missing", "mine.py line"]),
-        (["mine.py:branching"], ["Branching cannot be traced", "mine.py line", "`if y.sum() > 0:`"]),
+        (["mine.py:branching", "--structure", "neurons"], ["Branching cannot be traced", "mine.py line", "`if y.sum() > 0:`"]),
         (["mine.py:single", "--structure", "channels"], ["nothing can be pruned", "frozen"]),
     ],
 )
