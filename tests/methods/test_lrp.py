@@ -144,7 +144,9 @@ def test_a_unit_that_nobody_reads_is_worth_nothing_whatever_its_norm():
     assert scores[2] == 0 and (scores[[0, 1, 3, 4]] > 0).all()
 
 
-@pytest.mark.parametrize("make", [zoo.vgg, zoo.resnet, zoo.densenet, zoo.mobilenet], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "make", [zoo.vgg, zoo.resnet, zoo.densenet, zoo.mobilenet, zoo.senet, zoo.convnext], ids=lambda f: f.__name__
+)
 def test_whole_networks_are_explained(make):
     model, args = make(4)
     classes = model(*args).shape[1]
@@ -156,7 +158,7 @@ def test_whole_networks_are_explained(make):
 
 def test_what_has_no_rule_or_no_class_is_refused_by_name():
     model, args = zoo.vit()
-    with pytest.raises(InputError, match="no rule for the operation layer_norm"):
+    with pytest.raises(InputError, match="no rule for the operation scaled_dot_product_attention"):
         RelevancePass().run(
             model,
             Batch(args, target=torch.tensor([0, 1])),

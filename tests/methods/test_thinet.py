@@ -215,3 +215,13 @@ def test_the_dead_leave_first():
     view = View(site, Axes(), {}, torch.arange(8) % 2 == 0, {need: eight})
     assert Contribution().score(view).order[~view.alive].max() < 4
     assert ChannelScale().solve(view, torch.ones(8, dtype=torch.bool)).tensors == {}
+
+
+def test_what_cannot_be_seen_inside_a_recurrent_module_is_not_scaled():
+    model, args = zoo.lstm(4)
+    for families in (("neuron",), ("width",)):
+        recipe = thinet.but(structure=Axes(families))
+        result = pomona.prune(model, args, method=recipe, goal="params=0.9x", data=[args[0]], latency=False)
+        (solved,) = (decision.tensors for decision in result.plan.decisions.values())
+        wanted = {"head.weight"} if families == ("neuron",) else {"lstm.weight_ih_l0", "lstm.weight_ih_l0_reverse"}
+        assert set(solved) == wanted and result.report.proof.passed

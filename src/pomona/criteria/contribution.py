@@ -17,7 +17,8 @@ class Contribution:
 
     Contributions cancel, so worth depends on who has left: the scores come with an order. A unit's value is the error once
     it has left, as a share of the energy of the whole axis; sites can be compared by it. The paper looks at one reader;
-    here all readers of the axis add up, whatever its family. `positions` outputs of each example are looked at.
+    here all readers of the axis add up, whatever its family, but for those inside a recurrent module, which nothing sees.
+    `positions` outputs of each example are looked at.
     """
 
     positions: int = 10

@@ -18,8 +18,9 @@ Linear = Callable[[Tensor, Tensor], Tensor]  # (input, weight) -> output without
 
 _PASSED = frozenset((
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish", "softplus", "tanh",
-    "sigmoid", "hardsigmoid", "dropout", "clamp", "clamp_min",
+    "sigmoid", "hardsigmoid", "dropout", "clamp", "clamp_min", "layer_norm", "rms_norm", "group_norm", "instance_norm",
 ))  # fmt: skip
+_GATES = frozenset(("sigmoid", "hardsigmoid"))
 # The gradient of what only moves or chooses numbers is the very thing that relevance does there.
 _MOVED = frozenset((
     "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "t",
@@ -41,8 +42,9 @@ class Redistributed(TorchFunctionMode):
 
     `dense` and `convolution` say how linear layers and convolutions split it: "epsilon" in proportion to all contributions
     a w, bias included; "positive" (alpha 1, beta 0) in proportion to those above zero. Batch norms are folded into the layer
-    before them; alone, as every elementwise curve or constant factor, they pass relevance on. Sums and averages split it in
-    proportion, maxima give it to the winner. Raises InputError, naming it, for an operation without a rule.
+    before them; alone, as other norms, elementwise curves and constant factors do, they pass relevance on. So does a signal
+    that a sigmoid gates; the gate gets none. Sums and averages split it in proportion, maxima give it to the winner. Raises
+    InputError, naming it, for an operation without a rule.
     """
 
     def __init__(self, dense: Rule, convolution: Rule, epsilon: float) -> None:
@@ -57,16 +59,22 @@ class Redistributed(TorchFunctionMode):
                 return func(*args, **given)
         args = (*_named("input", given), *args, *_named("other", given))
         if name in _MOVED:
-            return func(*args, **given)
+            moved = func(*args, **given)
+            if isinstance(moved, Tensor) and getattr(args[0], "_gates", False):
+                moved._gates = True  # type: ignore[attr-defined]
+            return moved
         if name == "linear" or name in _CONVOLUTIONS:
             return self._layer(name, func, args, given)
         if name == "batch_norm":
             return self._norm(func, args, given)
         if name in _SIGNS and isinstance(args[1], Tensor):
             return self._sum(func, args, given, _SIGNS[name])
-        factor = name in _FACTORS and not _carries(args[1])
-        if name in _PASSED or factor or name in _SIGNS:
-            return _attached(_plain(func, args, given), lambda relevance: (relevance,), args[0])
+        if name in _FACTORS:
+            return _product(name, func, args, given)
+        if name in _PASSED or name in _SIGNS:
+            output = _attached(_plain(func, args, given), lambda relevance: (relevance,), args[0])
+            output._gates = name in _GATES  # type: ignore[attr-defined]
+            return output
         if name in _AVERAGED:
             return self._attach(_Layer(lambda x, _: func(x, *args[1:], **given), args[0]), "epsilon", _plain(func, args, given))
         return _without_rule(name, func, args, given)
@@ -156,6 +164,13 @@ def _attached(output: Tensor, back: Callable[[Tensor], tuple[Tensor, ...]], *inp
     return tied
 
 
+def _product(name: str, func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
+    signals = [a for a in args[:2] if _carries(a) and not getattr(a, "_gates", False)]
+    if len(signals) != 1 or ("div" in name and signals[0] is not args[0]):
+        raise _refusal(name)
+    return _attached(_plain(func, args, given), lambda relevance: (relevance.sum_to_size(signals[0].shape),), signals[0])
+
+
 def _plain(func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
     """The result in a tensor of its own: operations that write into their input must not spoil what others still read."""
     with torch.no_grad():
@@ -167,8 +182,12 @@ def _plain(func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
 def _without_rule(name: str, func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     found = None if name == "__setitem__" else func(*args, **given)
     if found is None or any(map(_carries, tree_leaves(found))):
-        raise InputError(f"Relevance propagation has no rule for the operation {name}; use another criterion for this model.")
+        raise _refusal(name)
     return found  # sizes, comparisons
+
+
+def _refusal(name: str) -> InputError:
+    return InputError(f"Relevance propagation has no rule for the operation {name}; use another criterion for this model.")
 
 
 def _named(word: str, given: dict[str, Any]) -> tuple[Any, ...]:

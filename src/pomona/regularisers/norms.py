@@ -12,7 +12,7 @@ from pomona.vocabulary import Clock, Role, State, View
 
 @dataclass(frozen=True)
 class L1:
-    """strength * sum |x| over the members in `role`; role="scale" on norms is network slimming (Liu et al., 2017)."""
+    """strength * sum |x| over the members in `role`. With role="scale" biases count too; network slimming is `ScaleL1`."""
 
     role: Role = "self"
     strength: float = 1e-4

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pomona.solvers.readers import scaled
 from pomona.statistics.contributions import ContributionGram
+from pomona.statistics.readers import readers
 from pomona.vocabulary import Decision, InputError, Statistic, View
 
 
@@ -39,7 +40,7 @@ class ChannelScale:
             return Decision(proposal)
         gram = view.stats[self.needs[0]]
         keep = swapped(gram, proposal, view.alive) if self.swap else proposal
-        return Decision(keep, scaled(view, factors(gram, keep, self.ridge)))
+        return Decision(keep, scaled(view, readers(view.site), factors(gram, keep, self.ridge)))
 
 
 def factors(gram: Tensor, keep: Tensor, ridge: float) -> Tensor:

@@ -34,7 +34,7 @@ class CoresetSample:
             return Decision(proposal)
         worth = sensitivities(view, self.beta, self.activation, self.shared)
         keep, factors = drawn(worth, proposal.to(worth.device), view.generator)
-        return Decision(keep.to(proposal.device), scaled(view, factors))
+        return Decision(keep.to(proposal.device), scaled(view, view.members("in"), factors))
 
 
 def drawn(worth: Tensor, proposal: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

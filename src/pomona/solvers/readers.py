@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from pomona.vocabulary import Member, View
 
 
-def scaled(view: View, factors: Tensor) -> dict[str, Tensor]:
+def scaled(view: View, readers: Sequence[Member], factors: Tensor) -> dict[str, Tensor]:
     """The readers' weights, as tensors of their dtype, with what they multiply a unit by scaled by its factor (units,)."""
     found: dict[str, Tensor] = {}
-    for member in view.members("in"):
+    for member in readers:
         weight = found.get(member.tensor, view.tensors[member.tensor].detach())
         found[member.tensor] = (weight.double() * _along(member, weight, factors)).to(weight.dtype)
     return found

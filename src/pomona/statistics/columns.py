@@ -16,16 +16,16 @@ def columns(member: Member, seen: Seen, positions: int) -> tuple[Tensor, Tensor]
 
     The output of a sample is their product summed over units and k, per group, without bias. k runs over the features of
     a unit and the kernel. Samples are `positions` outputs of each example (fewer where there are fewer), evenly spaced, or
-    every row where rows do not divide by examples. Raises InputError for readers that are neither linear nor convolutions.
+    every row where rows do not divide by examples. Raises InputError for readers that are neither matrices nor convolutions.
     """
     x, w = seen.inputs[member.tensor].double(), seen.weights[member.tensor].double()
     kind, conv = (member.weight.kind, member.weight.conv) if member.weight else ("linear", None)
-    if kind == "linear" and w.ndim == 2 and member.dim is not None:
+    if kind in ("linear", "recurrent") and w.ndim == 2 and member.dim is not None:
         w = w.movedim(member.dim, 1)
         return _sorted(_rows(x, seen.examples, positions)[:, None, :, None], member), _sorted(w[:, None, :, None], member)
     if kind != "conv" or conv is None or (conv.transposed and conv.groups > 1):
         raise InputError(
-            f"{member.tensor} is neither a linear nor a plain convolution weight, so what its units add is unknown; skip it."
+            f"{member.tensor} is neither a matrix nor the weight of a plain convolution, so what units add is unknown; skip it."
         )
     if conv.transposed:
         x, w, conv = _straight(x, w, conv)
