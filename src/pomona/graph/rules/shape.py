@@ -78,7 +78,7 @@ def expand(op: Op) -> Result:
     x = op.input
     x = [Const(1)] * (len(op.shape) - len(x)) + x
     if (other := op.maybe("other")) is not None:
-        return [f if e.n == 1 else e for e, f in zip(x, other, strict=True)]
+        return broadcast((x, other))
     return [fresh(k) if e.n == 1 else e for e, k in zip(x, op.shape, strict=True)]
 
 
