@@ -93,7 +93,7 @@ def examine(found: Case) -> Row:
         "approximate": len(report.proof.approximate_groups),
         "params": [report.params.before, report.params.after],
         "macs": [report.macs.before, report.macs.after],
-        "notes": list(report.notes),
+        "notes": [*report.proof.notes, *report.notes],
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     for name, check in CHECKS.items():

@@ -84,7 +84,7 @@ class Beside(TorchFunctionMode):
         if kind is None or (frame := _caller()) is None:
             return func(*args, **kwargs)
         module = self.names.get(id(frame.f_locals.get("self")))
-        key = (module, frame.f_code.co_filename, frame.f_lineno, kind)
+        key = (module, *_place(frame), kind)
         number = self.counts[key] = self.counts.get(key, -1) + 1
         nodes = self.nodes.get(key, ())
         if module is None or number >= len(nodes):
@@ -142,6 +142,15 @@ def _caller() -> FrameType | None:
     while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
         frame = frame.f_back
     return frame
+
+
+def _place(frame: FrameType) -> tuple[str, int]:
+    """File and line as a trace tells them: those of the `forward` that is running, not of what it calls."""
+    outer: FrameType | None = frame
+    while outer is not None and outer.f_code.co_name != "forward":
+        outer = outer.f_back
+    named = outer or frame
+    return named.f_code.co_filename, named.f_lineno
 
 
 def _call(frame: FrameType, kind: str) -> Call:
