@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pomona.face.catalogue import methods as methods
     from pomona.face.demo import demo as demo
     from pomona.face.loading import load as load
+    from pomona.face.prune import plan as plan
     from pomona.face.prune import prune as prune
     from pomona.face.replay import replay as replay
     from pomona.face.result import Result as Result
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "prune": "pomona.face.prune",
+    "plan": "pomona.face.prune",
     "sparsify": "pomona.face.sparsify",
     "replay": "pomona.face.replay",
     "load": "pomona.face.loading",
@@ -60,6 +62,7 @@ __all__ = [
     "load",
     "measure_latency",
     "methods",
+    "plan",
     "prune",
     "replay",
     "sparsify",

@@ -41,8 +41,8 @@ def sparsify(
     """A sparsifier for a plain training loop: enter it with `with`, and call its `step()` after each `optimizer.step()`.
 
     `steps` is how many optimiser steps the training will take. `args` (a tensor, tuple or dict) and `kwargs` are
-    example inputs to trace the model with, or `args` is its graph; the first batch of `data` serves where they are left out. Add `s.loss()` to
-    the loss for recipes with a regulariser. Raises InputError before anything is touched.
+    example inputs to trace the model with, or `args` is its graph; the first batch of `data` serves where they are left
+    out. Add `s.loss()` to the loss for recipes with a regulariser. Raises InputError before anything is touched.
 
     >>> import pomona, torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))

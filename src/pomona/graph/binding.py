@@ -1,11 +1,14 @@
-"""A plan from elsewhere, made to speak of this very trace."""
+"""A plan or a model from elsewhere, held against a trace."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from pomona.graph.graph import Graph
+from torch import nn
+
+from pomona.graph.graph import Graph, Release
 from pomona.graph.masked import dead_blocks
+from pomona.graph.surgery import state_of
 from pomona.graph.units import axis_of
 from pomona.vocabulary import InputError, Plan, Site
 
@@ -21,6 +24,23 @@ def bind(plan: Plan, graph: Graph) -> Plan:
         if block not in blocks:
             raise InputError(f"The plan leaves out {block}, which is not a block of this model; use the model it was made for.")
     return replace(plan, sites={name: _bound(site, graph) for name, site in plan.sites.items()})
+
+
+def same_model(graph: Graph, model: nn.Module) -> Graph:
+    """The graph, if the model has the tensors that it was traced with, whatever their values; raises InputError otherwise."""
+    there = {name: (tuple(t.shape), t.dtype) for name, t in graph.program.state_dict.items()}
+    here = {name: (tuple(t.shape), t.dtype) for name, t in state_of(model).items()}
+    for name, kind in there.items():
+        if here.get(name) != kind:
+            raise InputError(f"The graph was traced on another model: '{name}' is {here.get(name)} here and {kind} there.")
+    return graph
+
+
+def released(graph: Graph, release: Release | None) -> Graph:
+    """The graph, if it was traced with this release; raises InputError otherwise."""
+    if release is not None and release != graph.released:
+        raise InputError(f"The graph was traced without release='{release}'; trace with it.")
+    return graph
 
 
 def _bound(site: Site, graph: Graph) -> Site:
