@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pomona.face.replay import replay as replay
     from pomona.face.result import Result as Result
     from pomona.face.sparsify import sparsify as sparsify
+    from pomona.face.workload import forecast as forecast
     from pomona.graph import trace as trace
     from pomona.runtime import measure_latency as measure_latency
     from pomona.vocabulary import Goal as Goal
@@ -37,6 +38,7 @@ _HOMES = {
     "load": "pomona.face.loading",
     "methods": "pomona.face.catalogue",
     "demo": "pomona.face.demo",
+    "forecast": "pomona.face.workload",
     "Result": "pomona.face.result",
     "trace": "pomona.graph",
     "evaluate": "pomona.evaluate",
@@ -59,6 +61,7 @@ __all__ = [
     "Result",
     "demo",
     "evaluate",
+    "forecast",
     "load",
     "measure_latency",
     "methods",

@@ -22,7 +22,7 @@ def prune(
         typer.Option(
             metavar="COST=N",
             show_default=False,
-            help="sparsity=0.9, params=0.5x, macs=0.25x, or by family: heads=0.5,neurons=0.7.",
+            help="sparsity=0.9, params=0.5x, macs=0.25x, latency=0.5x, latency=12ms, or by family: heads=0.5,neurons=0.7.",
         ),
     ] = None,
     structure: Annotated[

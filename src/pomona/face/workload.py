@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from pomona.graph import Graph, trace
+from pomona.graph.export import inputs_of
 from pomona.graph.surgery import realise
-from pomona.runtime import Forecast, Times
+from pomona.runtime import Forecast, Latency, Times
 from pomona.runtime.inputs import batch_of, resized
 from pomona.runtime.timing import median_seconds, own_clock, threads_set, time_pairs
 from pomona.vocabulary import Goal, InputError, Plan, Progress, Silent, evaluating
 
 _PAIRS, _SECONDS = 25, 4.0  # of each measurement while aiming
+_MISS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,43 @@ class Workload:
         share = median(timed.ratios)
         self.progress.note(f"As measured, this leaves {share:.3g} of the latency.")
         return share
+
+
+def forecast(
+    model: nn.Module,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Forecast:
+    """The latency of any widths of a model on this machine, without touching the model: `.at({axis: units that stay})`.
+
+    `args` and `kwargs` are example inputs, `batch` and `threads` the workload (None: as in the inputs; torch's own). Op times
+    are measured at the first asking and kept in the cache folder (`$POMONA_CACHE`, or `pomona` in `$XDG_CACHE_HOME`).
+
+    >>> import pomona, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 8)).eval()
+    >>> told = pomona.forecast(net, torch.randn(32, 64), threads=1)
+    >>> told.at({"0.weight:0": 256}) < told.at({})
+    True
+    """
+    positional, keywords = inputs_of(args, kwargs)
+    load = Workload.of(model, positional, keywords, {"batch": batch, "threads": threads}, progress)
+    return load.forecast(trace(model, positional, keywords))
+
+
+def missed(goal: str | None, timing: Latency | None) -> list[str]:
+    """A note where a goal in latency was missed by more than a tenth."""
+    wish = Goal.parse(goal) if goal else None
+    if wish is None or wish.cost != "latency" or timing is None:
+        return []
+    got, asked = (timing.ratio, wish.ratio) if wish.ms is None else (timing.after_ms, wish.ms)
+    if abs(got / asked - 1) <= _MISS:
+        return []
+    unit = "x" if wish.ms is None else " ms"
+    return [f"The goal was {wish}; as measured afterwards it is {got:.3g}{unit}."]
 
 
 def bound(goal: Goal, dense_ms: float) -> Goal:

@@ -1,7 +1,11 @@
 """Whole channels go, by what they save on the machine at hand."""
 
 from pomona.allocations.knapsack import Knapsack
+from pomona.allocations.snapped import Snapped
+from pomona.allocations.uniform import Uniform
 from pomona.criteria.absolute_taylor import AbsoluteTaylor
+from pomona.criteria.magnitude import Magnitude
+from pomona.schedules.once import Once
 from pomona.schedules.rounds import Rounds
 from pomona.structures.axes import Axes
 from pomona.vocabulary import Paper, Recipe
@@ -13,4 +17,19 @@ halp = Recipe(
     Rounds(n=3, spacing="geometric"),
     summary="Keeps the channels of the highest total importance that the goal can pay for, in groups of eight; made for latency.",
     papers=(Paper("Shen, Yin, Molchanov, Mao, Liu, Alvarez", "Structural Pruning via Latency-Saliency Knapsack", 2022),),
+)
+
+performance_aware = Recipe(
+    Axes(("channel",)),
+    Magnitude("l1"),
+    Snapped(Uniform()),
+    Once(),
+    summary="Keeps equal shares of channels, rounded up to widths that no wider layer matches in price; made for latency.",
+    papers=(
+        Paper(
+            "Radu, Kaszyk, Wen, Turner, Cano, Crowley, Franke, Storkey, O'Boyle",
+            "Performance Aware Convolutional Neural Network Channel Pruning for Embedded GPUs",
+            2019,
+        ),
+    ),
 )

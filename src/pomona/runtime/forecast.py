@@ -13,6 +13,7 @@ from pomona.graph.expr import Atom, atoms
 from pomona.runtime.calls import Call, calls_of
 from pomona.runtime.steps import Stairs, step
 from pomona.runtime.times import Times
+from pomona.vocabulary import InputError
 
 _PYTHON = 20e-6  # seconds that modules and the interpreter take between two ops, at most
 
@@ -55,7 +56,10 @@ class Forecast:
         return found
 
     def at(self, sizes: Mapping[str, int], without: Iterable[str] = ()) -> float:
-        """Axis name -> units that stay, modules that are left out -> milliseconds."""
+        """Axis name -> units that stay, modules that are left out -> milliseconds.
+
+        Raises InputError for an axis that is not there or is frozen.
+        """
         gone = frozenset(without)
         return self._sum((call for call in self.calls if not call.frames & gone), self._atoms(sizes))
 
@@ -72,6 +76,8 @@ class Forecast:
         return [rest + self._sum(reached, {**now, atom: count}) for count in counts]
 
     def _atoms(self, sizes: Mapping[str, int]) -> dict[Atom, int]:
+        if fixed := next((name for name in sizes if name not in self.graph.atoms), None):
+            raise InputError(f"The size of '{fixed}' cannot change: {self.graph.why(fixed)}.")
         return {self.graph.atoms[name]: count for name, count in sizes.items()}
 
     def _sum(self, calls: Iterable[Call], sizes: Mapping[Atom, int]) -> float:
