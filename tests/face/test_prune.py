@@ -214,7 +214,7 @@ def test_a_model_that_cannot_be_traced_is_refused_with_the_place():
             return self.first(x) if x.sum() > 0 else x
 
     with pytest.raises(InputError, match="cannot be traced"):
-        pomona.prune(Branching(), torch.randn(2, 4), goal="sparsity=0.5", latency=False)
+        pomona.prune(Branching(), torch.randn(2, 4), structure="neurons", goal="params=0.5x", latency=False)
 
 
 def test_everything_frozen_is_a_refusal_that_says_why():

@@ -162,9 +162,7 @@ def _ground(job: Job, recipe: Recipe, goal: Goal | None, graph: Graph, limits: L
     sites = sites_of(recipe.structure, graph)
     wish = settle(goal, recipe.structure, sites)
     if wish is None:
-        raise InputError(
-            "Say how far to prune with --goal (goal= in Python): macs=0.25x, latency=0.5x, heads=0.5, ..."
-        )
+        raise InputError("Say how far to prune with --goal (goal= in Python): macs=0.25x, latency=0.5x, heads=0.5, ...")
     if graph.missing is not None and wish.cost not in ("sparsity", "params", "units"):
         raise InputError(f"What {wish.cost} cost is unknown ({graph.missing}); ask for sparsity=0.9 or params=0.5x.")
     if wish.cost != "latency":
