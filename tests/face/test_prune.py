@@ -217,6 +217,12 @@ def test_a_model_that_cannot_be_traced_is_refused_with_the_place():
         pomona.prune(Branching(), torch.randn(2, 4), structure="neurons", goal="params=0.5x", latency=False)
 
 
+def test_keyword_inputs_need_no_positional_ones():
+    model, args = zoo.bert()
+    named = args if isinstance(args, dict) else {"input_ids": args[0]}
+    assert pomona.prune(model, kwargs=named, structure="neurons", goal="units=0.5", latency=False).report.proof.passed
+
+
 def test_everything_frozen_is_a_refusal_that_says_why():
     with pytest.raises(InputError, match=r"nothing can be pruned.*frozen: (in|out)put"):
         pomona.prune(

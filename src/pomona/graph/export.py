@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from copy import deepcopy
 from io import StringIO
 from linecache import getline
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from pomona.graph.records import make_known
 from pomona.vocabulary import InputError, Untraceable, evaluating
 
 # What goes wrong there was called from somewhere else.
@@ -33,7 +35,12 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     positional, keywords = inputs_of(args, kwargs)
     with evaluating(model), _without_cache(model), _quiet(), _with_stacks(stacks):
         try:
-            program = torch.export.export(model, positional, keywords, strict=False)
+            try:
+                program = torch.export.export(model, positional, keywords, strict=False)
+            except Exception:
+                if not make_known(_answer(model, positional, keywords)):
+                    raise
+                program = torch.export.export(model, positional, keywords, strict=False)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
         except Exception as error:
             raise Untraceable(_explain(model, error)) from error
@@ -57,13 +64,23 @@ def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple
         positional: tuple[Any, ...] = (args,)
     elif isinstance(args, Mapping):
         positional, keywords = (), {**args, **keywords}
+    elif args is None and keywords:
+        positional = ()
     elif isinstance(args, Sequence) and not isinstance(args, str):
         positional = tuple(args)
     else:
         raise InputError(f"Example inputs must be a tensor, a tuple or a dict of keyword inputs; got {type(args).__name__}.")
+    make_known((positional, keywords))
     if not any(isinstance(leaf, Tensor) for leaf in torch.utils._pytree.tree_leaves((positional, keywords))):
         raise InputError("Example inputs must hold at least one tensor.")
     return positional, keywords
+
+
+@torch.no_grad()
+def _answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What the model's own code gives for these inputs; on a copy, since models may write to what they hold and get."""
+    copy, args, kwargs = deepcopy((model, args, dict(kwargs)))
+    return copy(*args, **kwargs)
 
 
 @contextmanager
