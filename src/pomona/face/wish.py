@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from pomona import registry
 from pomona.evaluate.outputs import answer, measuring
@@ -178,9 +178,9 @@ def check_model(model: Any) -> nn.Module:
 def check_takes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Whether the model takes the example inputs; raises InputError that says where and why not.
 
-    Run on copies: a model may write to what it is given.
+    Run on copies: a model may write to what it holds and what it is given.
     """
-    args, kwargs = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, dict(kwargs)))
+    model, args, kwargs = deepcopy((model, args, dict(kwargs)))
     try:
         with measuring(model):
             model(*args, **kwargs)

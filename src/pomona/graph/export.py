@@ -35,12 +35,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     positional, keywords = inputs_of(args, kwargs)
     with evaluating(model), _without_cache(model), _quiet(), _with_stacks(stacks):
         try:
-            try:
-                program = torch.export.export(model, positional, keywords, strict=False)
-            except Exception:
-                if not make_known(_answer(model, positional, keywords)):
-                    raise
-                program = torch.export.export(model, positional, keywords, strict=False)
+            program = _exported(model, positional, keywords)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
         except Exception as error:
             raise Untraceable(_explain(model, error)) from error
@@ -74,6 +69,16 @@ def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple
     if not any(isinstance(leaf, Tensor) for leaf in torch.utils._pytree.tree_leaves((positional, keywords))):
         raise InputError("Example inputs must hold at least one tensor.")
     return positional, keywords
+
+
+def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    """The program; once more where a dataclass that came out was in the way."""
+    try:
+        return torch.export.export(model, args, kwargs, strict=False)
+    except Exception:
+        if not make_known(_answer(model, args, kwargs)):
+            raise
+    return torch.export.export(model, args, kwargs, strict=False)
 
 
 @torch.no_grad()

@@ -82,7 +82,8 @@ def _zeros(n: fx.Node, record: Record, zeros: Mapping[fx.Node, Zeros]) -> Zeros:
     if name in ("pow", "pow_"):
         return of(n.args[0]) if isinstance(n.args[1], (int, float)) and n.args[1] > 0 else NOWHERE
     if name in _PRODUCTS:
-        product = NOWHERE.union(*(of(v) for v in n.all_input_nodes if v is not given.get(_PRODUCTS[name] or "")))
+        factors = [v for v in n.all_input_nodes if v is not given.get(_PRODUCTS[name] or "")]
+        product = NOWHERE.union(*(of(v) & _left(v, n, record) for v in factors))
         return product & of(_PRODUCTS[name]) if given.get(_PRODUCTS[name] or "") is not None else product
     if name.startswith("conv"):
         return of("weight") & of("bias") if given.get("bias") is not None else of("weight")
@@ -96,6 +97,14 @@ def _zeros(n: fx.Node, record: Record, zeros: Mapping[fx.Node, Zeros]) -> Zeros:
     if name in _LOSES_ZERO or rule_of(n.target, name) is pointwise:
         return atoms_of(record.normed.get(n))
     return _everywhere(n, record, zeros)
+
+
+def _left(factor: fx.Node, product: fx.Node, record: Record) -> Zeros:
+    """The atoms of a factor that are still there in the product: those along more dimensions than it is summed over."""
+    dims = record.values.get(factor)
+    along = [a for e in dims for a in atoms(e)] if isinstance(dims, tuple) else []  # once for each dimension
+    summed = [a for e in record.contracted.get(product, ()) for a in atoms(e)]
+    return frozenset(a for a in along if along.count(a) > summed.count(a))
 
 
 def _affine(given: Mapping[str, Any], of: Any) -> Zeros:
