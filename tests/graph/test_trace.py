@@ -271,3 +271,16 @@ class Does(nn.Module):
 
     def forward(self, x):
         return self.act(x)
+
+
+def test_an_activation_function_written_out_makes_no_stream_of_what_a_gate_multiplies():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.up, self.down = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
+
+        def forward(self, x):
+            g = self.gate(x)
+            return self.down(0.5 * g * (1 + torch.tanh(g + 0.044715 * g**3)) * self.up(x))
+
+    assert families(trace(Gated().eval(), torch.randn(2, 6))) == {"neuron": [8]}

@@ -132,12 +132,16 @@ def _floors(walk: Record) -> dict[Atom, int]:
 
 
 def _residual(walk: Record) -> Iterable[Atom]:
-    """Atoms of sums of two activations."""
+    """Atoms of sums of two activations that come different ways; activation functions add a tensor to its own powers."""
+    roots: dict[fx.Node, fx.Node] = {}
     for node, value in walk.values.items():
         inputs = node.all_input_nodes
+        ways = {roots.get(n, n) for n in inputs}
+        roots[node] = ways.pop() if len(ways) == 1 and walk.live.issuperset(inputs) else node
         if (
             name_of(node) in ("add", "add_")
             and len(inputs) == 2
+            and roots[node] is node
             and not any(n in walk.sources for n in inputs)
             and isinstance(value, tuple)
         ):
