@@ -172,6 +172,29 @@ def test_what_has_no_rule_or_no_class_is_refused_by_name():
         Lrp(dense="gamma")
 
 
+class Scaled(nn.Module):
+    """A factor a channel behind a view of its parameter, and a gate on what no reader has seen yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.gate, self.conv = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 5, 1)
+        self.gamma, self.head = nn.Parameter(torch.linspace(0.5, 1.5, 5)), nn.Linear(5, 3, bias=False)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        return self.head(F.relu(self.conv(x) * self.gamma.view(1, -1, 1, 1)).mean((2, 3)))
+
+
+def test_factors_and_gates_hand_relevance_to_the_signal():
+    torch.manual_seed(0)
+    model, x = Scaled().double(), torch.rand(2, 3, 4, 4).double()
+    y = model(x).argmax(1).tolist()
+    found = relevance(model, x, y, ["conv.weight", "gate.weight"], "positive", "positive", 1e-12)
+    assert_close(found["conv.weight"].flatten(1).sum(1), model(x).amax(1).detach(), rtol=1e-5, atol=1e-9)
+    assert not found["gate.weight"].any()
+
+
 class Overwriting(nn.Module):
     def __init__(self):
         super().__init__()

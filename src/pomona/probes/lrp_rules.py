@@ -166,6 +166,8 @@ def _attached(output: Tensor, back: Callable[[Tensor], tuple[Tensor, ...]], *inp
 
 def _product(name: str, func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
     signals = [a for a in args[:2] if _carries(a) and not getattr(a, "_gates", False)]
+    if not signals and not all(map(_carries, args[:2])):
+        return _plain(func, args, given)  # a gate on what nobody asks the relevance of
     if len(signals) != 1 or ("div" in name and signals[0] is not args[0]):
         raise _refusal(name)
     return _attached(_plain(func, args, given), lambda relevance: (relevance.sum_to_size(signals[0].shape),), signals[0])
@@ -195,7 +197,13 @@ def _named(word: str, given: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _carries(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad and not isinstance(value, nn.Parameter)
+    """Whether relevance flows through it: activations, not parameters and views of them, which ask for gradients as well."""
+    return (
+        isinstance(value, Tensor)
+        and value.requires_grad
+        and not isinstance(value, nn.Parameter)
+        and not isinstance(value._base, nn.Parameter)
+    )
 
 
 def _steady(z: Tensor, epsilon: float) -> Tensor:
