@@ -5,14 +5,17 @@ import torch
 from torch import nn
 
 import pomona
-from pomona.face.workload import Workload, bound
+from pomona.face.workload import Workload, bound, missed
 from pomona.graph import trace
+from pomona.runtime import Latency
 from pomona.vocabulary import Goal, InputError
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("POMONA_CACHE", str(tmp_path))
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POMONA_CACHE", str(tmp_path_factory.mktemp("times")))
+        yield
 
 
 class Plain(nn.Module):
@@ -94,3 +97,37 @@ def test_the_halp_recipe_meets_a_goal_in_latency():
     )
     widths = [int(result.plan.keep(name).sum()) for name in result.plan.sites]
     assert all(width % 8 == 0 for width in widths) and result.report.proof.passed
+
+
+def test_widths_are_foretold_from_a_graph_or_from_inputs():
+    model = Plain().eval()
+    graph = trace(model, X)
+    axis = next(name for name, axis in graph.axes.items() if axis.frozen is None)
+    one, two = pomona.forecast(model, graph, threads=1), pomona.forecast(model, X, threads=1)
+    assert one.at({axis: 32}) / one.at({}) == pytest.approx(two.at({axis: 32}) / two.at({}), rel=0.1)
+    with pytest.raises(InputError, match="cannot change"):
+        one.at({next(name for name, axis in graph.axes.items() if axis.frozen): 1})
+    with pytest.raises(InputError, match="There is no axis"):
+        one.at({"nowhere": 1})
+
+
+def test_a_training_run_is_paced_by_the_forecast_and_a_miss_is_said():
+    x, y = torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))
+    net = Plain()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with pomona.sparsify(net, optimizer, method="greg1", goal="latency=0.5x", steps=10, args=x) as s:
+        for _ in range(10):
+            optimizer.zero_grad()
+            (nn.functional.cross_entropy(net(x), y) + s.loss()).backward()
+            optimizer.step()
+            s.step()
+        price = s.plan().provenance["price"]
+    assert 0 < price["after"] <= 0.5 * price["before"] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("ratio", "after", "said"), [(0.52, 6.0, 0), (0.6, 6.0, 1), (0.3, 6.0, 1)])
+def test_a_goal_is_missed_by_more_than_a_tenth(ratio, after, said):
+    timing = Latency(10.0, after, ratio, (ratio, ratio), 1, 1, 5, (), (), True)
+    assert len(missed("latency=0.5x", timing)) == said
+    assert not missed("macs=0.5x", timing) and not missed(None, timing) and not missed("latency=0.5x", None)
+    assert not missed("latency=6.1ms", timing) and len(missed("latency=5ms", timing)) == 1

@@ -15,7 +15,6 @@ from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for
 from pomona.face.workload import Workload, bound
 from pomona.graph import Graph, survey
 from pomona.graph.binding import same_model
-from pomona.graph.export import inputs_of
 from pomona.vocabulary import Goal, InputError, Limits, Loss, Recipe, Structure
 
 
@@ -69,8 +68,13 @@ def sparsify(
     graph = same_model(args, model) if isinstance(args, Graph) else survey(model, args if args is not None else (), kwargs)
     sites = sites_of(recipe.structure, graph)
     wish = settle(given, recipe.structure, sites)
-    load = Workload.of(model, *inputs_of(args, kwargs))
-    cost = price(wish or Goal("sparsity", 1.0), graph, sites, recipe.structure, lambda: load.forecast(graph))
+    cost = price(
+        wish or Goal("sparsity", 1.0),
+        graph,
+        sites,
+        recipe.structure,
+        lambda: Workload.of(model, *graph.program.example_inputs).forecast(graph),
+    )
     wish = bound(wish, cost.dense) if wish else None
     return training.sparsify(
         model,

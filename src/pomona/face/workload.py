@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pomona.graph import Graph, trace
-from pomona.graph.export import inputs_of
+from pomona.graph.binding import same_model
 from pomona.graph.surgery import realise
 from pomona.runtime import Forecast, Latency, Times
 from pomona.runtime.inputs import batch_of, resized
@@ -103,8 +103,9 @@ def forecast(
 ) -> Forecast:
     """The latency of any widths of a model on this machine, without touching the model: `.at({axis: units that stay})`.
 
-    `args` and `kwargs` are example inputs, `batch` and `threads` the workload (None: as in the inputs; torch's own). Op times
-    are measured at the first asking and kept in the cache folder (`$POMONA_CACHE`, or `pomona` in `$XDG_CACHE_HOME`).
+    `args` and `kwargs` are example inputs, or `args` is the model's graph; `batch` and `threads` are the workload (None: as in
+    the inputs; torch's own). Op times are measured at the first asking and kept in the cache folder (`$POMONA_CACHE`, or
+    `pomona` in `$XDG_CACHE_HOME`).
 
     >>> import pomona, torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 8)).eval()
@@ -112,9 +113,8 @@ def forecast(
     >>> told.at({"0.weight:0": 256}) < told.at({})
     True
     """
-    positional, keywords = inputs_of(args, kwargs)
-    load = Workload.of(model, positional, keywords, {"batch": batch, "threads": threads}, progress)
-    return load.forecast(trace(model, positional, keywords))
+    graph = same_model(args, model) if isinstance(args, Graph) else trace(model, args, kwargs)
+    return Workload.of(model, *graph.program.example_inputs, {"batch": batch, "threads": threads}, progress).forecast(graph)
 
 
 def missed(goal: str | None, timing: Latency | None) -> list[str]:
