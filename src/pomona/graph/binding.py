@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from pomona.graph.graph import Graph, Release
+from pomona.graph.graph import Graph
+from pomona.graph.infer import Release
 from pomona.graph.masked import dead_blocks
 from pomona.graph.surgery import state_of
 from pomona.graph.units import axis_of
