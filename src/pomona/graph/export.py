@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from pomona.graph.lengths import settle
 from pomona.graph.records import make_known
 from pomona.vocabulary import InputError, Untraceable, evaluating
 
@@ -33,7 +34,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     fifth of the time. Raises Untraceable where the model cannot be traced, naming the module.
     """
     positional, keywords = inputs_of(args, kwargs)
-    with evaluating(model), _without_cache(model), _quiet(), _with_stacks(stacks):
+    with evaluating(model), _without_cache(model), quiet(), _with_stacks(stacks):
         try:
             program = _exported(model, positional, keywords)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
@@ -41,6 +42,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
             raise Untraceable(_explain(model, error)) from error
     program.graph.eliminate_dead_code()  # what is computed for its shape alone holds nothing
     program.graph_module.recompile()
+    settle(program)
     return program
 
 
@@ -89,7 +91,7 @@ def _answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Tracing warns, logs and prints about its own internals, which a user cannot act on; what matters is in the error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
