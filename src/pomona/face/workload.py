@@ -114,7 +114,9 @@ def forecast(
     True
     """
     graph = same_model(args, model) if isinstance(args, Graph) else trace(model, args, kwargs)
-    return Workload.of(model, *graph.program.example_inputs, {"batch": batch, "threads": threads}, progress).forecast(graph)
+    positional, keywords = graph.program.example_inputs
+    load = Workload.of(model, positional, keywords, {"batch": batch, "threads": threads}, progress)
+    return load.forecast(graph)
 
 
 def missed(goal: str | None, timing: Latency | None) -> list[str]:

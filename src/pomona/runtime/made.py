@@ -70,8 +70,9 @@ class Made:
         """
         generator = torch.Generator().manual_seed(0)
         copies = max(1, min(_COPIES, _SPREAD // max(1, self.bytes)))
-        made = lambda leaf: leaf.make(generator) if isinstance(leaf, Shape) else leaf  # noqa: E731
-        inputs = cycle([pytree.tree_map(made, (self.args, dict(self.kwargs))) for _ in range(copies)])
+        first = pytree.tree_map_only(Shape, lambda shape: shape.make(generator), (self.args, dict(self.kwargs)))
+        others = [pytree.tree_map_only(Tensor, Tensor.clone, first) for _ in range(copies - 1)]
+        inputs = cycle([first, *others])
         results: deque[Any] = deque(maxlen=_HELD)
 
         def call() -> None:
