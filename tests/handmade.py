@@ -63,13 +63,15 @@ def axis_site(order: Tensor | None = None) -> Site:
     """The channels of the convolution, optionally listed in another order."""
     units = torch.arange(5) if order is None else order
     place, features = units.unsqueeze(1), units.unsqueeze(1) * 16 + torch.arange(16)
+    conv = Weight("conv.weight", "conv", (5, 2, 3, 3), 0, 1, macs=1440, conv=Convolution((1, 1), (1, 1), (1, 1)))
+    fc, gamma = Weight("fc.weight", "linear", (6, 80), 0, 1, macs=480), Weight("norm.weight", "norm", (5,))
     members = (
-        Member("conv.weight", "out", 0, place, shape=(5, 2, 3, 3)),
-        Member("conv.bias", "scale", 0, place, shape=(5,)),
-        Member("norm.weight", "scale", 0, place, shape=(5,)),
-        Member("norm.bias", "scale", 0, place, shape=(5,)),
+        Member("conv.weight", "out", 0, place, shape=(5, 2, 3, 3), weight=conv),
+        Member("conv.bias", "scale", 0, place, shape=(5,), weight=Weight("conv.bias", "bias", (5,))),
+        Member("norm.weight", "scale", 0, place, shape=(5,), weight=gamma),
+        Member("norm.bias", "scale", 0, place, shape=(5,), weight=Weight("norm.bias", "bias", (5,))),
         Member("norm.running_mean", "scale", 0, place, buffer=True, shape=(5,)),
-        Member("fc.weight", "in", 1, features, shape=(6, 80)),
+        Member("fc.weight", "in", 1, features, shape=(6, 80), weight=fc),
     )
     return Site("channels", "axis", (5,), members, axis=Axis("channels", 5, "channel", members))
 

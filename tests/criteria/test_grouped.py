@@ -129,9 +129,10 @@ def test_what_cannot_be_lifted_says_why():
     with pytest.raises(InputError, match="no normalisation with a scale"):
         Grouped(NormScale()).score(view(net(), axis_site()))
     x, y = data(4)
+    unread = replace(axis_site(), members=tuple(replace(m, weight=None) for m in axis_site().members))
     for criterion, why in ((GradientMagnitude(), "defined for single weights"), (ActivationTaylor(), "no activation is seen")):
         with pytest.raises(InputError, match=why):
-            collect(net(), [axis_site()], Grouped(criterion).needs, [(x, y)], cross_entropy)
+            collect(net(), [unread], Grouped(criterion).needs, [(x, y)], cross_entropy)
 
 
 def test_unknown_and_senseless_combinations_are_refused():

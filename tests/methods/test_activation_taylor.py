@@ -1,17 +1,24 @@
 """Taylor on activations, APoZ and mean activation (Molchanov et al., 2017; Hu et al., 2016)."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from handmade import axis_site, data, net, view
+import pomona
+from handmade import axis_site, data, filters, net, view
 from pomona.collect import collect
 from pomona.criteria.activation_taylor import ActivationTaylor
 from pomona.criteria.apoz import Apoz
+from pomona.criteria.cost_aware import CostAware
+from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.mean_activation import MeanActivation
+from pomona.recipes.sensitivity import taylor_activation_iterative
+from pomona.schedules.rounds import Rounds
 from pomona.statistics.gate_gradient import GateGradient
-from pomona.vocabulary import Gathered, Member, Seen, Site
+from pomona.structures.axes import Axes
+from pomona.vocabulary import Gathered, InputError, Member, Seen, Site, View
 
 MAP = Site("a", "axis", (1,), (Member("w", "in", 1),))
 
@@ -74,3 +81,25 @@ def test_apoz_keeps_the_active_and_mean_activation_the_loud():
     given = view(net(), Site("a", "axis", (2,), ()), stats)
     assert_close(Apoz().score(given).value, torch.tensor([0.5, 0.75]))
     assert_close(MeanActivation().score(given).value, torch.tensor([1.5, 0.75]))
+
+
+def test_a_wrapped_criterion_pays_for_what_a_unit_costs():
+    model, x = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1)), torch.randn(1, 3, 10, 10)
+    (site,) = Axes().sites(pomona.trace(model, x))
+    tensors = dict(model.named_parameters())
+    given = View(site, Axes(), tensors, torch.ones(8, dtype=torch.bool))
+    plain = Magnitude().score(given).value
+    macs = 100 * 9 * (3 + 4)  # of one channel, written and read, at 10 x 10 positions
+    assert_close(CostAware(Magnitude(), 2.0).score(given).value, plain - 2 * macs / 1e6)
+    with pytest.raises(InputError, match="does not say what its units cost"):
+        CostAware(Magnitude()).score(filters(torch.ones(3, 2)))
+
+
+def test_in_rounds_each_cut_is_followed_by_training_and_scored_anew():
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 3, 8, 8), torch.randint(0, 5, (64,))
+    model = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+    data = list(zip(x.split(16), y.split(16), strict=True))
+    recipe = taylor_activation_iterative.but(schedule=Rounds(3, "linear"))
+    result = pomona.prune(model, x[:1], method=recipe, goal="params=0.5x", data=data, loss=cross_entropy, latency=False)
+    assert len(result.report["rounds"]) == 3 and result.report.proof.passed

@@ -65,6 +65,8 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("shortgpt", DATA, "post"),
         ("taylor", ALL, "post"),
         ("taylor-activation", ALL, "post"),
+        ("taylor-iterative", ALL, "post"),
+        ("taylor-activation-iterative", ALL, "post"),
         ("fisher", ALL, "post"),
         ("taylor-second", ALL, "post"),
         ("halp", ALL, "post"),

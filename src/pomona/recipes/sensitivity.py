@@ -5,7 +5,9 @@ from pomona.criteria.activation_taylor import ActivationTaylor
 from pomona.criteria.fisher import Fisher
 from pomona.criteria.sosp import Sosp
 from pomona.criteria.taylor import Taylor
+from pomona.recovery.fine_tune import FineTune
 from pomona.schedules.once import Once
+from pomona.schedules.rounds import Rounds
 from pomona.structures.axes import Axes
 from pomona.vocabulary import Paper, Recipe
 
@@ -29,6 +31,19 @@ taylor_activation = taylor.but(
             2017,
         ),
     ),
+)
+
+taylor_activation_iterative = taylor_activation.but(
+    schedule=Rounds(n=10, spacing="linear"),
+    recovery=FineTune(epochs=1, lr=1e-4),
+    summary="Taylor scores of feature maps, taken anew in ten rounds with an epoch of fine-tuning after each.",
+)
+
+taylor_iterative = taylor.but(
+    allocation=Global(),
+    schedule=Rounds(n=10, spacing="linear"),
+    recovery=FineTune(epochs=1, lr=1e-4),
+    summary="Taylor scores of channels, compared as they are, taken anew in ten rounds with an epoch of fine-tuning after each.",
 )
 
 fisher = taylor.but(
