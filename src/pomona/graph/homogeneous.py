@@ -17,7 +17,8 @@ from pomona.graph.nodes import arguments, name_of, tensor_names
 Entries = dict[str, Tensor]  # parameter -> bool of its shape
 
 _THROUGH = frozenset({
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t", "numpy_T",
+    "view", "reshape", "reshape_as", "view_as", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute",
+    "transpose", "t", "numpy_T",
     "contiguous", "clone", "split", "split_with_sizes", "chunk", "unbind", "getitem", "select", "slice", "narrow", "expand",
     "to", "_to_copy", "type_as", "alias", "detach", "dropout", "neg", "index", "index_select", "repeat", "repeat_interleave",
     "div", "div_", "movedim", "roll",
