@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from pomona.graph.expr import Keep
 from pomona.graph.graph import Graph
-from pomona.graph.mend import Trial
 from pomona.graph.mend_calls import Beside
 from pomona.graph.mend_code import Unreadable, rewrite_calls
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, slots
+from pomona.graph.mend_trial import Trial
 from pomona.graph.precise import precise, precisely, widened
+from pomona.graph.rehearsal import unchanged
 from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
@@ -34,7 +35,7 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
     mend_configs(small, known)
     twin, (args, kwargs) = precise(small), graph.program.example_inputs
     beside, stopped = Beside(twin, whole, graph, keep, plan), ""
-    with precisely(), beside:
+    with precisely(), unchanged(twin), beside:
         # The model's own code runs with sizes that may not fit; what it raises is told if nothing else helps.
         try:
             twin(*widened(args), **widened(dict(kwargs)))

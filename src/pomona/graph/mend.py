@@ -6,11 +6,7 @@ heads of 4), the forward pass decides by trial against the outputs of the masked
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, product
-from math import inf
-from typing import Any, TypeAlias
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -20,15 +16,11 @@ from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_scale import Fold, Unscalable
 from pomona.graph.mend_sizes import sizes
-from pomona.graph.mend_slots import Group, groups, informed, role, slots
-from pomona.graph.precise import precise, precisely, widened
-from pomona.graph.proof import TOLERANCE, difference
-from pomona.graph.reference import tensors_of
+from pomona.graph.mend_slots import groups, informed, slots
+from pomona.graph.mend_trial import Trial
+from pomona.graph.precise import precise
 from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
-
-TRIALS = 60
-Question: TypeAlias = Group | Fold
 
 
 def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
@@ -63,101 +55,3 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     fold.settle(small)
     settle_heads(small)
     return failure
-
-
-class Trial:
-    """Forward passes of a float64 twin of the small model, each with other integers."""
-
-    def __init__(self, twin: nn.Module, expected: Sequence[Tensor], args: Any, kwargs: Mapping[str, Any]) -> None:
-        self.twin, self.expected, self.args, self.kwargs = twin, list(expected), args, kwargs
-        self.names = {id(module): name for name, module in twin.named_modules()}
-        self.left = 0
-
-    def resolve(self, questions: Sequence[Question]) -> str | None:
-        """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
-        by_role: dict[str, list[Question]] = {}
-        for group in questions:
-            by_role.setdefault(group.role, []).append(group)
-        self.left = TRIALS
-        best = self.run()
-        while not best.right:
-            found = self.better(best, sorted(by_role, key=lambda r: r not in (best.where, role(best.where))), by_role)
-            if found is None:
-                return best.failure
-            best = found
-        return None
-
-    def better(self, best: _Result, roles: Sequence[str], by_role: Mapping[str, Sequence[Question]]) -> _Result | None:
-        """The first other combination of the integers of one role that gets further; None where none does."""
-        for together in (by_role[name] for name in roles):
-            now = [group.chosen for group in together]
-            for combination in _others(now, [group.options for group in together]):
-                if self.left <= 0:
-                    break
-                self.choose(together, combination)
-                result = self.run()
-                if result.reached > best.reached:
-                    return result
-            self.choose(together, now)
-        return self.at_once(best, [group for together in by_role.values() for group in together]) if best.ran else None
-
-    def at_once(self, best: _Result, questions: Sequence[Question]) -> _Result | None:
-        """The first answers that are right, of those that change two questions of any modules, where neither alone helps."""
-        now = [group.chosen for group in questions]
-        for combination in _others(now, [group.options for group in questions], changes=(2,)):
-            if self.left <= 0:
-                break
-            self.choose(questions, combination)
-            if (result := self.run()).right:
-                return result
-        self.choose(questions, now)
-        return None
-
-    def choose(self, together: Sequence[Question], combination: Sequence[int]) -> None:
-        """Write a combination of choices into the twin."""
-        for group, option in zip(together, combination, strict=True):
-            group.choose(option, self.twin)
-
-    def run(self) -> _Result:
-        """One forward pass."""
-        self.left -= 1
-        with precisely() as counter:
-            # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.
-            try:
-                got = tensors_of(self.twin(*widened(self.args), **widened(dict(self.kwargs))))
-            except Exception as raised:
-                text = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
-                return _Result((float(counter.ops), 0.0), text, self.running(raised))
-        error = difference(got, self.expected)
-        return _Result((inf, -error if error == error else -inf), f"its output differs by {error:.1e}", "", error <= TOLERANCE)
-
-    def running(self, error: Exception) -> str:
-        """The innermost module whose forward was running when an error arose."""
-        found, trace = "", error.__traceback__
-        while trace is not None:
-            found = self.names.get(id(trace.tb_frame.f_locals.get("self")), found)
-            trace = trace.tb_next
-        return found
-
-
-def _others(now: Sequence[int], options: Sequence[int], changes: Sequence[int] = ()) -> Iterator[list[int]]:
-    """Every other combination of choices, or those with so many changes; those that change least first."""
-    for count in changes or range(1, len(now) + 1):
-        for places in combinations(range(len(now)), count):
-            for choice in product(*([c for c in range(options[p]) if c != now[p]] for p in places)):
-                yield [dict(zip(places, choice, strict=True)).get(p, c) for p, c in enumerate(now)]
-
-
-@dataclass(frozen=True)
-class _Result:
-    """How far a forward pass came (operations, then minus the error), what went wrong and where."""
-
-    reached: tuple[float, float]
-    failure: str
-    where: str
-    right: bool = False
-
-    @property
-    def ran(self) -> bool:
-        """Whether it came to the end."""
-        return self.reached[0] == inf
