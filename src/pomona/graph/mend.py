@@ -14,6 +14,7 @@ from pomona.graph.expr import Keep
 from pomona.graph.graph import Graph
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
+from pomona.graph.mend_own import Own
 from pomona.graph.mend_scale import Fold, Unscalable
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, informed, slots
@@ -47,11 +48,17 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     fold.settle(twin)
     trial = Trial(twin, expected, args, kwargs)
     failure = trial.resolve([fold, *open_questions])
+    own = Own.of(whole, small, known, plan) if failure is not None else Own()
+    if own.questions:  # one configuration may not tell every module its numbers
+        own.set_apart(small, twin)
+        failure = trial.resolve([fold, *open_questions, *own.questions])
     if failure is not None:  # layers that were cut unequally may need unequal answers
-        open_questions = [single for group in open_questions for single in group.singles()]
-        failure = trial.resolve([fold, *open_questions])
-    for group in open_questions:
+        open_questions, own = [single for group in open_questions for single in group.singles()], own.alone()
+        failure = trial.resolve([fold, *open_questions, *own.questions])
+    for group in [*open_questions, *own.questions]:
         group.choose(group.chosen, small)
+    if failure is None:
+        own.reunite(small, twin, lambda: trial.run().right)
     fold.settle(small)
     settle_heads(small)
     return failure

@@ -38,7 +38,7 @@ class Trial:
         self.left = TRIALS
         best = self.run()
         while not best.right:
-            found = self.better(best, sorted(by_role, key=lambda r: r not in (best.where, role(best.where))), by_role)
+            found = self.better(best, sorted(by_role, key=lambda r: _distance(r, best.where)), by_role)
             if found is None:
                 return best.failure
             best = found
@@ -99,6 +99,12 @@ class Trial:
             found = self.names.get(id(trace.tb_frame.f_locals.get("self")), found)
             trace = trace.tb_next
         return found
+
+
+def _distance(place: str, failed: str) -> int:
+    """How many modules lie between a module (or those of a role) and the one inside it that failed; many for any other."""
+    inside = [path.removeprefix(place) for path in (failed, role(failed)) if f"{path}.".startswith(f"{place}.")]
+    return min((rest.count(".") for rest in inside), default=len(failed))
 
 
 def _others(now: Sequence[int], options: Sequence[int], changes: Sequence[int] = ()) -> Iterator[list[int]]:
