@@ -105,10 +105,10 @@ def page(found: dict[str, Times], rounds: int) -> Iterator[str]:
     """The lines of the result."""
     yield "# Seconds beside Torch-Pruning 1.6.1"
     yield ""
-    yield "Written by `python -m benchmarks.against_torch_pruning`: processor seconds of one thread, both tools turn by turn in one"
-    yield f"process, medians over {rounds} rounds, in brackets the least and the most. Ratios are taken round by round, pomona over"
-    yield "Torch-Pruning: below 1 is faster. Torch-Pruning checks nothing; `to the cut` does what it does (trace, plan, tensors"
-    yield "sliced), `proven` is all of `pomona.prune`, with the proof in float64 and the report."
+    yield "Written by `python -m benchmarks.against_torch_pruning`: processor seconds of one thread, both tools turn"
+    yield f"by turn in one process, medians over {rounds} rounds, in brackets the least and the most. Ratios are taken round by"
+    yield "round, pomona over Torch-Pruning: below 1 is faster. Torch-Pruning checks nothing; `to the cut` does what it does"
+    yield "(trace, plan, tensors sliced), `proven` is all of `pomona.prune`, with the proof in float64 and the report."
     yield ""
     yield "| model | Torch-Pruning s | to the cut s | ratio | proven s | ratio | a second plan s | proof error | form |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -146,9 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for named in models:
             t = found[named.name]
             pruned(named, t)
-            print(
-                f"round {number}, {named.name}: {t.theirs[-1]:.2f} s, to the cut {t.unproven[-1]:.2f} s, proven {t.total[-1]:.2f} s"
-            )
+            ours = f"{t.unproven[-1]:.2f} s to the cut, {t.total[-1]:.2f} s proven"
+            print(f"round {number}, {named.name}: {t.theirs[-1]:.2f} s; {ours}", flush=True)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text("\n".join(page(found, given.rounds)) + "\n", encoding="utf-8")
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import prod
 from typing import TypeAlias
 
@@ -193,27 +194,34 @@ def take(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
 
 def positions(e: Expr, atom: Atom) -> Tensor:
     """Where unit u of the atom lies along the dimension: int64 (units, positions per unit), ascending in each row."""
-    where, unit = (torch.cat(t) for t in zip(*_occurrences(norm(e), atom), strict=True))
-    code = torch.unique(unit * e.n + where)  # sorted; an atom squared meets its own unit on the diagonal: count it once
-    return torch.remainder(code, e.n).view(atom.n, -1)
+    return places(e)[atom]
 
 
-def _occurrences(e: Expr, atom: Atom) -> Iterator[tuple[Tensor, Tensor]]:
-    """(positions, unit of the atom there) for each place of the atom in the expression; first an empty one."""
-    yield torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
-    if e is atom:
-        yield torch.arange(e.n), torch.arange(e.n)
+def places(e: Expr) -> dict[Atom, Tensor]:
+    """The positions of every atom of a dimension, worked out together."""
+    found: dict[Atom, list[Tensor]] = {}
+    for atom, where, unit in _occurrences(norm(e)):
+        found.setdefault(atom, []).append(unit * e.n + where)
+    # Sorted codes of (unit, position); an atom squared meets its own unit on the diagonal: count it once.
+    codes = {atom: torch.unique(torch.cat(several)) for atom, several in found.items()}
+    return {atom: torch.remainder(code, e.n).view(atom.n, -1) for atom, code in codes.items()}
+
+
+def _occurrences(e: Expr) -> Iterator[tuple[Atom, Tensor, Tensor]]:
+    """(atom, positions, unit of the atom there) for each place of an atom in the expression."""
+    if isinstance(e, Atom):
+        yield e, torch.arange(e.n), torch.arange(e.n)
     elif isinstance(e, Sum):
         for p, start in zip(e.parts, _starts(e), strict=True):
-            yield from ((where + start, unit) for where, unit in _occurrences(p, atom))
+            yield from ((atom, where + start, unit) for atom, where, unit in _occurrences(p))
     elif isinstance(e, Product):
         for number, p in enumerate(e.parts):
             inner = prod(q.n for q in e.parts[number + 1 :])
             outer = torch.arange(e.n // (p.n * inner)) * (p.n * inner)
-            for where, unit in _occurrences(p, atom):
+            for atom, where, unit in _occurrences(p):
                 every = outer[:, None, None] + where[:, None] * inner + torch.arange(inner)
-                yield every.flatten(), unit[:, None].expand_as(every[0]).expand_as(every).flatten()
+                yield atom, every.flatten(), unit[:, None].expand_as(every[0]).expand_as(every).flatten()
 
 
 def _starts(e: Sum) -> list[int]:
-    return [sum(p.n for p in e.parts[:number]) for number in range(len(e.parts))]
+    return list(accumulate((p.n for p in e.parts[:-1]), initial=0))

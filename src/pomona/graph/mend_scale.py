@@ -29,7 +29,7 @@ class Unscalable(Exception):
     """The queries of some attention are not written by weights of their own."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Product:
     """One product of queries and keys, and what must not grow with them; `factor` is what the queries lack."""
 
@@ -53,7 +53,7 @@ def scales(graph: Graph, keep: Keep, written_out: bool = False) -> Scales:
     for product in products:
         query, key = (_canonical(proportions.entries(n), graph) for n in product.sides)
         fixed = [_canonical(proportions.entries(n), graph) for n in product.others]
-        grown = {name: factors != 1 for name, factors in found.items()}
+        grown = {name: found[name] != 1 for name in key or {} if name in found}
         # What was decided for another product that reads the same weights holds; otherwise the queries grow.
         grows, stays = (key, query) if _meet(query, still) or _meet(key, grown) else (query, key)
         if grows is None or _meet(grows, still) or any(_meet(grows, e or {}) for e in (stays, *fixed)):
@@ -145,6 +145,8 @@ class Fold:
 def possible(graph: Graph, keep: Keep) -> list[Scales]:
     """By what the weights of a small model may have been multiplied: without and with written-out attention."""
     sure = scales(graph, keep)
+    if list(_products(graph, keep, False)) == list(_products(graph, keep, True)):
+        return [sure]
     try:
         every = scales(graph, keep, written_out=True)
     except Unscalable:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from pomona.graph.expr import UNEXPLAINED, Atom, Const, Dims, Expr, atoms, leaves, norm, positions
+from torch import Tensor
+
+from pomona.graph.expr import UNEXPLAINED, Atom, Const, Dims, Expr, atoms, leaves, norm, places
 from pomona.graph.families import Roles, family
 from pomona.vocabulary import Axis, Member, Role, Weight
 
@@ -20,13 +22,14 @@ def axes_of(
     teams: Sequence[Collection[Atom]] = (),
 ) -> tuple[dict[str, Axis], dict[str, Atom]]:
     """(name -> axis, name -> atom for those that can be pruned), in the order of first use; frozen ones follow."""
-    places = _places(dims, weights)
+    reached = _reached(dims, weights)
+    known: dict[Expr, dict[Atom, Tensor]] = {}  # many tensors share a dimension, and then its positions
     axes: dict[str, Axis] = {}
     named: dict[str, Atom] = {}
-    for atom, where in places.items():
+    for atom, where in reached.items():
         if not any(tensor in weights for tensor, _ in where):
             continue
-        members = tuple(_member(t, d, atom, dims, weights) for t, d in where)
+        members = tuple(_member(t, d, atom, dims, weights, known) for t, d in where)
         reads = [weights[m.tensor] for m in members if m.role == "in"]
         writes = [weights[m.tensor] for m in members if m.role == "out"]
         reads += [w for w in writes if w.kind == "conv" and w.conv is not None and w.conv.groups > 1]
@@ -46,7 +49,7 @@ def _evened(axes: Mapping[str, Axis], named: Mapping[str, Atom], teams: Sequence
     return {name: replace(axis, even=even.get(name)) for name, axis in axes.items()}
 
 
-def _places(dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> dict[Atom, list[tuple[str, int]]]:
+def _reached(dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> dict[Atom, list[tuple[str, int]]]:
     order = [*weights, *(name for name in dims if name not in weights)]
     found: dict[Atom, list[tuple[str, int]]] = {}
     for tensor in order:
@@ -56,12 +59,20 @@ def _places(dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> dict[Ato
     return found
 
 
-def _member(tensor: str, d: int, atom: Atom, dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> Member:
+def _member(
+    tensor: str,
+    d: int,
+    atom: Atom,
+    dims: Mapping[str, Dims],
+    weights: Mapping[str, Weight],
+    known: dict[Expr, dict[Atom, Tensor]],
+) -> Member:
     e = norm(dims[tensor][d])
+    if e is not atom and e not in known:
+        known[e] = places(e)
+    index = None if e is atom else known[e][atom]
     shape = tuple(x.n for x in dims[tensor])
-    return Member(
-        tensor, _role(weights.get(tensor), d), d, None if e is atom else positions(e, atom), tensor not in weights, shape
-    )
+    return Member(tensor, _role(weights.get(tensor), d), d, index, tensor not in weights, shape)
 
 
 def _role(weight: Weight | None, d: int) -> Role:
