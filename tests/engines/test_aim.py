@@ -3,6 +3,7 @@
 import pytest
 
 from pomona.engines.aim import NEAR, aimed
+from pomona.vocabulary import InputError
 
 
 @pytest.mark.parametrize("goal", [0.25, 0.5, 0.75])
@@ -33,3 +34,14 @@ def test_nothing_below_the_floor_is_asked_for_and_the_nearest_shot_is_kept():
 def test_a_staircase_ends_at_its_nearest_step():
     steps = lambda x: 0.7 if x > 0.45 else 0.42  # noqa: E731
     assert steps(aimed(0.5, lambda x: x, steps)) == 0.42
+
+
+def test_a_later_request_out_of_reach_ends_the_aiming_and_a_first_one_is_refused():
+    def cut(x):
+        if x < 0.4:
+            raise InputError("out of reach")
+        return x
+
+    assert aimed(0.5, cut, lambda x: x + 0.3) == 0.5
+    with pytest.raises(InputError):
+        aimed(0.3, cut, lambda x: x)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from math import log
 from typing import TypeVar
 
+from pomona.vocabulary import InputError
+
 Found = TypeVar("Found")
 
 NEAR = 0.03  # off the goal by this share of it is a hit: measuring again differs as much
@@ -18,11 +20,17 @@ def aimed(goal: float, cut: Callable[[float], Found], measure: Callable[[Found],
 
     `cut` takes a share of the foretold price, `measure` says what is really left; both are shares of the dense model. The
     first request is the goal itself; the next ones come from a power law through the last two shots (through one: in
-    proportion). Never asks for less than `floor`, which is what can be reached, or for all.
+    proportion). Never asks for less than `floor`, which is what can be reached, or for all. Raises InputError where `cut` cannot
+    meet the goal itself; a later request that it cannot meet ends the aiming.
     """
     asked, shots = goal, list[tuple[float, float, Found]]()
-    for _ in range(_SHOTS):
-        found = cut(asked)
+    for number in range(_SHOTS):
+        try:
+            found = cut(asked)
+        except InputError:
+            if number == 0:
+                raise
+            break  # the goal itself can be asked for; beyond it lies less than what must stay
         got = measure(found)
         shots.append((asked, got, found))
         if abs(got / goal - 1) <= NEAR:

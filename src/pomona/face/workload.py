@@ -51,7 +51,14 @@ class Workload:
         return cls(model, args, kwargs, threads, rebatched, progress or Silent())
 
     def forecast(self, graph: Graph) -> Forecast:
-        """The latency of any sizes of the graph's axes, scaled to what the whole model takes here."""
+        """The latency of any sizes of the graph's axes, scaled to what the whole model takes here.
+
+        Raises InputError for a model that is not on the CPU, whose op times the table holds.
+        """
+        if away := next((p.device for p in self.model.parameters() if p.device.type != "cpu"), None):
+            raise InputError(
+                f"Latency is foretold for CPUs and the model is on {away}; move it with .cpu(), or ask for macs=0.5x."
+            )
         times = Times.of(self.threads)
         mine = trace(self.model, self.args, self.kwargs, release=graph.released) if self.rebatched else graph
         with self.progress.stage("timing ops", 1) as stage:
