@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from pomona.graph.algebra import Misfit
 from pomona.graph.expr import Const, Dims, Expr, freeze, fresh
-from pomona.graph.nodes import arguments, frames, name_of, tensor_names
+from pomona.graph.nodes import arguments, frames, name_of, tensor_names, traced
 from pomona.graph.op import Op, Record, Rule, Value, rule_of
 from pomona.graph.rules import load
 
@@ -31,7 +31,7 @@ def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | 
     names = tensor_names(program)
     kinds = dict(program.graph_signature.inputs_to_parameters)
     for n in program.graph.nodes:
-        value = n.meta.get("val")
+        value = traced(n)
         if n.op != "placeholder" or not isinstance(value, Tensor):
             continue
         if n.name not in names:
@@ -133,7 +133,7 @@ def _region(n: fx.Node, module: fx.GraphModule) -> fx.GraphModule | None:
 
 
 def _ruled(n: fx.Node, record: Record) -> Value:
-    name, value = name_of(n), n.meta.get("val")
+    name, value = name_of(n), traced(n)
     rule = rule_of(n.target, name)
     if not any(isinstance(v, Tensor) for v in (value if isinstance(value, (list, tuple)) else (value,))):
         return None  # sizes, assertions
@@ -143,8 +143,8 @@ def _ruled(n: fx.Node, record: Record) -> Value:
         found = _apply(rule, Op(n, name, arguments(n), value, record))
         _pass_numbers(n, name, record)
         return found
-    # IndexError, KeyError: the op has fewer dimensions or other arguments than the rule knows of.
-    except (Misfit, IndexError, KeyError) as error:
+    # IndexError, KeyError, TypeError: the op has fewer dimensions, other arguments or computed ones than the rule knows of.
+    except (Misfit, IndexError, KeyError, TypeError) as error:
         where = (frames(n) or [""])[-1]
         record.unknown.append((name, f"{where}: {error}"))
         why = f"op {name} ({where})" if where else f"op {name}"

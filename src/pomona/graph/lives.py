@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from pomona.graph.expr import Dims
-from pomona.graph.nodes import frames, name_of
+from pomona.graph.nodes import frames, name_of, traced
 from pomona.graph.op import Record
 
 # In evaluation these hand on what they get.
@@ -76,7 +76,7 @@ def _passed(n: fx.Node) -> list[fx.Node] | None:
 
 def _tensors(n: fx.Node, record: Record) -> Iterator[tuple[Tensor, Dims]]:
     """Each tensor that an op returns, with its dimensions."""
-    value, dims = n.meta.get("val"), record.values[n]
+    value, dims = traced(n), record.values[n]
     pairs = zip(value, dims, strict=True) if isinstance(value, (list, tuple)) and isinstance(dims, list) else [(value, dims)]
     for tensor, here in pairs:
         if isinstance(tensor, Tensor) and isinstance(here, tuple):

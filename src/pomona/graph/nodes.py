@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from pomona.graph.lengths import PLAIN
+
 
 def name_of(n: fx.Node) -> str:
     """The plain name of an op: `conv2d`, `getitem`; empty for inputs and outputs."""
@@ -41,6 +43,11 @@ def every_node(program: ExportedProgram) -> list[fx.Node]:
     return [n for module in modules for n in module.graph.nodes]
 
 
+def traced(n: fx.Node) -> Any:
+    """What a node was traced to: a tensor without values, several of them, or something else. Lengths are numbers."""
+    return n.meta.get(PLAIN, n.meta.get("val"))
+
+
 def frames(n: fx.Node) -> list[str]:
     """The modules whose forward was running when a node was traced, outermost first."""
     return [str(path).split("@")[0] for path, _ in n.meta.get("nn_module_stack", {}).values()]
@@ -67,5 +74,5 @@ def short_cuts(graph: fx.Graph, blocks: Iterable[str]) -> dict[fx.Node, tuple[st
 
 def shape(n: fx.Node) -> tuple[int, ...] | None:
     """The traced shape of a node's value; None where it is not one tensor."""
-    value = n.meta.get("val")
+    value = traced(n)
     return tuple(value.shape) if isinstance(value, Tensor) else None

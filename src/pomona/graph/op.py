@@ -13,6 +13,7 @@ from torch.fx import Node
 from pomona.graph.algebra import Misfit, unify
 from pomona.graph.expr import Atom, Const, Dims, Expr, Product, Sum, norm
 from pomona.graph.facts import Fact, Numbers, Use, Work
+from pomona.graph.nodes import traced
 from pomona.vocabulary.sites import Convolution, WeightKind
 
 Value: TypeAlias = Dims | list[Dims | None] | None  # a tensor's dims; a list of them for several outputs; None otherwise
@@ -140,9 +141,9 @@ class Op:
 
     def _source(self, node: Node) -> tuple[str, tuple[int, ...]] | None:
         """The parameter that a node is, or is made from: standardised and rescaled weights have one of their own shape."""
-        made, front = getattr(node.meta.get("val"), "shape", None), [node] if node not in self.record.live else []
+        made, front = getattr(traced(node), "shape", None), [node] if node not in self.record.live else []
         while front:
-            found = {self.record.sources[n] for n in front if n in self.record.sources and n.meta["val"].shape == made}
+            found = {self.record.sources[n] for n in front if n in self.record.sources and traced(n).shape == made}
             if found:
                 return found.pop() if len(found) == 1 else None
             front = [m for n in front for m in n.all_input_nodes if n not in self.record.sources]

@@ -103,7 +103,16 @@ def _by_lengths(dims: object, given: Mapping[str, Any], length: Length) -> dict[
     if given.get("sizes") is not None and "dim" in given:  # unflatten: the lengths of one dimension
         return {"sizes": lengths} if lengths != [e.n for e in dims] else {}
     listed = [word for word in ("size", "shape") if isinstance(given.get(word), (list, tuple))]
-    return {word: lengths for word in listed if len(given[word]) == len(lengths)}
+    return {
+        word: [_open(*pair) for pair in zip(given[word], lengths, strict=True)]
+        for word in listed
+        if len(given[word]) == len(lengths)
+    }
+
+
+def _open(given: Any, length: int) -> Any:
+    """What is worked out as the program runs is not written down: a computed length, or what is left over."""
+    return given if isinstance(given, fx.Node) or given == -1 else length
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.fx import Node
 
 from pomona.graph.algebra import Misfit, unify
 from pomona.graph.expr import Const, Expr, freeze, norm
@@ -45,9 +46,9 @@ def embedding_bag(op: Op) -> Result:
 def index(op: Op) -> Result:
     """Advanced indexing; the picked dimensions become the index's own."""
     x, given = op.input, list(op.args["indices"])
-    if any(i is not None and i.meta["val"].dtype == torch.bool for i in given):
-        raise Misfit("a boolean index")
     places = [d for d, i in enumerate(given) if i is not None]
+    if any(given[d].meta["val"].dtype == torch.bool for d in places):
+        return _masked(op, x, places, given[places[0]])
     for d in places:
         _pick(op, x[d], given[d])
     picked = broadcast([op.dims(given[d]) for d in places])
@@ -55,6 +56,17 @@ def index(op: Op) -> Result:
     if places == list(range(places[0], places[-1] + 1)):
         return rest[: places[0]] + picked + rest[places[-1] + 1 :]
     return picked + [e for d, e in enumerate(rest) if d not in places]
+
+
+def _masked(op: Op, x: list[Expr], places: list[int], mask: Node) -> Result:
+    """A mask over some dimensions leaves one whose length depends on data."""
+    if len(places) > 1:
+        raise Misfit("a boolean index beside others")
+    picked = op.dims(mask)
+    start, stop = places[0], places[0] + len(picked)
+    for e in (*x[start:stop], *picked):
+        freeze(e, "picked by a mask")
+    return [*map(norm, x[:start]), Const(op.shape[start], "picked by a mask"), *map(norm, x[stop:])]
 
 
 @rule("index_select")
@@ -91,6 +103,8 @@ def gather(op: Op) -> Result:
     "scatter_",
     "scatter_add",
     "scatter_add_",
+    "scatter_reduce",
+    "scatter_reduce_",
 )
 def put(op: Op) -> Result:
     """Written to by number: those dimensions are known by position, what is written agrees with the rest."""
