@@ -68,7 +68,8 @@ class Job:
         folder = check_folder(checkpoint)
         traced = same_model(args, model) if isinstance(args, Graph) else None
         args, kwargs = inputs_of(args, kwargs) if traced is None else traced.program.example_inputs
-        check_takes(model, args, kwargs)
+        if traced is None:
+            check_takes(model, args, kwargs)
         judge = judge_of(test, metric, model)
         for given in (batches, judge.data if judge else None):
             check_fits(model, given)
