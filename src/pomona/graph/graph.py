@@ -145,8 +145,8 @@ def trace(
     """Infer which slices of which tensors belong together, from one export of the model on example inputs.
 
     `args` is a tensor, a tuple or a dict of keyword inputs. With `release="output"` what the model returns may become
-    narrower, which a model without a head of its own needs. Takes seconds, leaves the model as it was, and runs nothing,
-    except once where lengths depend on data (rows picked by a mask). Raises Untraceable, an InputError, where the model cannot be exported.
+    narrower, which a model without a head of its own needs. Takes seconds and leaves the model as it was. Runs
+    nothing, except once where lengths depend on data (rows picked by a mask). Raises Untraceable, an InputError, where the model cannot be exported.
     """
     if release not in (None, *get_args(Release)):
         raise InputError(f"'{release}' cannot be released; only 'output' can.")
