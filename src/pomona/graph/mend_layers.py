@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -59,6 +59,9 @@ LAYERS: Mapping[type, Mapping[str, Read]] = {
 }  # fmt: skip
 
 
+_SLIDING = tuple(f"torch.nn.modules.{kind}" for kind in ("conv", "pooling", "fold"))
+
+
 def mend_layers(model: nn.Module, known: Sizes) -> None:
     """Set the integers of every layer that the table knows, in place. A layer without its tensors keeps its integers."""
     for path, module in model.named_modules():
@@ -72,3 +75,9 @@ def mend_layers(model: nn.Module, known: Sizes) -> None:
 def settled(module: nn.Module) -> Mapping[str, Read]:
     """The attributes of a layer that its tensors settle."""
     return next((LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS), {})
+
+
+def geometry(module: nn.Module) -> Collection[str]:
+    """The attributes of a layer that say how a window moves: they are no widths, whatever number they are."""
+    slides = any(kind.__module__ in _SLIDING for kind in type(module).__mro__)
+    return ("kernel_size", "stride", "padding", "dilation", "output_padding") if slides else ()

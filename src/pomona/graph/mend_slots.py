@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from pomona.graph.mend_layers import settled
+from pomona.graph.mend_layers import geometry, settled
 from pomona.graph.mend_sizes import Sizes
 
 
@@ -88,7 +88,7 @@ def slots(model: nn.Module, known: Sizes) -> Iterator[Slot]:
     which mostly are positions, when such a length stayed in the frame as well.
     """
     for path, module in model.named_modules():
-        changes, done = known.frames.get(path, {}), settled(module)
+        changes, done = known.frames.get(path, {}), {*settled(module), *geometry(module)}
         for attribute, value in list(vars(module).items()):
             if attribute.startswith("_") or attribute in done:
                 continue
