@@ -1,5 +1,7 @@
 """Families and coupled groups, held to facts derived by hand from the architectures."""
 
+import resource
+
 import pytest
 import torch
 from torch import nn
@@ -284,3 +286,22 @@ def test_an_activation_function_written_out_makes_no_stream_of_what_a_gate_multi
             return self.down(0.5 * g * (1 + torch.tanh(g + 0.044715 * g**3)) * self.up(x))
 
     assert families(trace(Gated().eval(), torch.randn(2, 6))) == {"neuron": [8]}
+
+
+def test_tracing_needs_no_weights():
+    """Four layers of a 70B model: 18 GB of weights, if there were any."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    heads = {"num_attention_heads": 64, "num_key_value_heads": 8}
+    config = LlamaConfig(num_hidden_layers=4, hidden_size=8192, intermediate_size=28672, vocab_size=128256, **heads)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    graph = trace(model, {"input_ids": torch.ones(1, 16, dtype=torch.int64, device="meta")})
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB: nobody allocated a weight
+    assert all(parameter.is_meta for parameter in model.parameters())
+    costs = graph.costs({name: axis.size // 2 for name, axis in graph.axes.items() if axis.frozen is None})
+    assert graph.costs().params == sum(p.numel() for p in model.parameters()) == 5_523_972_096
+    assert costs.params < 0.4 * graph.costs().params
+    attention = graph.macs_by_weight()["model.layers.0.self_attn.k_proj.weight"]
+    assert attention == 16 * 8192 * 1024

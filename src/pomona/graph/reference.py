@@ -129,7 +129,7 @@ def _inputs(masked: nn.Module, graph: Graph, args: tuple[Any, ...], kwargs: Mapp
         else:
             value = state[spec.target] if spec.target in state else {**program.state_dict, **program.constants}[spec.target]
             if isinstance(value, Tensor):
-                # A forward pass may write into buffers, never into parameters.
+                # Parameters are shared: the rare pass that writes to them (a table with a largest norm) writes the same twice.
                 value = wide(value) if isinstance(value, nn.Parameter) else wide(value).clone()
             found.append(value)
     return found
