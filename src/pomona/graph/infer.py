@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from pomona.graph.algebra import Misfit
-from pomona.graph.expr import Const, Dims, Expr, freeze, fresh
+from pomona.graph.expr import Atom, Const, Dims, Expr, atoms, freeze, fresh
+from pomona.graph.facts import Piece
 from pomona.graph.nodes import arguments, frames, name_of, tensor_names, traced
 from pomona.graph.op import Op, Record, Rule, Value, rule_of
 from pomona.graph.rules import load
@@ -48,6 +49,7 @@ def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | 
             freeze(e, "output")
     for n in program.graph.output_node().all_input_nodes:
         _hold_numbers(record.numbers.get(n), "output")
+    _freeze_cut_off(record)
     return record, tensors
 
 
@@ -55,6 +57,19 @@ _MOVE_NUMBERS = frozenset((
     "view", "reshape", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "to", "_to_copy", "clone",
     "contiguous", "detach", "alias", "index", "index_select", "gather", "select", "slice", "repeat_interleave", "sort",
 ))  # fmt: skip
+
+
+def _freeze_cut_off(record: Record) -> None:
+    """What is cut off and read by nothing was left out for these inputs: rows of a table that longer ones would reach."""
+    lost: set[Atom] = set()
+    read: set[Atom] = set()
+    for n, value in record.values.items():
+        if n.op == "call_function" and n.target is not operator.getitem and not name_of(n).startswith("wrap_with"):
+            ending = set(atoms(*(e for v in n.all_input_nodes for e in _expressions(record.values.get(v)))))
+            ending -= set(atoms(*_expressions(value)))
+            (lost if isinstance(record.facts.get(n), Piece) else read).update(ending)
+    for atom in lost - read:
+        freeze(atom, "beyond what these inputs reach")
 
 
 def answers(program: ExportedProgram) -> list[fx.Node]:
