@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+import pomona
 from pomona.models import example_inputs, load_model, rebuild
 from pomona.models.source import Source
 from pomona.vocabulary import InputError
@@ -45,6 +46,18 @@ def test_half_precision_folders_become_float32(tmp_path):
     loaded = load_model(str(tmp_path))
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     assert {p.dtype for p in rebuild(loaded.source).parameters()} == {torch.float32}
+
+
+def test_a_folder_without_weights_is_the_shape_of_its_model(folder):
+    whole = load_model(str(folder)).model
+    (folder / "model.safetensors").unlink()
+    bare = load_model(str(folder))
+    assert all(p.is_meta for p in bare.model.parameters()) and "no weights" in bare.notes[0]
+    args, kwargs = example_inputs(bare.model, bare)
+    costs, expected = pomona.trace(bare.model, args, kwargs).costs(), pomona.trace(whole, *example_inputs(whole)).costs()
+    assert (costs.params, costs.macs) == (expected.params, expected.macs)
+    with pytest.raises(InputError, match="meta device, which holds no values"):
+        pomona.prune(bare.model, args, kwargs, goal="params=0.5x")
 
 
 def test_truncated_weights_are_refused(tmp_path):

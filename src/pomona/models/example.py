@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from pomona.entrypoint import call, is_entrypoint
 from pomona.models.functions import as_call
@@ -27,8 +28,16 @@ def example_inputs(model: nn.Module, loaded: Loaded | None = None, spec: str | N
 
     `spec` wins: shapes as in `--input 1,3,224,224` (`;` between several inputs, `:int64` after one), or
     `module:function`. Then what the source brought. Then, for transformers models, token ids of shape (1, 32) with an
-    attention mask, or pixels of the config's size. Raises InputError when none of these is there.
+    attention mask, or pixels of the config's size. They have no values where the model's weights have none. Raises
+    InputError when none of these is there.
     """
+    found = _found(model, loaded, spec)
+    bare = next((p.is_meta for p in model.parameters()), False)
+    made: Call = pytree.tree_map(lambda x: x.to("meta") if bare and isinstance(x, Tensor) else x, found)
+    return made
+
+
+def _found(model: nn.Module, loaded: Loaded | None, spec: str | None) -> Call:
     if spec is not None:
         return as_call(call(spec), spec) if is_entrypoint(spec) and not spec[0].isdigit() else (_shapes(spec, model), {})
     if loaded is not None and loaded.example is not None:

@@ -19,6 +19,7 @@ from pomona.models.source import Source
 from pomona.vocabulary import InputError, first_line
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")
+_WEIGHT_FILES = (".safetensors", ".bin")  # also the parts of a sharded model
 
 
 def load(text: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def load(text: str) -> dict[str, Any]:
 
     Weights become float32: half precision saves memory, not time, on most CPUs, and proofs need the digits. Only
     classes of the transformers package are built, and only safetensors or plain tensor files are read; code that comes
-    with a model is never run.
+    with a model is never run. A folder with a config and no weights gives shapes only, on the meta device.
     """
     transformers = import_transformers()
     folder = Path(text)
@@ -36,19 +37,29 @@ def load(text: str) -> dict[str, Any]:
         config = transformers.AutoConfig.from_pretrained(text)
         kind = _class(config)
         with _quiet():
-            model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
+            if bare := folder.is_dir() and not any(file.suffix in _WEIGHT_FILES for file in folder.iterdir()):
+                model, info = _shapes(kind, config), {}
+            else:
+                model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"'{text}' could not be loaded as a transformers model ({first_line(error)}); is it complete?") from None
     missing = sorted(info.get("missing_keys", ()))
+    notes = [f"{len(missing)} tensors are not in {text} and have random values: {', '.join(missing[:3])}."] if missing else []
+    notes += [f"There are no weights in {text}: this is the shape of the model, which can be inspected."] if bare else []
     return {
         "model": model.eval(),
         "source": Source("transformers", str(folder.resolve()) if folder.is_dir() else text, kind.__name__, _plain(config)),
         "tokenizer": _tokenizer(text),
         "pixels": _pixels(folder, config),
-        "notes": (f"{len(missing)} tensors are not in {text} and have random values: {', '.join(missing[:3])}.",)
-        if missing
-        else (),
+        "notes": tuple(notes),
     }
+
+
+def _shapes(kind: Any, config: Any) -> nn.Module:
+    """The architecture without values: nothing is allocated, however large it is."""
+    with torch.device("meta"):
+        model: nn.Module = kind._from_config(config, dtype=torch.float32)
+    return model
 
 
 def rebuild(source: Source) -> nn.Module:
