@@ -79,7 +79,7 @@ def face(monkeypatch):
         "1": Axis("1", 8, "channel", (Member("0.weight", "out", 0), Member("2.weight", "in", 1)), normalisers=("softmax at 1",)),
         "0": Axis("0", 3, "channel", (Member("0.weight", "in", 1),), frozen="it is the model's input"),
     }
-    costs = SimpleNamespace(params=100, macs=1000, activation_bytes=4096)
+    costs = SimpleNamespace(params=100, macs=1000, activation_bytes=4096, peak_bytes=1024)
     graph = SimpleNamespace(
         axes=axes,
         branches=(Branch("blocks", ("blocks.0", "blocks.1")),),

@@ -47,6 +47,7 @@ def inspect(
         "params": int(costs.params),
         "macs": int(costs.macs),
         "activation_bytes": int(costs.activation_bytes),
+        "peak_bytes": int(costs.peak_bytes),
         "prunable": asdict(graph.shares()),
         "families": [
             {"family": family, "goal": plural(family), "axes": len(names), "macs": graph.shares(names).macs}
@@ -70,9 +71,10 @@ def _costs(document: Row) -> RenderableType:
     from pomona.report.units import count, share, size
 
     params, macs, activations = count(document["params"]), count(document["macs"]), size(document["activation_bytes"])
+    peak = size(document["peak_bytes"])
     part = {name: share(value) for name, value in document["prunable"].items()}
     return Group(
-        Text(f"{params} parameters, {macs} MACs, {activations} of activations", "bold"),
+        Text(f"{params} parameters, {macs} MACs, {activations} of activations, {peak} at once", "bold"),
         Text(
             f"Can be pruned: {part['params']} of the parameters, {part['macs']} of the MACs; "
             f"{part['macs_two_factors']} along two of their factors, {part['macs_exact']} exactly."
