@@ -92,8 +92,10 @@ class Beside(TorchFunctionMode):
         put_right = _KINDS_OF_CALLS[kind](resized(nodes[number], self.graph, self.length), args, kwargs)
         if put_right is None:
             return func(*args, **kwargs)
+        passed = args[1] if len(args) > 1 else None
         args, kwargs, right = put_right
-        self.found.note(module, _call(frame, kind), right)
+        pieces = kind == "split" and type(passed) is int and len(right) > 1
+        self.found.note(module, _call(frame, "pieces" if pieces else kind), right)
         return func(*args, **kwargs)
 
 
@@ -187,17 +189,18 @@ def _shape(wanted: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[st
 
 
 def _split(wanted: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any], Right] | None:
-    """`x.split(sizes, dim)`, with one size or one each."""
+    """`x.split(sizes, dim)`, with one size or one each; where one would do no more, there is one factor for each piece."""
     if len(args) < 2:
         return None
-    right = wanted[1][1]
-    one = type(args[1]) is int
-    if one and type(right) is not int and len(set(right[:-1])) < 2 and right[-1] <= right[0]:
-        right = right[0]
-    factors = _factors([args[1]] if one else list(args[1]), [right] if type(right) is int else list(right))
-    if factors is None or one is not (type(right) is int):
-        return None
-    return (args[0], right, *args[2:]), kwargs, factors
+    passed, right = args[1], wanted[1][1]
+    if type(passed) is not int:
+        factors = _factors(list(passed), right)
+        return None if factors is None else ((args[0], right, *args[2:]), kwargs, factors)
+    whole = right if type(right) is int else right[0]
+    if type(right) is int or (len(set(right[:-1])) < 2 and right[-1] <= right[0]):
+        factors = _factors([passed], [whole])
+        return None if factors is None else ((args[0], whole, *args[2:]), kwargs, factors)
+    return (args[0], right, *args[2:]), kwargs, tuple(Fraction(r, passed) for r in right)
 
 
 def _scaled(wanted: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any], Right] | None:

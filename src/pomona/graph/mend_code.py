@@ -126,7 +126,7 @@ class _Source:
         node = self._found(call)
         if isinstance(node, ast.Call) and call.kind == "attention":
             node.keywords.append(ast.keyword("scale", factors))
-        elif isinstance(node, ast.Call) and call.kind in ("shape", "expand", "split"):
+        elif isinstance(node, ast.Call) and call.kind in ("shape", "expand", "split", "pieces"):
             _resize(node, factors, wrong, call.kind)
         elif isinstance(node, (ast.BinOp, ast.AugAssign)):
             self._replace(node, ast.Mult() if call.kind == "times" else ast.Div(), factors)
@@ -185,7 +185,7 @@ def _is(n: ast.AST, kind: str) -> bool:
     if kind in ("times", "over"):
         operation = ast.Mult if kind == "times" else ast.Div
         return isinstance(n, (ast.BinOp, ast.AugAssign)) and isinstance(n.op, operation)
-    return isinstance(n, ast.Call) and KIND.get(_called(n)) == kind
+    return isinstance(n, ast.Call) and KIND.get(_called(n)) == ("split" if kind == "pieces" else kind)
 
 
 def _called(n: ast.Call) -> str:
@@ -198,27 +198,49 @@ def _end(n: ast.AST) -> tuple[int, int]:
 
 def _resize(node: ast.Call, factors: ast.expr, wrong: Sequence[bool], kind: str) -> None:
     """Multiply the sizes that a call lists; where they come as one value, every one of them."""
-    if node.keywords and kind != "split":
+    start = int(_is_function(node))  # `torch.split(x, n)` names the tensor first
+    given = node.args[start:]
+    if not given or (node.keywords and kind in ("shape", "expand")):
         raise Unreadable(f"a call in line {node.lineno} names its sizes")
-    shown: list[ast.expr] = node.args
-    if kind == "split" or (len(node.args) == 1 and len(wrong) > 1):
-        first = node.args[0] if node.args else None
-        shown = first.elts if isinstance(first, (ast.Tuple, ast.List)) else []
-        if kind == "split" and len(wrong) == 1 and first is not None and not shown:
-            node.args[0] = _times(first, factors, 0)
-            return
-    if len(shown) == len(wrong) and not any(isinstance(e, ast.Starred) for e in shown):
-        for place, (e, bad) in enumerate(zip(list(shown), wrong, strict=True)):
-            if bad:
-                shown[place] = _times(e, factors, place)
-        return
-    whole: ast.expr = node.args[0] if kind == "split" or len(node.args) == 1 else ast.Tuple(list(node.args), ast.Load())
-    if isinstance(whole, ast.Starred):
-        whole = whole.value
-    listed = ast.parse("[n * p // q for n, (p, q) in zip(whole, factors)]", mode="eval").body
-    zipped = listed.generators[0].iter  # type: ignore[attr-defined]
-    zipped.args = [whole, factors]
-    node.args = [listed, *node.args[1:]] if kind == "split" else [listed]
+    if kind == "pieces":
+        node.args[start] = _listed("[n * p // q for p, q in factors]", given[0], factors)
+    elif kind == "split" and len(wrong) == 1:
+        node.args[start] = _times(given[0], factors, 0)
+    elif kind == "split" or (len(given) == 1 and (len(wrong) > 1 or isinstance(given[0], (ast.Tuple, ast.List)))):
+        node.args[start] = _whole(given[0], factors, wrong)
+    elif len(given) == len(wrong) and not any(isinstance(e, ast.Starred) for e in given):
+        node.args[start:] = [_times(e, factors, k) if bad else e for k, (e, bad) in enumerate(zip(given, wrong, strict=True))]
+    else:
+        node.args[start:] = [_whole(ast.Tuple(given, ast.Load()), factors, wrong)]
+
+
+def _whole(sizes: ast.expr, factors: ast.expr, wrong: Sequence[bool]) -> ast.expr:
+    """One value that lists all sizes: place by place where it is written out, otherwise whatever it holds."""
+    if isinstance(sizes, ast.Starred):
+        sizes = sizes.value
+    written = sizes.elts if isinstance(sizes, (ast.Tuple, ast.List)) else []
+    if len(written) == len(wrong) and not any(isinstance(e, ast.Starred) for e in written):
+        pairs = enumerate(zip(written, wrong, strict=True))
+        return ast.Tuple([_times(e, factors, k) if bad else e for k, (e, bad) in pairs], ast.Load())
+    return _listed("[n * p // q for n, (p, q) in zip(sizes, factors)]", sizes, factors)
+
+
+def _listed(pattern: str, sizes: ast.expr, factors: ast.expr) -> ast.expr:
+    """A comprehension in which `n` or `sizes`, and `factors`, stand for expressions."""
+
+    class Filled(ast.NodeTransformer):
+        def visit_Name(self, name: ast.Name) -> ast.expr:
+            single = name.id == "n" and "zip" not in pattern
+            return sizes if name.id == "sizes" or single else factors if name.id == "factors" else name
+
+    filled: ast.Expression = Filled().visit(ast.parse(pattern, mode="eval"))
+    return filled.body
+
+
+def _is_function(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) or (
+        isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F")
+    )
 
 
 def _times(e: ast.expr, factors: ast.expr, place: int) -> ast.expr:

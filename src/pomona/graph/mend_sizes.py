@@ -45,10 +45,11 @@ def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
     own: dict[str, list[Dims]] = {}
     below: dict[str, list[Dims]] = {}
     groups: dict[str, int] = {}
+    first = _first_names(whole)
     for name, dims in graph.dims.items():
         _add(own, renamed(name, plan), tuple(dims), above=True)
     for n, value in graph.values.items():
-        stack = frames(n)
+        stack = [first.get(path, path) for path in frames(n)]
         for number, path in enumerate(reversed(stack)):
             there = renamed(path, plan) if path else ""
             if there is not None:
@@ -57,6 +58,12 @@ def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
             groups[renamed(stack[-1], plan) or ""] = size(fact.groups, keep)
     found = {path: _changes([*own.get(path, []), *below.get(path, [])], keep) for path in {**own, **below}}
     return Sizes(found, groups, _lists(plan, whole))
+
+
+def _first_names(whole: nn.Module) -> dict[str, str]:
+    """Every name of a module that is shared -> the one under which it comes first."""
+    named = {id(module): path for path, module in whole.named_modules()}
+    return {path: named[id(module)] for path, module in whole.named_modules(remove_duplicate=False)}
 
 
 def _add(into: dict[str, list[Dims]], name: str | None, dims: Dims, above: bool) -> None:
