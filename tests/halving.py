@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from plans import axes_plan, prunable
+from plans import axes_plan, prunable, team
 from pomona.graph import Graph, trace
 from pomona.graph.masked import masked
 from pomona.graph.precise import precise
@@ -101,7 +101,7 @@ def check(model: nn.Module, args: Any, form: str | None = "eager", share: float 
 def each_axis_alone(found: Halved) -> None:
     """Coupling that is wrong for one axis may be hidden when all are cut at once."""
     for number, name in enumerate(found.plan.sites):
-        alone = axes_plan(found.graph, [name], number + 1)
+        alone = axes_plan(found.graph, team(found.graph, name), number + 1)
         small = realise(found.model, found.graph, alone).model
         assert prove(found.model, found.graph, alone, small, found.args, found.kwargs).passed, name
 

@@ -26,6 +26,13 @@ def prunable(graph) -> list[str]:
     return [name for name, axis in graph.axes.items() if axis.frozen is None]
 
 
+def team(graph, name: str) -> list[str]:
+    """An axis and those that must keep as many units as it for any form of the model to run: the layers of one LSTM."""
+    even = graph.axes[name].even
+    recurrent = any(m.tensor in graph.weights and graph.weights[m.tensor].kind == "recurrent" for m in graph.axes[name].members)
+    return [other for other in prunable(graph) if graph.axes[other].even == even] if even and recurrent else [name]
+
+
 def blocks_plan(container: str, dead: Sequence[int], of: Sequence[int]) -> Plan:
     """Leave out the blocks `dead` among the children `of` of a container."""
     site = Site(container, "branch", (len(of),), (), blocks=tuple(f"{container}.{number}" for number in of))

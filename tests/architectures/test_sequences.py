@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pomona
 from halving import F, alive, check, each_axis_alone, halved, noise, words
 from plans import axes_plan
 from pomona.graph import trace
@@ -451,3 +452,27 @@ def test_a_size_that_torch_cannot_run_is_refused():
     hidden = next(name for name, axis in graph.axes.items() if axis.frozen is None and axis.size == 7)
     with pytest.raises(InputError, match="cannot run"):
         realise(model, graph, axes_plan(graph, [hidden]))
+
+
+def test_every_layer_and_direction_keeps_units_of_its_own_but_as_many():
+    torch.manual_seed(0)
+    result = pomona.prune(Recurrent(), noise(2, 4, 5), goal="params=0.5x", structure="axes", latency=False)
+    kept = [result.plan.keep(name) for name in result.plan.sites if name.startswith("rnn")]
+    assert result.form == "eager" and result.report.proof.passed and len(kept) == 4
+    assert {int(keep.sum()) for keep in kept} == {result.model.rnn.hidden_size}
+    assert not all(torch.equal(keep, kept[0]) for keep in kept)
+
+
+def test_states_that_are_read_side_by_side_bind_the_layers():
+    torch.manual_seed(0)
+    graph = trace(LastStates(), noise(2, 4, 5))
+    assert len([name for name, axis in graph.axes.items() if name.startswith("rnn") and not axis.frozen]) == 1
+
+
+def test_layers_of_unequal_widths_are_refused():
+    """No number of torch's module could say them."""
+    torch.manual_seed(0)
+    model = alive(Recurrent())
+    graph = trace(model, noise(2, 4, 5))
+    with pytest.raises(InputError, match="cannot run"):
+        realise(model, graph, axes_plan(graph, ["rnn.weight_ih_l1:0/neuron"]))

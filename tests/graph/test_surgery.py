@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import zoo
-from plans import axes_plan, blocks_plan, both, elements_plan, prunable
+from plans import axes_plan, blocks_plan, both, elements_plan, prunable, team
 from pomona.graph import trace
 from pomona.graph.masked import masked
 from pomona.graph.proof import prove
@@ -61,7 +61,7 @@ def test_each_family_of_axes_goes_alone(make):
 def test_each_axis_alone_is_proven_in_one_form_or_the_other(make):
     model, graph, args, kwargs = traced(make)
     for number, name in enumerate(prunable(graph)):
-        plan = axes_plan(graph, [name], seed=number)
+        plan = axes_plan(graph, team(graph, name), seed=number)
         realised = realise(model, graph, plan)
         proof = prove(model, graph, plan, realised.model, args, kwargs)
         assert proof.passed and proof.form == realised.form, name

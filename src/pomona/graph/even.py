@@ -38,7 +38,11 @@ def teams(walk: Record) -> list[dict[Atom, None]]:
 
 
 def _pairs(walk: Record) -> Iterator[tuple[Expr, Expr]]:
-    """(width that an attention sums over, width that it returns), also of attention between features (q (k^T v))."""
+    """(width that an attention sums over, width that it returns), also of attention between features (q (k^T v)).
+
+    And whatever else a rule says that one number tells: the hidden units of the layers of an LSTM.
+    """
+    yield from ((norm(one), norm(other)) for one, other in walk.even)
     for node, value in walk.values.items():
         if name_of(node) == _ATTENTION:
             queries, values = (walk.values.get(arguments(node)[word]) for word in ("query", "value"))

@@ -27,6 +27,7 @@ class Record:
     `sources` tells which parameter a node is, and in which order its dimensions come; `live` holds what depends on the
     inputs of the model. `numbers` are the nodes whose values are positions along a dimension, `asked` the ops that took
     that into account, and `floors` how many positions a dimension must keep.
+    `even` has pairs of dimensions that one number of a layer says.
     """
 
     values: dict[Node, Value] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Record:
     asked: set[tuple[Node, Node]] = field(default_factory=set)
     floors: list[tuple[Expr, int]] = field(default_factory=list)
     unknown: list[tuple[str, str]] = field(default_factory=list)
+    even: list[tuple[Expr, Expr]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,10 @@ class Op:
     def contracts(self, over: Iterable[Expr]) -> None:
         """The op sums over these."""
         self.record.contracted[self.node] = tuple(over)
+
+    def evens(self, one: Expr, other: Expr) -> None:
+        """One number of the layer says both lengths, although their units have nothing to do with each other."""
+        self.record.even.append((one, other))
 
     def works(self, factors: Iterable[Expr], tensor: str | None = None) -> None:
         """Count the product of the factors as multiply-accumulates."""

@@ -4,35 +4,48 @@ from __future__ import annotations
 
 from pomona.graph.algebra import unify
 from pomona.graph.expr import Const, Expr, freeze, norm, product_of, sum_of
+from pomona.graph.nodes import name_of
 from pomona.graph.op import Op, Result, rule
 
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+_ZEROS = ("zeros", "zeros_like", "new_zeros")  # states that are nothing yet
 _GATES |= {f"{kind}_cell": gates for kind, gates in _GATES.items()}
 
 
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu")
 def recurrent(op: Op) -> Result:
-    """Input (.., features), params by layer and direction: w_ih (gates * h, in), w_hh (gates * h, h), biases."""
+    """Input (.., features), params by layer and direction: w_ih (gates * h, in), w_hh (gates * h, h), biases.
+
+    Every layer and direction has hidden units of its own, as many as the others, unless states that come in or are read
+    in the end lie side by side.
+    """
     x, params = op.dims("input"), list(op.args["params"])
     directions = 2 if op.args["bidirectional"] else 1
     each = len(params) // (directions * int(op.args["num_layers"]))  # with projections one more
     states = op.args["hx"] if isinstance(op.args["hx"], (list, tuple)) else [op.args["hx"]]
-    current, hidden = x[-1], []
+    current, hidden, every = x[-1], [], []
     for layer in range(int(op.args["num_layers"])):
         numbers = range(directions * layer, directions * (layer + 1))
         hidden = [_cell(op, x, params[each * k : each * (k + 1)], current) for k in numbers]
         current = sum_of([out for out, _ in hidden])
-        for which, state in enumerate(map(op.maybe, states)):
-            if state is not None:
-                freeze(state[0], "layers and directions")
-                for both in hidden:
-                    unify(state[-1], both[which])
+        every += hidden
+    for which, state in enumerate(states):
+        if (dims := op.maybe(state)) is not None:
+            freeze(dims[0], "layers and directions")
+            for both in every if name_of(state) not in _ZEROS else every[:1]:
+                unify(dims[-1], both[which])
     final = []
     for which, value in enumerate(op.value[1:]):
-        for both in hidden[1:]:
-            unify(hidden[0][which], both[which])
-        final.append([*(Const(k, "layers and directions") for k in value.shape[:-1]), norm(hidden[0][which])])
+        for both in every[1:]:
+            if _is_read(op, which + 1):
+                unify(every[0][which], both[which])
+            op.evens(every[0][which], both[which])
+        final.append([*(Const(k, "layers and directions") for k in value.shape[:-1]), norm(every[0][which])])
     return [*map(norm, x[:-1]), norm(sum_of([h for h, _ in hidden]))], *final
+
+
+def _is_read(op: Op, output: int) -> bool:
+    return any(user.args[1] == output and user.users for user in op.node.users)
 
 
 @rule("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
