@@ -173,3 +173,12 @@ def test_snapping_up_costs_nothing_and_loses_nothing():
     assert all(s >= p for s, p in zip(counts(snapped), counts(plain), strict=True))
     assert budget.price(snapped) <= budget.price(plain) <= budget.limit
     assert all(k % 8 == 0 for k in counts(snapped))
+
+
+def test_a_margin_looks_through_noise_and_the_budget_still_holds():
+    g = torch.Generator().manual_seed(0)
+    noisy = [s * (1 + 0.01 * float(torch.randn((), generator=g))) for s in STAIRS]
+    sites, budget = axes(a=64, b=64), within(8.0, {"a": noisy, "b": noisy}, least=1)
+    exact, tolerant = (Snapped(Uniform(), margin=margin).allocate(sites, {}, budget) for margin in (0.0, 0.05))
+    assert any(k % 8 for k in counts(exact)) and not any(k % 8 for k in counts(tolerant))
+    assert max(budget.price(exact), budget.price(tolerant)) <= budget.limit

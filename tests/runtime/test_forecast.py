@@ -70,7 +70,7 @@ def bytes_of(a, b):
     return 4 * sum(floats)
 
 
-@pytest.mark.parametrize(("a", "b"), [(64, 64), (32, 64), (64, 16), (48, 32), (9, 5), (25, 41)])
+@pytest.mark.parametrize(("a", "b"), [(64, 64), (32, 64), (64, 16), (48, 32), (9, 5), (31, 47)])
 def test_the_sum_over_ops_is_what_a_hand_counts(graph, tmp_path, a, b):
     assert forecast(graph, tmp_path).at(sizes(a=a, b=b)) == pytest.approx(1e3 * bytes_of(a, b))
 

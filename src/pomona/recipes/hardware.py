@@ -22,7 +22,7 @@ halp = Recipe(
 performance_aware = Recipe(
     Axes(("channel",)),
     Magnitude("l1"),
-    Snapped(Uniform()),
+    Snapped(Uniform(), margin=0.03),
     Once(),
     summary="Keeps equal shares of channels, rounded up to widths that no wider layer matches in price; made for latency.",
     papers=(

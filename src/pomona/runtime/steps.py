@@ -38,7 +38,7 @@ class Stairs:
         """The measured widths that stand for this one, with their weights; these add up to 1.
 
         >>> Stairs(64, 16).around(64), Stairs(64, 16).around(33), Stairs(64, 16).around(32)
-        ([(64, 1.0)], [(41, 1.0)], [(32, 1.0)])
+        ([(64, 1.0)], [(47, 1.0)], [(32, 1.0)])
         >>> Stairs(336, 16).around(112)  # measured at 1, 5, 9, ... steps
         [(80, 0.5), (144, 0.5)]
         """
@@ -52,6 +52,5 @@ class Stairs:
         return [(self._width(k, filled), weight) for k, weight in ends]
 
     def _width(self, steps: int, filled: bool) -> int:
-        """The end of a step, or the middle of it: nobody's right edge."""
-        last = steps * self.step
-        return min(self.full, last) if filled else min(self.full, last - self.step // 2 + 1)
+        """The end of a step, or one short of it."""
+        return min(self.full, steps * self.step - (not filled))
