@@ -57,7 +57,8 @@ class Lengths:
         for atom, units in sizes.items():
             if (column := self.columns.get(atom)) is not None:
                 now[column] = units
-        values = np.bincount(self.owner, self.numbers * now[self.factors].prod(1), len(self.exprs) + 1)
+        terms = self.numbers * now[self.factors].prod(1)
+        values = np.bincount(self.owner, terms, len(self.exprs) + 1).astype(np.float64, copy=False)
         values[0] = 1.0
         return values
 
