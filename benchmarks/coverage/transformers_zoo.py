@@ -75,8 +75,9 @@ def _made(
 
     torch.manual_seed(0)
     built = getattr(transformers, model)(getattr(transformers, config)(**settings, **{k: dict(v) for k, v in parts.items()}))
-    if hasattr(built.config, "use_cache"):
-        built.config.use_cache = False  # a cache is no output that can be exported
+    for config in (getattr(module, "config", None) for module in built.modules()):
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # a cache is no output that can be exported
     return awake(built), inputs()
 
 

@@ -85,7 +85,7 @@ def check_runs(small: nn.Module, job: Job) -> None:
     except RuntimeError as error:
         raise InputError(
             f"The pruned model is right but this torch cannot run it at these widths ({first_line(error)}); "
-            "keep the widths at multiples of 8 (multiple=8, --multiple 8)."
+            "keep the widths at multiples of 8 (limits=Limits(multiple=8), --multiple 8)."
         ) from error
 
 

@@ -40,7 +40,10 @@ def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | 
             record.live.add(n)
             continue
         name = ties.get(names[n.name], names[n.name])
-        record.values[n] = tensors.setdefault(name, tuple(fresh(k) for k in value.shape))
+        # What the code itself writes down, a list of positions, say, is not there to be cut.
+        literal = name.rpartition(".")[2].startswith("lifted_tensor")
+        dims: Dims = tuple(Const(k, "written in the code") if literal else fresh(k) for k in value.shape)
+        record.values[n] = tensors.setdefault(name, dims)
         if n.name in kinds:
             record.sources[n] = (name, tuple(range(value.dim())))
     _walk(program.graph_module, record)
@@ -53,6 +56,7 @@ def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | 
     return record, tensors
 
 
+_SHAPE_ONLY = frozenset(("_assert_tensor_metadata", "zeros_like", "ones_like", "empty_like", "full_like"))
 _MOVE_NUMBERS = frozenset((
     "view", "reshape", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "to", "_to_copy", "clone",
     "contiguous", "detach", "alias", "index", "index_select", "gather", "select", "slice", "repeat_interleave", "sort",
@@ -115,6 +119,9 @@ def _visit(n: fx.Node, module: fx.GraphModule, record: Record) -> Value:
         if isinstance(several, list) and isinstance(picked, int):
             if isinstance(numbers := record.numbers.get(n.args[0]), list):  # type: ignore[arg-type]
                 record.numbers[n] = numbers[picked]
+            if n.args[0] in record.pieces:
+                record.sources[n] = record.sources[n.args[0]]  # type: ignore[index]
+                record.pieces.add(n)
             return several[picked]
         return None
     region = _region(n, module)
@@ -174,7 +181,7 @@ def _pass_numbers(n: fx.Node, name: str, record: Record) -> None:
     """What only moves numbers of positions about passes them on; what may do anything else with them fixes the positions."""
     for v in n.all_input_nodes:
         along = record.numbers.get(v)
-        if along is None or isinstance(along, list) or (n, v) in record.asked or name == "_assert_tensor_metadata":
+        if along is None or isinstance(along, list) or (n, v) in record.asked or name in _SHAPE_ONLY:
             continue
         if name in _MOVE_NUMBERS and v is n.args[0]:
             record.numbers[n] = [along, None] if name == "sort" else along
