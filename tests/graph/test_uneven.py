@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+import pomona
 from halving import alive, noise
 from plans import axes_plan, prunable
 from pomona.graph import trace
@@ -186,3 +187,13 @@ def test_padded_batches_stay_off_the_paths_that_ask_for_even_sizes():
     assert realise(model, graph, neurons).model.blocks.use_nested_tensor
     heads = axes_plan(graph, [name for name in prunable(graph) if graph.axes[name].family == "head"])
     assert not realise(model, graph, heads).model.blocks.use_nested_tensor
+
+
+@pytest.mark.parametrize("name", ["cross attention", "encoder and decoder"])
+def test_heads_are_scored_by_weights_that_are_read_in_parts(name):
+    make, args = MODELS[name]
+    result = pomona.prune(alive(make()), args, structure="axes", goal="params=0.6x", latency=False)
+    assert result.form == "eager" and result.report.proof.passed
+    packed = [w for name, w in result.graph.weights.items() if name.endswith("in_proj_weight")]
+    assert all((w.out_dim, w.in_dim) == (0, 1) and w.macs for w in packed)
+    assert not all(w.prunable for w in packed)  # of those read in parts each part has an input of its own

@@ -76,7 +76,7 @@ def _member(
 
 
 def _role(weight: Weight | None, d: int) -> Role:
-    if weight is None or weight.kind not in ("linear", "conv", "recurrent", "embedding"):
+    if weight is None:
         return "scale"
     return "out" if d == weight.out_dim else "in" if d == weight.in_dim else "scale"
 

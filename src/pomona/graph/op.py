@@ -24,8 +24,8 @@ Result: TypeAlias = Sequence[Any]  # what a rule returns: the dimensions of the 
 class Record:
     """What the walk has found so far.
 
-    `sources` tells which parameter a node is, and in which order its dimensions come; `live` holds what depends on the
-    inputs of the model. `numbers` are the nodes whose values are positions along a dimension, `asked` the ops that took
+    `sources` tells which parameter a node is, and in which order its dimensions come, `pieces` which of those are only a part
+    of it; `live` holds what depends on the inputs of the model. `numbers` are the nodes whose values are positions along a dimension, `asked` the ops that took
     that into account, and `floors` how many positions a dimension must keep.
     `even` has pairs of dimensions that one number of a layer says.
     """
@@ -37,6 +37,7 @@ class Record:
     work: list[tuple[Node, Work]] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     sources: dict[Node, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    pieces: set[Node] = field(default_factory=set)
     live: set[Node] = field(default_factory=set)
     numbers: dict[Node, Any] = field(default_factory=dict)  # an expression, or one for each of several outputs
     asked: set[tuple[Node, Node]] = field(default_factory=set)
@@ -132,24 +133,42 @@ class Op:
         if source is not None:
             name, dims = source
             self.record.sources[self.node] = (name, dims if order is None else tuple(dims[i] for i in order))
+            if self.node.args[0] in self.record.pieces:
+                self.record.pieces.add(self.node)
+
+    def parts(self) -> None:
+        """The output is a part of the first input, or several are."""
+        self.carries()
+        if self.node in self.record.sources:
+            self.record.pieces.add(self.node)
 
     def reads(
         self, node: Any, kind: WeightKind, out_dim: int | None = None, in_dim: int | None = None, conv: Convolution | None = None
     ) -> str | None:
-        """Note that the op reads this input as a weight; returns the parameter's name, None when it is an activation."""
+        """Note that the op reads this input as a weight; returns the parameter's name, None when it is an activation.
+
+        A parameter that is read in parts has dimensions like a weight, but it is none: each part has an input of its own.
+        """
         source = self._source(node) if isinstance(node, Node) else None
         if source is None:
             return None
-        name, dims = source
+        name, dims, part = source
         pick = [None if d is None else dims[d] for d in (out_dim, in_dim)]
-        self.record.uses.append(Use(name, kind, pick[0], pick[1], conv))
+        self.record.uses.append(Use(name, "other" if part else kind, pick[0], pick[1], conv))
         return name
 
-    def _source(self, node: Node) -> tuple[str, tuple[int, ...]] | None:
-        """The parameter that a node is, or is made from: standardised and rescaled weights have one of their own shape."""
+    def _source(self, node: Node) -> tuple[str, tuple[int, ...], bool] | None:
+        """The parameter that a node is or is made from, its dimensions, and whether the node is only a part of it.
+
+        Standardised and rescaled weights are made from one of their own shape.
+        """
         made, front = getattr(traced(node), "shape", None), [node] if node not in self.record.live else []
         while front:
-            found = {self.record.sources[n] for n in front if n in self.record.sources and traced(n).shape == made}
+            found = {
+                (*self.record.sources[n], n in self.record.pieces)
+                for n in front
+                if n in self.record.sources and traced(n).shape == made
+            }
             if found:
                 return found.pop() if len(found) == 1 else None
             front = [m for n in front for m in n.all_input_nodes if n not in self.record.sources]

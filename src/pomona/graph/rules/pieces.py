@@ -15,6 +15,7 @@ def split(op: Op) -> Result:
     """Consecutive pieces."""
     x = op.input
     d = op.axis(x)
+    op.parts()
     return _pieces(op, x, d, [v.shape[d] for v in op.value])
 
 
@@ -42,6 +43,7 @@ def narrow(op: Op) -> Result:
     """A run of positions."""
     x = op.input
     d = op.axis(x)
+    op.parts()
     return _run(op, x, d, _clip(op.args["start"], x[d].n), op.args["length"])
 
 
