@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import fx, nn
@@ -25,6 +25,16 @@ class Sizes:
     frames: Mapping[str, Changes] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, list[Shortened]] = field(default_factory=dict)
+    called: Collection[str] = ()
+
+    def around(self, path: str) -> Changes:
+        """What a module's code meets: its own frame; that of whoever uses it, too, where it is never called itself."""
+        found = dict(self.frames.get(path, {}))
+        while path and path not in self.called:
+            path = path.rpartition(".")[0]
+            for old, new in self.frames.get(path, {}).items() if path in self.called else ():
+                found[old] = {**found.get(old, {}), **new}
+        return found
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
     own: dict[str, list[Dims]] = {}
     below: dict[str, list[Dims]] = {}
     groups: dict[str, int] = {}
+    called = set()
     first = _first_names(whole)
     for name, dims in graph.dims.items():
         _add(own, renamed(name, plan), tuple(dims), above=True)
@@ -53,11 +64,12 @@ def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
         for number, path in enumerate(reversed(stack)):
             there = renamed(path, plan) if path else ""
             if there is not None:
+                called.add(there)
                 (below if number else own).setdefault(there, []).extend(_seen(n, graph, value))
         if stack and isinstance(fact := graph.facts.get(n), Groups):
             groups[renamed(stack[-1], plan) or ""] = size(fact.groups, keep)
     found = {path: _changes([*own.get(path, []), *below.get(path, [])], keep) for path in {**own, **below}}
-    return Sizes(found, groups, _lists(plan, whole))
+    return Sizes(found, groups, _lists(plan, whole), called)
 
 
 def _first_names(whole: nn.Module) -> dict[str, str]:

@@ -88,7 +88,7 @@ def slots(model: nn.Module, known: Sizes) -> Iterator[Slot]:
     which mostly are positions, when such a length stayed in the frame as well.
     """
     for path, module in model.named_modules():
-        changes, done = known.frames.get(path, {}), {*settled(module), *geometry(module)}
+        changes, done = known.around(path), {*settled(module), *geometry(module)}
         for attribute, value in list(vars(module).items()):
             if attribute.startswith("_") or attribute in done:
                 continue
