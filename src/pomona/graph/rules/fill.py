@@ -26,7 +26,13 @@ def filled(op: Op) -> Result:
     return [fresh(k) for k in op.shape]
 
 
-@rule("arange", "linspace", "eye", "randn", "rand", "randint", "randperm", "tril_indices")
+@rule("arange", "linspace", "eye", "randperm", "tril_indices")
 def counted(op: Op) -> Result:
     """Positions."""
     return [Const(k) for k in op.shape]
+
+
+@rule("randn", "rand", "randint", "normal", "bernoulli")
+def drawn(op: Op) -> Result:
+    """Random numbers: as many must be drawn as before for the others to stay the same."""
+    return [Const(k, "random numbers") for k in op.shape]
