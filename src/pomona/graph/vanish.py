@@ -75,7 +75,7 @@ def _zeros(n: fx.Node, record: Record, zeros: Mapping[fx.Node, Zeros]) -> Zeros:
 
     if name in _SUMS:
         return of(n.args[0]) & of(n.args[1])
-    if name in ("mul", "mul_"):
+    if name in ("mul", "mul_", "multiply"):
         return of(n.args[0]) | of(n.args[1])
     if name in _KEEP_ZERO or name in ("div", "div_") or (name in _CLAMPS and _spans_zero(given)):
         return of(n.args[0])
