@@ -25,8 +25,8 @@ class Record:
     """What the walk has found so far.
 
     `sources` tells which parameter a node is, and in which order its dimensions come, `pieces` which of those are only a part
-    of it; `live` holds what depends on the inputs of the model. `numbers` are the nodes whose values are positions along a dimension, `asked` the ops that took
-    that into account, and `floors` how many positions a dimension must keep.
+    of it; `live` holds what depends on the inputs of the model. `numbers` are the nodes whose values are positions along a
+    dimension, `asked` the ops that took that into account, and `floors` how many positions a dimension must keep.
     `even` has pairs of dimensions that one number of a layer says.
     """
 
