@@ -15,8 +15,7 @@ from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, slots
 from pomona.graph.mend_trial import Trial
-from pomona.graph.precise import precise, precisely, widened
-from pomona.graph.rehearsal import unchanged
+from pomona.graph.precise import precise
 from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
@@ -34,15 +33,11 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
         group.choose(0, small)
     mend_configs(small, known)
     twin, (args, kwargs) = precise(small), graph.program.example_inputs
-    beside, stopped = Beside(twin, whole, graph, keep, plan), ""
-    with precisely(), unchanged(twin), beside:
-        # The model's own code runs with sizes that may not fit; what it raises is told if nothing else helps.
-        try:
-            twin(*widened(args), **widened(dict(kwargs)))
-        except Exception as raised:
-            stopped = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
-    if not beside.found.calls:
-        return stopped or "no call in its code asks for a wrong size"
+    # The integers are settled while every call is put right; then the code itself is.
+    beside = Beside(twin, whole, graph, keep, plan)
+    failure = Trial(twin, expected, args, kwargs, beside).resolve(questions)
+    if failure is not None or not beside.found.calls:
+        return failure or "no call in its code asks for a wrong size"
     try:
         rewrite_calls([twin, small], beside.found.calls)
     except Unreadable as obstacle:

@@ -77,6 +77,12 @@ class Beside(TorchFunctionMode):
         self.graph, self.length, self.found = graph, partial(_length, keep), Found()
         self.counts: dict[Any, int] = {}
 
+    def __enter__(self) -> Beside:
+        """Start from the first call."""
+        self.found, self.counts = Found(), {}
+        super().__enter__()
+        return self
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the call, put right where it is not."""
         kwargs = dict(kwargs or {})

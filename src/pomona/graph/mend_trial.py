@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import inf
@@ -24,7 +25,15 @@ Question: TypeAlias = Group | Fold
 class Trial:
     """Forward passes of a float64 twin of the small model, each with other integers."""
 
-    def __init__(self, twin: nn.Module, expected: Sequence[Tensor], args: Any, kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        twin: nn.Module,
+        expected: Sequence[Tensor],
+        args: Any,
+        kwargs: Mapping[str, Any],
+        beside: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.beside = beside or nullcontext()  # what goes on during every forward pass
         self.twin, self.expected, self.args, self.kwargs = twin, list(expected), args, kwargs
         self.names = {id(module): name for name, module in twin.named_modules()}
         self.rehearsal = Rehearsal(twin, args, kwargs)
@@ -81,10 +90,11 @@ class Trial:
         with precisely() as counter:
             # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.
             try:
-                shapes = self.rehearsal.shapes()
+                with self.beside:
+                    shapes = self.rehearsal.shapes()
                 if shapes is not None and shapes != [x.shape for x in self.expected]:
                     return _Result((inf, -inf), f"its output has other shapes: {shapes}", "")
-                with unchanged(self.twin):
+                with unchanged(self.twin), self.beside:
                     got = tensors_of(self.twin(*widened(self.args), **widened(dict(self.kwargs))))
             except Exception as raised:
                 text = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
