@@ -151,3 +151,41 @@ def test_layers_may_end_up_unequal(make):
         positional, keywords = graph.program.example_inputs
         assert realised.form == "eager", realised.notes
         assert prove(model, graph, plan, realised.model, positional, keywords).passed
+
+
+class Biased(nn.Module):
+    """Attention that keeps a table of its biases in a dictionary, once it is evaluated, and a dictionary of constants."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.qkv, self.out = 4, nn.Linear(16, 48), nn.Linear(16, 16)
+        self.biases, self.seen = nn.Parameter(torch.randn(4, 9)), {}
+        self.fixed = {"scale": torch.tensor([0.5])}
+
+    def table(self):
+        if "cpu" not in self.seen:
+            self.seen["cpu"] = self.biases[:, torch.arange(9).view(3, 3)]
+        return self.seen["cpu"]
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(len(x), 3, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q @ k.transpose(-2, -1)) * self.fixed["scale"] + self.table()
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+@torch.no_grad()
+def test_tables_that_a_forward_pass_left_are_made_anew():
+    torch.manual_seed(0)
+    model, args = Biased().eval(), (torch.randn(2, 3, 16),)
+    model(*args)
+    table = model.seen["cpu"]
+    graph = trace(model, args)
+    plan = axes_plan(graph, family(graph, "head"))
+    assert any(member.tensor == "biases" for name in family(graph, "head") for member in graph.axes[name].members)
+    made = realise(model, graph, plan)
+    assert made.form == "eager" and made.model.biases.shape == (2, 9) and not made.model.seen
+    made.model(*args)
+    assert made.model.seen["cpu"].shape[0] == 2 and made.model.fixed["scale"] == 0.5
+    assert model.seen["cpu"] is table
+    assert prove(model, graph, plan, made.model, args).passed
+    assert torch.allclose(restored(model, graph, plan, made.model)(*args), made.model(*args), atol=1e-5)

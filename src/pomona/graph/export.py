@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from copy import deepcopy
-from io import StringIO
 from linecache import getline
 from pathlib import Path
 from traceback import walk_tb
@@ -19,7 +16,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from pomona.graph.lengths import settle
+from pomona.graph.quiet import quiet
 from pomona.graph.records import make_known
+from pomona.graph.rehearsal import tables
+from pomona.graph.tables import emptied
 from pomona.vocabulary import InputError, Untraceable, evaluating
 
 # What goes wrong there was called from somewhere else.
@@ -34,7 +34,8 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     fifth of the time. Raises Untraceable where the model cannot be traced, naming the module.
     """
     positional, keywords = inputs_of(args, kwargs)
-    with evaluating(model), _without_cache(model), quiet(), _with_stacks(stacks):
+    left = tables(model, positional, keywords)
+    with evaluating(model), _without_cache(model), emptied(model, left), quiet(), _with_stacks(stacks):
         try:
             program = _exported(model, positional, keywords)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
@@ -88,19 +89,6 @@ def _answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     """What the model's own code gives for these inputs; on a copy, since models may write to what they hold and get."""
     copy, args, kwargs = deepcopy((model, args, dict(kwargs)))
     return copy(*args, **kwargs)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Tracing warns, logs and prints about its own internals, which a user cannot act on; what matters is in the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @contextmanager

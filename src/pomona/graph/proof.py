@@ -18,6 +18,7 @@ from pomona.graph.mend_code import adapted
 from pomona.graph.mend_scale import unrounded
 from pomona.graph.precise import precise, wide
 from pomona.graph.reference import answer, kept_outputs
+from pomona.graph.rehearsal import forget
 from pomona.graph.standard import Standard
 from pomona.graph.units import axis_of, kept_units
 from pomona.vocabulary import Plan, ProofError
@@ -67,7 +68,7 @@ def prove(
     exact = tuple(axis for axis in axes if graph.axes[axis].exact)
     approximate = tuple(axis for axis in axes if not graph.axes[axis].exact)
     standard = standard or Standard.of(model, graph, plan, args, kwargs)
-    keep, whole, tiny = kept_units(graph, plan), standard.whole, precise(small)
+    keep, whole, tiny = kept_units(graph, plan), standard.whole, forget(precise(small), args, kwargs)
     form: Form = "graph" if isinstance(small, fx.GraphModule) else "eager" if axes or dead_blocks(plan) else "masked"
     with_kept = standard.answer
     got = answer(tiny, args, kwargs)

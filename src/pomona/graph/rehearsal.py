@@ -16,8 +16,10 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils import _pytree as pytree
 
-from pomona.graph.export import quiet
 from pomona.graph.precise import wide
+from pomona.graph.quiet import quiet
+from pomona.graph.tables import dictionaries, emptied, empty
+from pomona.vocabulary import evaluating
 
 
 class Rehearsal:
@@ -34,13 +36,42 @@ class Rehearsal:
 
     def shapes(self) -> list[torch.Size] | None:
         """Of the output tensors; None where they depend on numbers. Raises what the model's code raises."""
-        args, kwargs = self.inputs
         try:
-            with unchanged(self.model), quiet(), self.mode:
-                out = torch.func.functional_call(self.model, self.state, args, kwargs)
+            with unchanged(self.model):
+                out = self.run()
         except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException):
             return None
         return [x.shape for x in pytree.tree_leaves(out) if isinstance(x, Tensor)]
+
+    def run(self) -> Any:
+        """What the model gives, and leaves behind."""
+        args, kwargs = self.inputs
+        with quiet(), self.mode:
+            return torch.func.functional_call(self.model, self.state, args, kwargs)
+
+
+def tables(model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> set[str]:
+    """Names of the dictionaries of tensors that a pass in evaluation mode on these inputs fills by itself.
+
+    They hold what an earlier pass left there, whatever became of the weights since.
+    """
+    return {name for name in dictionaries(model) if _refilled(name, model, args, kwargs)}
+
+
+def forget(model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Empty its tables, in place; returns the model."""
+    empty(model, tables(model, args, kwargs))
+    return model
+
+
+def _refilled(name: str, model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    with evaluating(model), unchanged(model), emptied(model, {name}):
+        # The model's own code runs without something that it may need, which may raise anything.
+        try:
+            Rehearsal(model, args, kwargs).run()
+        except Exception:
+            return False
+        return name in dictionaries(model)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, mask
 from pomona.graph.precise import precise
 from pomona.graph.reference import answer, reference
+from pomona.graph.rehearsal import forget
 from pomona.graph.units import kept_units
 from pomona.vocabulary import Plan
 
@@ -26,7 +27,7 @@ class Standard:
     @classmethod
     def of(cls, model: nn.Module, graph: Graph, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Standard:
         """Raises InputError where the plan was made for another model. The model is untouched."""
-        whole = mask(precise(model), plan)
+        whole = mask(forget(precise(model), args, kwargs), plan)
         if graph.missing is not None:  # nothing is cut then: the masked model's own code is what there is
             return cls(whole, answer(whole, args, kwargs))
         return cls(whole, reference(whole, graph, kept_units(graph, plan), dead_blocks(plan), args, kwargs))

@@ -18,6 +18,7 @@ from pomona.graph.mend_code import adapted
 from pomona.graph.precise import precise
 from pomona.graph.proof import TOLERANCE, Form, difference
 from pomona.graph.reference import answer
+from pomona.graph.rehearsal import forget
 from pomona.graph.rewrite import rewritten
 from pomona.graph.standard import Standard
 from pomona.graph.units import kept_units
@@ -51,6 +52,7 @@ def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | Non
     if not keep and not gone:
         return Realised(whole, "masked")
     args, kwargs = graph.program.example_inputs
+    forget(whole, args, kwargs)
     expected = (standard or Standard.of(model, graph, plan, args, kwargs)).answer
     small = shrunk(whole, graph, keep)
     drop_blocks(small, plan)
