@@ -11,6 +11,7 @@ from pomona.graph import trace
 from pomona.graph.surgery import realise
 from pomona.vocabulary import InputError
 
+
 def assert_same(predicted, traced):
     """Copies that only some sizes need (keys repeated for one query head) are the same up to a few hundredths."""
     assert (predicted.params, predicted.macs) == (traced.params, traced.macs)
