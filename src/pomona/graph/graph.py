@@ -146,7 +146,8 @@ def trace(
 
     `args` is a tensor, a tuple or a dict of keyword inputs. With `release="output"` what the model returns may become
     narrower, which a model without a head of its own needs. Takes seconds and leaves the model as it was. Runs
-    nothing, except once where lengths depend on data (rows picked by a mask). Raises Untraceable, an InputError, where the model cannot be exported.
+    nothing, except once where lengths depend on data (rows picked by a mask). Raises Untraceable, an InputError, where the
+    model cannot be exported.
     """
     if release not in (None, *get_args(Release)):
         raise InputError(f"'{release}' cannot be released; only 'output' can.")
