@@ -40,7 +40,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     for group in open_questions:
         group.choose(0, small)
     mended = mend_configs(small, known)
-    open_questions = [*informed(open_questions, mended.blueprint), *groups(mended.doubts)]
+    open_questions = [*informed(open_questions, mended.blueprint, small), *groups(mended.doubts)]
     for group in open_questions:
         group.choose(group.chosen, small)
     args, kwargs = graph.program.example_inputs

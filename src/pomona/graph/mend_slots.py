@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import nn
 
 from pomona.graph.mend_layers import geometry, settled
@@ -109,17 +110,31 @@ def groups(found: Iterable[Slot]) -> list[Group]:
     return list(together.values())
 
 
-def informed(found: Iterable[Group], blueprint: nn.Module | None) -> list[Group]:
-    """Groups that start from what the blueprint has where it has one of their options; those whose slots disagree fall apart."""
+def informed(found: Iterable[Group], blueprint: nn.Module | None, model: nn.Module) -> list[Group]:
+    """Groups that start from what the blueprint has where it has one of their options; those whose slots disagree fall apart.
+
+    A module of the blueprint whose tensors have other shapes than the model's (its own configuration was not found) is not asked.
+    """
+    ours, theirs = (_shapes(m) if blueprint is not None else {} for m in (model, blueprint or model))
+    known = {path for path in ours if ours[path] == theirs.get(path)}
     out: list[Group] = []
     for group in found:
-        told = [slot.told(blueprint) if blueprint is not None else None for slot in group.slots]
+        told = [slot.told(blueprint) if blueprint is not None and slot.module in known else None for slot in group.slots]
         if None in told or len(set(told)) == 1:
             group.chosen = told[0] or 0
             out.append(group)
         else:
             out += [Group(slot.module, [slot], option or 0) for slot, option in zip(group.slots, told, strict=True)]
     return out
+
+
+def _shapes(model: nn.Module) -> dict[str, list[tuple[str, torch.Size]]]:
+    """By module: its own tensors that are saved, and those of the modules in it."""
+    state = [(name, tensor.shape) for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)]
+    return {
+        path: [(name, shape) for name, shape in state if not path or name.startswith(f"{path}.")]
+        for path, _ in model.named_modules()
+    }
 
 
 def _integers(value: Any) -> list[tuple[int | None, int]]:
