@@ -36,7 +36,11 @@ def examined(name: str, fresh: bool) -> Row:
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT)
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        row = json.loads(lines[-1]) if lines else {"name": name, "failure": f"died with code {done.returncode}: {done.stderr[-300:]}"}
+        row = (
+            json.loads(lines[-1])
+            if lines
+            else {"name": name, "failure": f"died with code {done.returncode}: {done.stderr[-300:]}"}
+        )
     except subprocess.TimeoutExpired:
         row = {"name": name, "failure": f"not finished after {LIMIT} s"}
     kept.write_text(json.dumps(row) + "\n")

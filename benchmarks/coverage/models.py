@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from benchmarks.coverage.families import families
+from benchmarks.coverage.networks import networks
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from pomona.graph.export import inputs_of
 from pomona.models import load_model
 
 
@@ -34,7 +37,8 @@ def case(name: str) -> Case:
 
 def names() -> list[str]:
     """Every model of the table, in its order."""
-    return [f"timm:{module}" for module in families()] + [f"transformers:{name}" for name in _zoo()]
+    several = {"timm": families(), "transformers": _zoo(), "networks": networks()}
+    return [f"{kind}:{name}" for kind, known in several.items() for name in known]
 
 
 def _timm(module: str) -> Case:
@@ -52,10 +56,18 @@ def _transformers(name: str) -> Case:
     return Case(model.eval(), pair, tensors[0].shape[0])
 
 
+def _network(name: str) -> Case:
+    torch.manual_seed(0)
+    make, given = networks()[name]
+    inputs = inputs_of(given)
+    tensors = [x for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.dim()]
+    return Case(make().eval(), inputs, tensors[0].shape[0])
+
+
 def _zoo() -> dict[str, Callable[[], tuple[nn.Module, Any]]]:
     from benchmarks.coverage.transformers_zoo import ZOO
 
     return dict(ZOO)
 
 
-KINDS: dict[str, Callable[[str], Case]] = {"timm": _timm, "transformers": _transformers}
+KINDS: dict[str, Callable[[str], Case]] = {"timm": _timm, "transformers": _transformers, "networks": _network}
