@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plans import axes_plan
 from torch import nn
 from torch.nn import functional as F
 
+from plans import axes_plan
 from pomona.graph import trace
 from pomona.graph.proof import prove
 from pomona.graph.surgery import realise

@@ -162,7 +162,8 @@ def test_llama_couples_queries_keys_values_and_output_by_kv_group():
 
 def test_lstm_units_lie_in_every_gate():
     graph = trace(*zoo.lstm())
-    assert families(graph) == {"width": [8], "neuron": [12]}
+    assert families(graph) == {"width": [8], "neuron": [12] * 4}  # two layers of two directions, each with its own
+    assert len({axis.even for axis in graph.axes.values() if axis.family == "neuron"}) == 1
     axis = graph.axes["lstm.weight_ih_l0:0/neuron"]
     assert reach(axis)["lstm.weight_ih_l0", 0, "out"] == 4 and reach(axis)["lstm.weight_hh_l0", 1, "in"] == 1
     assert {w.kind for n, w in graph.weights.items() if "lstm.weight" in n} == {"recurrent"}
