@@ -75,27 +75,34 @@ def _numbers(call: Call, right: Right | None, count: int) -> Any:
 
 
 def _rewritten(kind: type, calls: Mapping[Call, Sequence[bool]]) -> type:
-    """A subclass of the same name with the methods that make these calls written anew."""
-    methods: dict[str, Any] = {}
+    """A subclass of the same name with the methods that make these calls written anew.
+
+    A method that another hides, which calls it through `super()`, is written anew in a class between the two.
+    """
+    methods: dict[type, dict[str, FunctionType]] = {}
     for code in {call.code: None for call in calls}:
-        name, function = _method(kind, code)
+        holder, name, function = _method(kind, code)
         tree = _Source.of(function)
         for number, (call, wrong) in enumerate(calls.items()):
             if call.code is code:
                 tree.mend(call, number, wrong)
-        methods[name] = tree.compiled(function)
-    return type(
-        kind.__name__,
-        (kind,),
-        {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__},
-    )
+        methods.setdefault(holder, {})[name] = tree.compiled(function)
+    between = [_like(base, (base,), methods[base]) for base in kind.__mro__[1:] if base in methods]
+    return _like(kind, (kind, *between), methods.get(kind, {}))
 
 
-def _method(kind: type, code: CodeType) -> tuple[str, FunctionType]:
+def _like(kind: type, bases: tuple[type, ...], methods: Mapping[str, FunctionType]) -> type:
+    told = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, bases, {**methods, **told})
+
+
+def _method(kind: type, code: CodeType) -> tuple[type, str, FunctionType]:
+    """Where a method is to be written anew: in the class itself, or in a parent where the class hides it; its name."""
     for base in kind.__mro__:
         for name, value in vars(base).items():
             if isinstance(value, FunctionType) and value.__code__ is code:
-                return name, value
+                hidden = any(name in vars(before) for before in kind.__mro__[: kind.__mro__.index(base)])
+                return base if hidden else kind, name, value
     raise Unreadable(f"{code.co_name} of {kind.__name__} is no plain method")
 
 
@@ -134,10 +141,11 @@ class _Source:
             raise Unreadable(f"a call in line {call.line} has no form that is known")
 
     def _found(self, call: Call) -> ast.AST:
-        candidates = [n for n in ast.walk(self.tree) if _is(n, call.kind)]
         if call.column is None:
+            candidates = [n for n in ast.walk(self.tree) if _is(n, call.kind, by_name=True)]
             here = [n for n in candidates if getattr(n, "lineno", 0) <= call.line <= (getattr(n, "end_lineno", None) or 0)]
-        else:
+        else:  # whatever the function is called here
+            candidates = [n for n in ast.walk(self.tree) if _is(n, call.kind, by_name=False)]
             here = [n for n in candidates if (_end(n)[0], _end(n)[1] + self.indent) == (call.line, call.column)]
         if len(here) != 1:
             raise Unreadable(f"a call in line {call.line} cannot be told from others: `{call.code.co_name}`")
@@ -181,11 +189,11 @@ def _code_named(code: CodeType, name: str) -> CodeType:
     return next(c for c in outer.co_consts if isinstance(c, CodeType) and c.co_name == name)
 
 
-def _is(n: ast.AST, kind: str) -> bool:
+def _is(n: ast.AST, kind: str, by_name: bool) -> bool:
     if kind in ("times", "over"):
         operation = ast.Mult if kind == "times" else ast.Div
         return isinstance(n, (ast.BinOp, ast.AugAssign)) and isinstance(n.op, operation)
-    return isinstance(n, ast.Call) and KIND.get(_called(n)) == ("split" if kind == "pieces" else kind)
+    return isinstance(n, ast.Call) and (not by_name or KIND.get(_called(n)) == ("split" if kind == "pieces" else kind))
 
 
 def _called(n: ast.Call) -> str:
