@@ -19,6 +19,8 @@ from pomona.graph.precise import precise
 from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
+FEW = 12  # trials with new numbers first
+
 
 def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
     """Put right the sizes that the code of a model with sliced tensors works out by itself, in place; None, or what fails.
@@ -29,13 +31,20 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
     mend_layers(small, known)
     take_over(small)
     questions = groups(slots(small, known))
+    old = [group.slots[0].told(small) or 0 for group in questions]
     for group in questions:
         group.choose(0, small)
     mend_configs(small, known)
     twin, (args, kwargs) = precise(small), graph.program.example_inputs
-    # The integers are settled while every call is put right; then the code itself is.
+    # The integers are settled while every call is put right; then the code itself is. Where new numbers lead nowhere, old ones
+    # may do: of a size that every call is told, the attribute has no say.
     beside = Beside(twin, whole, graph, keep, plan)
-    failure = Trial(twin, expected, args, kwargs, beside).resolve(questions)
+    trial = Trial(twin, expected, args, kwargs, beside)
+    failure = trial.resolve(questions, FEW)
+    if failure is not None:
+        for group, option in zip(questions, old, strict=True):
+            group.choose(option, twin)
+        failure = trial.resolve(questions)
     if failure is not None or not beside.found.calls:
         return failure or "no call in its code asks for a wrong size"
     try:

@@ -80,7 +80,7 @@ class Beside(TorchFunctionMode):
     def __enter__(self) -> Beside:
         """Start from the first call."""
         self.found, self.counts = Found(), {}
-        super().__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
         return self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -39,12 +39,12 @@ class Trial:
         self.rehearsal = Rehearsal(twin, args, kwargs)
         self.left = 0
 
-    def resolve(self, questions: Sequence[Question]) -> str | None:
+    def resolve(self, questions: Sequence[Question], trials: int = TRIALS) -> str | None:
         """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
         by_role: dict[str, list[Question]] = {}
         for group in questions:
             by_role.setdefault(group.role, []).append(group)
-        self.left = TRIALS
+        self.left = trials
         best = self.run()
         while not best.right:
             found = self.better(best, sorted(by_role, key=lambda r: _distance(r, best.where)), by_role)
