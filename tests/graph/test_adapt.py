@@ -3,6 +3,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from plans import axes_plan, prunable
@@ -116,6 +117,44 @@ def test_a_method_and_the_one_that_it_hides_are_both_adapted():
     small = done.model
     assert done.form == "eager" and (small.out.out_features, small.last.in_features) == (8, 8)
     assert small(torch.randn(3, 7, 16)).shape == (3, 7, 16)
+
+
+class Wide(nn.Module):
+    """A hidden width of 24 that only the code below knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.out = nn.Linear(16, 24), nn.Linear(24, 16)
+
+    def forward(self, x):
+        return self.out(self.hidden(x, self.into(x)))
+
+
+class Normed(Wide):
+    def hidden(self, x, h):
+        return F.layer_norm(h, (24,))
+
+
+class Grouped(Wide):
+    def hidden(self, x, h):
+        return F.group_norm(h.transpose(1, 2), 24).transpose(1, 2)
+
+
+class Started(Wide):
+    def hidden(self, x, h):
+        return torch.cat([x.new_zeros(len(x), 1, 24), h + torch.zeros(24, dtype=x.dtype)], 1)[:, 1:].relu()
+
+
+class Reshaped(Wide):
+    def hidden(self, x, h):
+        return torch.reshape(h, (-1, 24)).relu().view(len(x), -1, 24)
+
+
+@pytest.mark.parametrize("kind", [Normed, Grouped, Started, Reshaped])
+def test_widths_in_functions_and_new_tensors_become_those_of_the_small_model(kind):
+    done, _, _ = made(kind(), ())
+    assert done.form == "eager" and done.model.into.out_features == 12 and adapted(done.model) == {kind.__name__: 1}
+    assert done.model(torch.randn(3, 7, 16)).shape == (3, 7, 16)
 
 
 @pytest.mark.parametrize("kind", [Attention, Fused])

@@ -35,7 +35,9 @@ _TORCH = str(Path(torch.__file__).parent)
 _ENTRY = re.compile(r'File "([^"]+)", line (\d+)')
 # What a call is, by the name of the function or of the op that it becomes.
 _KINDS = {
-    "shape": ("view", "reshape", "_unsafe_view"),
+    "shape": ("view", "reshape", "_unsafe_view", "new_zeros", "new_ones"),
+    "made": ("zeros", "ones"),
+    "normed": ("layer_norm", "rms_norm", "group_norm"),
     "expand": ("expand", "broadcast_to"),
     "split": ("split", "split_with_sizes"),
     "times": ("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"),
@@ -80,7 +82,7 @@ class Beside(TorchFunctionMode):
     def __enter__(self) -> Beside:
         """Start from the first call."""
         self.found, self.counts = Found(), {}
-        super().__enter__()  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -194,6 +196,12 @@ def _shape(wanted: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[st
     return (args[0], [p if p == -1 else r for p, r in zip(passed, right, strict=True)]), {}, factors
 
 
+def _made(wanted: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any], Right] | None:
+    """`torch.zeros(2, 3)`, `torch.zeros((2, 3))`."""
+    put_right = _shape((None, (None, wanted[1][0]), {}), (None, *args), {}) if args else None
+    return None if put_right is None else (put_right[0][1:], kwargs, put_right[2])
+
+
 def _split(wanted: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any], Right] | None:
     """`x.split(sizes, dim)`, with one size or one each; where one would do no more, there is one factor for each piece."""
     if len(args) < 2:
@@ -232,6 +240,8 @@ _KINDS_OF_CALLS: Mapping[str, PutRight] = {
     "shape": _shape,
     "expand": _shape,
     "split": _split,
+    "made": _made,
+    "normed": _split,
     "times": _scaled,
     "over": _scaled,
     "attention": _attention,

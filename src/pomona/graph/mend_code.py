@@ -133,7 +133,7 @@ class _Source:
         node = self._found(call)
         if isinstance(node, ast.Call) and call.kind == "attention":
             node.keywords.append(ast.keyword("scale", factors))
-        elif isinstance(node, ast.Call) and call.kind in ("shape", "expand", "split", "pieces"):
+        elif isinstance(node, ast.Call) and call.kind in ("shape", "expand", "split", "pieces", "made", "normed"):
             _resize(node, factors, wrong, call.kind)
         elif isinstance(node, (ast.BinOp, ast.AugAssign)):
             self._replace(node, ast.Mult() if call.kind == "times" else ast.Div(), factors)
@@ -206,15 +206,15 @@ def _end(n: ast.AST) -> tuple[int, int]:
 
 def _resize(node: ast.Call, factors: ast.expr, wrong: Sequence[bool], kind: str) -> None:
     """Multiply the sizes that a call lists; where they come as one value, every one of them."""
-    start = int(_is_function(node))  # `torch.split(x, n)` names the tensor first
+    start = int(kind != "made" and _is_function(node))  # `torch.split(x, n)` names the tensor first
     given = node.args[start:]
     if not given or (node.keywords and kind in ("shape", "expand")):
         raise Unreadable(f"a call in line {node.lineno} names its sizes")
     if kind == "pieces":
         node.args[start] = _listed("[n * p // q for p, q in factors]", given[0], factors)
-    elif kind == "split" and len(wrong) == 1:
+    elif kind in ("split", "normed") and len(wrong) == 1 and not isinstance(given[0], (ast.Tuple, ast.List)):
         node.args[start] = _times(given[0], factors, 0)
-    elif kind == "split" or (len(given) == 1 and (len(wrong) > 1 or isinstance(given[0], (ast.Tuple, ast.List)))):
+    elif kind in ("split", "normed") or (len(given) == 1 and (len(wrong) > 1 or isinstance(given[0], (ast.Tuple, ast.List)))):
         node.args[start] = _whole(given[0], factors, wrong)
     elif len(given) == len(wrong) and not any(isinstance(e, ast.Starred) for e in given):
         node.args[start:] = [_times(e, factors, k) if bad else e for k, (e, bad) in enumerate(zip(given, wrong, strict=True))]
@@ -247,7 +247,8 @@ def _listed(pattern: str, sizes: ast.expr, factors: ast.expr) -> ast.expr:
 
 def _is_function(node: ast.Call) -> bool:
     return isinstance(node.func, ast.Name) or (
-        isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F")
+        isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func.value) in ("torch", "F", "nn.functional", "torch.nn.functional")
     )
 
 
