@@ -1,5 +1,7 @@
 """Counts are coupled, units are not."""
 
+from math import lcm
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,8 +23,8 @@ from pomona.structures.axes import Axes
 from pomona.vocabulary import Axis, Drop, Goal, InputError, Limits, Prune, Regrow, Scores, Site
 
 
-def axis(name, units, even=None):
-    return Site(name, "axis", (units,), (), axis=Axis(name, units, "head-dim", (), even=even))
+def axis(name, units, even=None, stride=1):
+    return Site(name, "axis", (units,), (), axis=Axis(name, units, "head-dim", (), even=even, stride=stride))
 
 
 def counts(**of):
@@ -68,6 +70,19 @@ def test_multiples_hold_for_every_member():
     assert plain(even(counts(q=9, v=1))) == {"q": 16, "v": 32}
 
 
+def test_a_stride_holds_for_its_own_axis_and_its_team():
+    sites = [axis("wide", 32, stride=8), axis("experts", 4), axis("q", 8, "q", stride=4), axis("v", 16, "q")]
+    for even in (Even.of(sites), bounded(sites, 0.9).even):
+        found = even(counts(wide=9, experts=3, q=1, v=3))
+        assert plain(found) == {"wide": 16, "experts": 3, "q": 4, "v": 8}
+    assert bounded(sites, 0.9, multiple=3).multiple == {"wide": 24, "experts": 3, "q": 12, "v": 3}
+
+
+def test_limits_below_a_stride_are_refused():
+    with pytest.raises(InputError, match="wide must keep multiples of 8 units"):
+        bounded([axis("wide", 32, stride=8)], 0.9, maximum={"wide": 0.2})
+
+
 def test_limits_that_no_share_can_hold_are_refused():
     with pytest.raises(InputError, match="q and v must keep equal shares"):
         bounded([axis("q", 4, "q"), axis("v", 8, "q")], 0.9, minimum={"q": 0.75}, maximum={"v": 0.5})
@@ -78,10 +93,10 @@ def grounds(draw):
     """Sites in teams of one to three, with scores."""
     sites = []
     for team in range(draw(st.integers(1, 3))):
-        base = draw(st.sampled_from([2, 3, 4, 8]))
+        base, stride = draw(st.sampled_from([2, 3, 4, 8])), draw(st.sampled_from([1, 1, 2]))
         names = [f"{team}{letter}" for letter in "abc"[: draw(st.integers(1, 3))]]
         even = names[0] if len(names) > 1 else None
-        sites += [axis(name, base * draw(st.sampled_from([1, 2, 3])), even) for name in names]
+        sites += [axis(name, base * draw(st.sampled_from([1, 2, 3])), even, stride) for name in names]
     random = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     scores = {s.name: Scores(torch.rand(s.units, generator=random) * 10.0 ** draw(st.integers(-1, 1))) for s in sites}
     return sites, scores
@@ -102,10 +117,10 @@ def test_every_allocation_keeps_teams_even_and_meets_the_goal_within_a_step(grou
     shares = {}
     for site in sites:
         kept = int(keeps[site.name])
-        assert wish.lower[site.name] <= kept <= site.units and (kept % multiple == 0 or kept == site.units)
+        assert wish.lower[site.name] <= kept <= site.units and (kept % lcm(multiple, site.axis.stride) == 0 or kept == site.units)
         shares.setdefault(site.axis.even or site.name, set()).add(kept / site.units)
     assert all(len(share) == 1 for share in shares.values())
-    step = max((sum(team.per_step.values()) for team in wish.even.teams), default=1)
+    step = max((team.stride * sum(team.per_step.values()) for team in wish.even.teams), default=1)
     if multiple == 1 and ratio < 1:  # a multiple may hold a team back altogether
         assert wish.price(keeps) > wish.limit - step
 

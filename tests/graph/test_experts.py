@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import pomona
 from plans import axes_plan
 from pomona.graph import trace
 from pomona.graph.proof import prove
@@ -141,3 +142,54 @@ def test_groups_of_experts_are_two_axes():
     small = realise(model, graph, plan)
     assert small.form == "eager" and prove(model, graph, plan, small.model, (x,)).passed
     assert small.model.table.shape == (6, 6) and small.model.groups == 2
+
+
+class Aligned(nn.Module):
+    """Experts in torch's own kernel, which takes rows of 16 bytes only: gates and values in one matrix, stored (out, in)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(5, 32), nn.Linear(32, 3)
+        self.up = nn.Parameter(torch.randn(3, 2 * 32, 32) / 4)
+        self.down = nn.Parameter(torch.randn(3, 32, 32) / 4)
+
+    def forward(self, x):
+        ends = torch.tensor([len(x) // 3, len(x) // 2, len(x)], dtype=torch.int32)
+        stream = self.enter(x)
+        gate, value = torch._grouped_mm(stream, self.up.transpose(1, 2), offs=ends).chunk(2, -1)
+        return self.leave(stream + torch._grouped_mm(gate.relu() * value, self.down.transpose(1, 2), offs=ends))
+
+
+def aligned():
+    torch.manual_seed(0)
+    return Aligned().bfloat16().eval(), torch.randn(9, 5, dtype=torch.bfloat16)
+
+
+def test_widths_that_a_grouped_product_takes_are_a_stride_of_their_axes():
+    graph = trace(*aligned())
+    strides = {m.tensor: axis.stride for axis in graph.axes.values() if axis.frozen is None for m in axis.members}
+    assert strides == {"enter.weight": 8, "enter.bias": 8, "leave.weight": 8, "up": 8, "down": 8}
+
+
+@pytest.mark.parametrize("goal", ["neurons=0.6", "macs=0.6x"])
+def test_aligned_experts_run_and_train_without_being_told_a_multiple(goal):
+    model, x = aligned()
+    result = pomona.prune(model, x, structure="neurons+width", goal=goal, latency=False)
+    _, wide, deep = result.model.down.shape
+    assert wide * deep < 32 * 32 and wide % 8 == deep % 8 == 0
+    result.model.train()(x).pow(2).sum().backward()
+    assert result.model.up.grad.shape == (3, 2 * deep, wide)
+
+
+def test_fewer_experts_than_a_row_is_long_may_leave():
+    """A multiple of all counts would hold them; a stride is one axis' own."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 40}
+    config = MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2)
+    model, ids = MixtralForCausalLM(config).eval(), torch.randint(0, 40, (2, 7))
+    goal = {"structure": "experts+neurons", "goal": "experts=0.6,neurons=0.6"}
+    result = pomona.prune(model, ids, **goal, data=[ids], latency=False)
+    experts, wide, deep = result.model.model.layers[0].mlp.experts.down_proj.shape
+    assert (experts, wide) == (3, 24) and deep == 16

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, floor
+from math import ceil, floor, lcm
 
-from pomona.engines.even import Even
+from pomona.engines.even import Even, stride_of
 from pomona.structures.chosen import goes_by, title_of
 from pomona.vocabulary import Budget, Goal, InputError, Limits, Price, Site
 
@@ -13,7 +13,7 @@ SLACK = 1e-12  # 0.29 * 100 is 28.999999999999996; a whole unit must not be lost
 
 
 def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> Budget:
-    """Bounds by site in units: at least `least` of each site stay; `multiple` binds axis sites only.
+    """Bounds by site in units: at least `least` of each site stay; `multiple` and the stride that a kernel wants bind axis sites only.
 
     Raises InputError on a pattern that names no site, a share outside [0, 1], or a minimum above the maximum.
     """
@@ -29,7 +29,8 @@ def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> B
                 f"{site.name} must keep at least {lower[site.name]} and at most {upper[site.name]} of its {site.units} units; "
                 f"raise its maximum or lower its minimum."
             )
-    multiple = {s.name: limits.multiple for s in sites if s.kind == "axis" and limits.multiple > 1}
+    wanted = {s.name: lcm(limits.multiple, stride_of(s)) for s in sites if s.kind == "axis"}
+    multiple = {name: number for name, number in wanted.items() if number > 1}
     return Budget(price, goal.ratio * price.dense * (1 + SLACK), lower, upper, multiple, Even.of(sites, lower, upper, multiple))
 
 

@@ -1,4 +1,4 @@
-"""Sites that must keep equal shares of their units: counts are coupled, units are not.
+"""Sites that must keep equal shares of their units, or multiples of some number: counts are coupled, units are not.
 
 Counts are made as if sites were alone and brought here, upwards, to steps that all members of a team can make together. The
 shared cut does so for every threshold that it tries, so the goal is met by what is really cut.
@@ -30,15 +30,16 @@ class Team:
         """Steps that respect the bounds of every member; raises InputError where there are none."""
         total = gcd(*(site.units for site in sites))
         per_step = {site.name: site.units // total for site in sites}
-        stride = lcm(*(m // gcd(m, per_step[n]) for n in per_step if (m := multiple.get(n, 1))))
+        multiples = {s.name: lcm(multiple.get(s.name, 1), stride_of(s)) for s in sites}
+        stride = lcm(*(m // gcd(m, per_step[n]) for n, m in multiples.items()))
         least = max(-(-lower.get(n, 1) // count) for n, count in per_step.items())
         most = min(upper.get(n, total * count) // count for n, count in per_step.items())
         most = most if most == total else most // stride * stride
         team = cls(per_step, total, min(total, -(-least // stride) * stride), most, stride)
         if team.least > most:
             raise InputError(
-                f"{' and '.join(per_step)} must keep equal shares of their units, which their minimum, maximum and multiple "
-                "do not allow; loosen one of them."
+                f"{' and '.join(per_step)} must keep {f'multiples of {stride}' if len(sites) == 1 else 'equal shares of their'} "
+                "units, which minimum, maximum and multiple do not allow; loosen one of them."
             )
         return team
 
@@ -62,12 +63,12 @@ class Even:
         upper: Mapping[str, int] | None = None,
         multiple: Mapping[str, int] | None = None,
     ) -> Even:
-        """Teams among these sites; a site without a partner among them is free."""
+        """Teams among these sites; one without a partner among them is free, unless a kernel wants multiples of its units."""
         together: dict[str, list[Site]] = {}
         for site in sites:
-            if site.axis is not None and site.axis.even is not None:
-                together.setdefault(site.axis.even, []).append(site)
-        teams = (team for team in together.values() if len(team) > 1)
+            if site.axis is not None:
+                together.setdefault(site.axis.even or site.name, []).append(site)
+        teams = (team for team in together.values() if len(team) > 1 or stride_of(team[0]) > 1)
         return cls(tuple(Team.of(team, lower or {}, upper or {}, multiple or {}) for team in teams))
 
     def __call__(self, keeps: Keeps) -> Keeps:
@@ -79,3 +80,8 @@ class Even:
                 steps = team.steps(keeps)
                 evened |= {name: torch.tensor(steps * count) for name, count in there.items()}
         return evened
+
+
+def stride_of(site: Site) -> int:
+    """Of what its kept units must be a multiple for kernels to run; 1 for whatever is no axis."""
+    return 1 if site.axis is None else site.axis.stride

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd, lcm, prod
 
 from torch import fx
 
-from pomona.graph.expr import Atom, Dims, Expr, atoms, leaves, norm
+from pomona.graph.expr import Atom, Const, Dims, Expr, Product, Sum, atoms, leaves, norm
 from pomona.graph.facts import Groups
 from pomona.graph.nodes import arguments, name_of
 from pomona.graph.op import Record
@@ -20,7 +21,7 @@ _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum")
 class Roles:
     """Atoms that attention looks at from one side (heads) or along (widths), groups of convolutions, residual sums, experts.
 
-    `floors` says of how many units a router must be able to choose the best.
+    `floors` says of how many units a router must be able to choose the best, `strides` of what a kernel wants a multiple.
     """
 
     heads: frozenset[Atom]
@@ -30,6 +31,7 @@ class Roles:
     residual: frozenset[Atom]
     experts: frozenset[Atom]
     floors: Mapping[Atom, int]
+    strides: Mapping[Atom, int]
 
 
 def roles(walk: Record, dims: Mapping[str, Dims], weights: Mapping[str, Weight]) -> Roles:
@@ -43,6 +45,7 @@ def roles(walk: Record, dims: Mapping[str, Dims], weights: Mapping[str, Weight])
         frozenset(_residual(walk)),
         frozenset(atom for _, v in walk.asked for atom in atoms(walk.numbers[v])),
         _floors(walk),
+        _strides(walk),
     )
 
 
@@ -129,6 +132,28 @@ def _floors(walk: Record) -> dict[Atom, int]:
             if isinstance(leaf, Atom):
                 found[leaf] = max(found.get(leaf, 1), least)
     return found
+
+
+def _strides(walk: Record) -> dict[Atom, int]:
+    """Multiples in which units of each atom must stay."""
+    found: dict[Atom, int] = {}
+    for e, multiple in walk.strides:
+        for atom, stride in _aligned(norm(e), multiple):
+            found[atom] = lcm(found.get(atom, 1), stride)
+    return found
+
+
+def _aligned(e: Expr, multiple: int) -> Iterator[tuple[Atom, int]]:
+    """What makes a length a multiple: every part of a sum, and of a product the factor that comes nearest to one."""
+    if isinstance(e, Atom):
+        yield e, multiple
+    elif isinstance(e, Sum):
+        for part in e.parts:
+            yield from _aligned(norm(part), multiple)
+    elif isinstance(e, Product):
+        free = [part for part in map(norm, e.parts) if not isinstance(part, Const)]
+        per_unit = prod(part.n for part in map(norm, e.parts) if isinstance(part, Const))
+        yield from _aligned(max(free, key=lambda part: gcd(part.n, multiple)), multiple // gcd(multiple, per_unit))
 
 
 def _residual(walk: Record) -> Iterable[Atom]:

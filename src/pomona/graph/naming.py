@@ -35,7 +35,8 @@ def axes_of(
         reads += [w for w in writes if w.kind == "conv" and w.conv is not None and w.conv.groups > 1]
         kind = family(atom, found, writes, reads)
         name = _name(members, dims, kind, axes)
-        axes[name] = Axis(name, atom.n, kind, members, None, normalisers.get(atom, ()), least=found.floors.get(atom, 1))
+        least, stride = found.floors.get(atom, 1), found.strides.get(atom, 1)
+        axes[name] = Axis(name, atom.n, kind, members, None, normalisers.get(atom, ()), least=least, stride=stride)
         named[name] = atom
     return _evened(axes, named, teams) | _frozen(dims, weights, axes), named
 

@@ -26,7 +26,8 @@ class Record:
 
     `sources` tells which parameter a node is, and in which order its dimensions come, `pieces` which of those are only a part
     of it; `live` holds what depends on the inputs of the model. `numbers` are the nodes whose values are positions along a
-    dimension, `asked` the ops that took that into account, and `floors` how many positions a dimension must keep.
+    dimension, `asked` the ops that took that into account, `floors` how many positions a dimension must keep, and `strides`
+    of what its length must be a multiple.
     `even` has pairs of dimensions that one number of a layer says.
     """
 
@@ -42,6 +43,7 @@ class Record:
     numbers: dict[Node, Any] = field(default_factory=dict)  # an expression, or one for each of several outputs
     asked: set[tuple[Node, Node]] = field(default_factory=set)
     floors: list[tuple[Expr, int]] = field(default_factory=list)
+    strides: list[tuple[Expr, int]] = field(default_factory=list)
     unknown: list[tuple[str, str]] = field(default_factory=list)
     even: list[tuple[Expr, Expr]] = field(default_factory=list)
 
@@ -110,6 +112,10 @@ class Op:
     def needs(self, e: Expr, least: int) -> None:
         """So many positions of a dimension must stay."""
         self.record.floors.append((e, least))
+
+    def aligns(self, over: Iterable[Expr], multiple: int) -> None:
+        """The kernel takes lengths of these only where they are multiples."""
+        self.record.strides += [(e, multiple) for e in over]
 
     def normalises(self, over: Iterable[Expr]) -> None:
         """Removing units of these and zeroing them are different functions."""

@@ -101,7 +101,7 @@ class Axis:
     `frozen` says why it cannot be pruned (None: it can). `normalisers` names the ops that run over the axis ("layer_norm at
     blocks.3.norm1"), so that zeroing its units and removing them are different functions. Axes with the same `even`, the
     name of one of them, must keep equal shares of their units for the model's code to say their lengths. `least` units must
-    stay, as many as a router chooses.
+    stay, as many as a router chooses, and a multiple of `stride`, where a kernel takes no other lengths.
     """
 
     name: str
@@ -112,6 +112,7 @@ class Axis:
     normalisers: tuple[str, ...] = ()
     even: str | None = None
     least: int = 1
+    stride: int = 1
 
     @property
     def exact(self) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from pomona.graph.algebra import unify
 from pomona.graph.expr import Const, Expr, norm
 from pomona.graph.op import Op, Result, broadcast, rule
+
+_ALIGNMENT = 16  # bytes of a row of `_grouped_mm`, as TMA loads them
 
 
 @rule("linear")
@@ -141,11 +145,17 @@ def bilinear(op: Op) -> Result:
 
 @rule("_grouped_mm", "grouped_mm_fallback")
 def grouped_mm(op: Op) -> Result:
-    """Each token against the matrix of its expert, stored (experts, in, out); the third input counts tokens by expert."""
+    """Each token against the matrix of its expert, stored (experts, in, out); the third input counts tokens by expert.
+
+    Torch's own kernel wants rows of 16 bytes or multiples of that, forwards and backwards. What models fall back to where
+    they are traced does not, but they run that kernel afterwards.
+    """
     x, w, ends = op.inputs[:3]
     unify(x[1], w[1])
     unify(w[0], ends[0])
     op.normalises((w[0],))
+    if isinstance(op.value, Tensor):
+        op.aligns(w[1:], _ALIGNMENT // op.value.element_size())
     tensor = op.reads(op.node.all_input_nodes[1], "linear", 2, 1)
     op.works((x[0], w[1], w[2]), tensor)
     return norm(x[0]), norm(w[2])
