@@ -19,7 +19,7 @@ from pomona.recipes.reconstruction import thinet
 from pomona.solvers.channel_scale import ChannelScale, factors, swapped
 from pomona.statistics.contributions import ContributionGram, gram
 from pomona.structures.axes import Axes
-from pomona.vocabulary import View
+from pomona.vocabulary import InputError, View
 
 CARD = torch.tensor([[1.0, 1.1, -1.2], [0.0, 0.0, 0.0]], dtype=torch.float64)  # (samples, channels): what each adds
 NOBODY = torch.zeros(3, dtype=torch.bool)
@@ -217,11 +217,20 @@ def test_the_dead_leave_first():
     assert ChannelScale().solve(view, torch.ones(8, dtype=torch.bool)).tensors == {}
 
 
-def test_what_cannot_be_seen_inside_a_recurrent_module_is_not_scaled():
+@pytest.mark.parametrize(
+    ("family", "wanted"), [("neuron", {"head.weight"}), ("width", {"lstm.weight_ih_l0", "lstm.weight_ih_l0_reverse"})]
+)
+def test_what_cannot_be_seen_inside_a_recurrent_module_is_not_scaled(family, wanted):
     model, args = zoo.lstm(4)
-    for families in (("neuron",), ("width",)):
-        recipe = thinet.but(structure=Axes(families))
-        result = pomona.prune(model, args, method=recipe, goal="params=0.9x", data=[args[0]], latency=False)
-        (solved,) = (decision.tensors for decision in result.plan.decisions.values())
-        wanted = {"head.weight"} if families == ("neuron",) else {"lstm.weight_ih_l0", "lstm.weight_ih_l0_reverse"}
-        assert set(solved) == wanted and result.report.proof.passed
+    model.lstm = nn.LSTM(8, 12, bidirectional=True, batch_first=True)
+    recipe = thinet.but(structure=Axes((family,)))
+    result = pomona.prune(model.eval(), args, method=recipe, goal="params=0.9x", data=[args[0]], latency=False)
+    assert {name for decision in result.plan.decisions.values() for name in decision.tensors} == wanted
+    assert result.report.proof.passed
+
+
+def test_units_that_only_the_next_layer_of_a_recurrent_module_reads_are_refused():
+    model, args = zoo.lstm(4)
+    recipe = thinet.but(structure=Axes(("neuron",)))
+    with pytest.raises(InputError, match=r"lstm.weight_ih_l0:0/neuron .* looks at weights or gradients"):
+        pomona.prune(model, args, method=recipe, goal="params=0.9x", data=[args[0]], latency=False)

@@ -20,7 +20,10 @@ def readers(site: Site) -> list[Member]:
     recurrent = {m.tensor for m in members if m.weight is not None and m.weight.kind == "recurrent"}
     found = [m for m in members if m.role == "in" and not (m.tensor in recurrent and _owner(m) in written)]
     if not found:
-        raise InputError(f"{site.name} is no axis that linear or convolution weights read, so no activation is seen; skip it.")
+        raise InputError(
+            f"{site.name} is no axis that linear or convolution weights read, so no activation is seen; "
+            "leave it out, or take a criterion that looks at weights or gradients."
+        )
     return found
 
 
