@@ -183,21 +183,19 @@ def test_names_follow_dropped_blocks():
     assert renamed("other.4.weight", plan) == "other.4.weight"
 
 
-def eight_wide(x):
-    """A size that no module says, in code that belongs to none."""
-    return x.view(-1, 8)
+TYPED_IN = {}
+exec("def forward(self, x):\n    return self.out(self.fc(x).view(-1, 8))", TYPED_IN)
 
 
 class Whimsical(nn.Module):
-    """Leaves its width to a place that nobody can mend."""
+    """Says its width in code that stands in no file, so that nobody can read and mend it."""
 
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(4, 8)
         self.out = nn.Linear(8, 2)
 
-    def forward(self, x):
-        return self.out(eight_wide(self.fc(x)))
+    forward = TYPED_IN["forward"]
 
 
 def test_a_module_that_cannot_be_mended_becomes_its_rewritten_program():
