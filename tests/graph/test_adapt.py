@@ -150,6 +150,39 @@ class Reshaped(Wide):
         return torch.reshape(h, (-1, 24)).relu().view(len(x), -1, 24)
 
 
+def in_parts(h, parts, *, relu=True):
+    h = cut(h, parts)
+    return (h.relu() if relu else h).flatten(2)
+
+
+def cut(h, parts):
+    return h.view(len(h), -1, parts, 6)
+
+
+class Helped(nn.Module):
+    """Functions without a `self` ask for the sizes, for two widths that shrink in other ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.last, self.out = nn.Linear(16, 24), nn.Linear(24, 12), nn.Linear(12, 16)
+
+    def forward(self, x):
+        return self.out(in_parts(self.last(in_parts(self.into(x), 4)), 2, relu=False))
+
+
+def test_functions_that_a_method_calls_become_its_own_with_the_sizes_of_each_call():
+    model, args = Helped().eval(), (torch.randn(INPUT),)
+    graph = trace(model, args)
+    plan = axes_plan(graph)
+    last = [name for name in plan.sites if name.startswith("last")]
+    for number, name in enumerate(last):
+        plan.decisions[name].keep[:] = torch.arange(plan.sites[name].shape[0]) < (1 if number else 4)
+    done = realise(model, graph, plan)
+    assert done.form == "eager" and prove(model, graph, plan, done.model, args).passed
+    assert adapted(done.model) == {"Helped": 1} and cut(torch.zeros(1, 1, 12), 2).shape == (1, 1, 2, 6)
+    assert done.model(torch.randn(3, 7, 16)).shape == (3, 7, 16)
+
+
 @pytest.mark.parametrize("kind", [Normed, Grouped, Started, Reshaped])
 def test_widths_in_functions_and_new_tensors_become_those_of_the_small_model(kind):
     done, _, _ = made(kind(), ())

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from math import isclose
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -50,12 +51,17 @@ Right = tuple[Fraction | float, ...]  # by what each size that the call passes m
 
 @dataclass(frozen=True)
 class Call:
-    """A call in the code of a function: where it ends, as `co_positions` counts lines and columns (column None: unknown)."""
+    """A call in the code of a function: where it ends, as `co_positions` counts lines and columns (column None: unknown).
+
+    Where a method called a function that made the call, `through` has the calls on the way, the method's first, with what each
+    of them called (None where that cannot be found by its name).
+    """
 
     code: CodeType
     kind: str
     line: int
     column: int | None
+    through: tuple[tuple[Call, FunctionType | None], ...] = ()
 
 
 @dataclass
@@ -91,7 +97,8 @@ class Beside(TorchFunctionMode):
         kind = KIND.get(getattr(func, "__name__", ""))
         if kind is None or (frame := _caller()) is None:
             return func(*args, **kwargs)
-        module = self.names.get(id(frame.f_locals.get("self")))
+        way = self._way(frame)
+        module = self.names.get(id(way[0].f_locals.get("self")))
         key = (module, *_place(frame), kind)
         number = self.counts[key] = self.counts.get(key, -1) + 1
         nodes = self.nodes.get(key, ())
@@ -103,8 +110,17 @@ class Beside(TorchFunctionMode):
         passed = args[1] if len(args) > 1 else None
         args, kwargs, right = put_right
         pieces = kind == "split" and type(passed) is int and len(right) > 1
-        self.found.note(module, _call(frame, "pieces" if pieces else kind), right)
+        self.found.note(module, _call(way, "pieces" if pieces else kind), right)
         return func(*args, **kwargs)
+
+    def _way(self, frame: FrameType) -> list[FrameType]:
+        """The method of a module that is running, then the functions that it called, down to this frame; or this frame alone."""
+        way, outer = [frame], frame.f_back
+        while outer is not None and id(way[0].f_locals.get("self")) not in self.names:
+            if not outer.f_code.co_filename.startswith(_TORCH):
+                way.insert(0, outer)
+            outer = outer.f_back
+        return way if id(way[0].f_locals.get("self")) in self.names else [frame]
 
 
 def _length(keep: Keep, e: Expr) -> int:
@@ -163,7 +179,18 @@ def _place(frame: FrameType) -> tuple[str, int]:
     return named.f_code.co_filename, named.f_lineno
 
 
-def _call(frame: FrameType, kind: str) -> Call:
+def _call(way: Sequence[FrameType], kind: str) -> Call:
+    through = tuple((_at(outer, "function"), _function(inner)) for outer, inner in pairwise(way))
+    return replace(_at(way[-1], kind), through=through)
+
+
+def _function(frame: FrameType) -> FunctionType | None:
+    """The function that is running in a frame, if it stands in its file under its name."""
+    found = frame.f_globals.get(frame.f_code.co_name)
+    return found if isinstance(found, FunctionType) and found.__code__ is frame.f_code else None
+
+
+def _at(frame: FrameType, kind: str) -> Call:
     code = frame.f_code
     if sys.version_info >= (3, 11):
         _, line, _, column = list(code.co_positions())[frame.f_lasti // 2]

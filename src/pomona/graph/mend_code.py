@@ -79,16 +79,34 @@ def _rewritten(kind: type, calls: Mapping[Call, Sequence[bool]]) -> type:
 
     A method that another hides, which calls it through `super()`, is written anew in a class between the two.
     """
+    sources: dict[tuple[Any, ...], _Source] = {}
     methods: dict[type, dict[str, FunctionType]] = {}
-    for code in {call.code: None for call in calls}:
-        holder, name, function = _method(kind, code)
-        tree = _Source.of(function)
-        for number, (call, wrong) in enumerate(calls.items()):
-            if call.code is code:
-                tree.mend(call, number, wrong)
-        methods.setdefault(holder, {})[name] = tree.compiled(function)
+    for number, (call, wrong) in enumerate(calls.items()):
+        _source(sources, kind, call.through, call.code).mend(call, number, wrong)
+    for source in sources.values():
+        methods.setdefault(source.holder, {})[source.name] = source.compiled()
     between = [_like(base, (base,), methods[base]) for base in kind.__mro__[1:] if base in methods]
     return _like(kind, (kind, *between), methods.get(kind, {}))
+
+
+def _source(
+    sources: dict[tuple[Any, ...], _Source], kind: type, through: tuple[tuple[Call, FunctionType | None], ...], code: CodeType
+) -> _Source:
+    """The source of a method, or of a function on the way from one: such a function becomes a method of this very call."""
+    root = through[0][0].code if through else code
+    key = (root, *(site for site, _ in through))
+    if key not in sources and not through:
+        holder, name, function = _method(kind, root)
+        sources[key] = _Source.of(function, holder, name)
+    elif key not in sources:
+        site, called = through[-1]
+        if called is None:
+            raise Unreadable(f"what is called in line {site.line} of {site.code.co_name} has no name of its own")
+        outer = _source(sources, kind, through[:-1], root)
+        name = f"{called.__name__}_{NUMBERS}_{len(sources)}"
+        sources[key] = _Source.of(called, kind, name).bound()
+        outer.call_own(site, called.__name__, name)
+    return sources[key]
 
 
 def _like(kind: type, bases: tuple[type, ...], methods: Mapping[str, FunctionType]) -> type:
@@ -112,9 +130,12 @@ class _Source:
 
     tree: ast.FunctionDef
     indent: int
+    function: FunctionType
+    holder: type
+    name: str
 
     @classmethod
-    def of(cls, function: FunctionType) -> _Source:
+    def of(cls, function: FunctionType, holder: type, name: str) -> _Source:
         try:
             text = getsource(function)
             tree = ast.parse(dedent(text)).body[0]
@@ -123,7 +144,23 @@ class _Source:
         if not isinstance(tree, ast.FunctionDef):
             raise Unreadable(f"{function.__qualname__} is no plain function")
         ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
-        return cls(tree, len(text) - len(text.lstrip(" ")))
+        return cls(tree, len(text) - len(text.lstrip(" ")), function, holder, name)
+
+    def bound(self) -> _Source:
+        """A function that is to be called as a method takes the module first."""
+        code = self.function.__code__
+        if "self" in (*code.co_varnames, *code.co_freevars, *code.co_names):
+            raise Unreadable(f"{code.co_name} has a `self` of its own")
+        given = self.tree.args
+        (given.posonlyargs or given.args).insert(0, ast.arg("self"))
+        return self
+
+    def call_own(self, site: Call, called: str, name: str) -> None:
+        """Call the module's own method instead of a function, at one place."""
+        node = self._found(site)
+        if not isinstance(node, ast.Call) or _called(node) != called:
+            raise Unreadable(f"`{called}` is not called by its name in line {site.line}")
+        node.func = ast.Attribute(ast.Name("self", ast.Load()), name, ast.Load())
 
     def mend(self, call: Call, number: int, wrong: Sequence[bool]) -> None:
         """Put the factors of one call into it."""
@@ -160,8 +197,9 @@ class _Source:
         inner = ast.BinOp(old.left, old.op, old.right)
         old.left, old.op, old.right = inner, op, factors
 
-    def compiled(self, function: FunctionType) -> FunctionType:
+    def compiled(self) -> FunctionType:
         """The function of the changed tree, with the globals, defaults and closure of the old one."""
+        function = self.function
         self.tree.decorator_list = []
         self.tree.returns = None
         for argument in ast.walk(self.tree):
@@ -193,7 +231,9 @@ def _is(n: ast.AST, kind: str, by_name: bool) -> bool:
     if kind in ("times", "over"):
         operation = ast.Mult if kind == "times" else ast.Div
         return isinstance(n, (ast.BinOp, ast.AugAssign)) and isinstance(n.op, operation)
-    return isinstance(n, ast.Call) and (not by_name or KIND.get(_called(n)) == ("split" if kind == "pieces" else kind))
+    return isinstance(n, ast.Call) and (
+        not by_name or kind == "function" or KIND.get(_called(n)) == ("split" if kind == "pieces" else kind)
+    )
 
 
 def _called(n: ast.Call) -> str:
