@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from pomona.graph.expr import Keep
 from pomona.graph.graph import Graph
 from pomona.graph.mend_calls import Beside
-from pomona.graph.mend_code import Unreadable, rewrite_calls
+from pomona.graph.mend_code import rewrite_calls
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, slots
+from pomona.graph.mend_source import Unreadable
 from pomona.graph.mend_trial import Trial
 from pomona.graph.precise import precise
 from pomona.graph.uneven import settle_heads, take_over
