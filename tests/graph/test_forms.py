@@ -89,16 +89,28 @@ class Written(Plain):
         return self.last(self.first(x) * torch.tensor([1.0, 2.0, 3.0, 4.0] * 4))
 
 
-def test_tensors_written_in_the_code_are_cut_in_the_program():
-    result = small(Written(), torch.randn(2, 8))
-    assert result.report.proof.passed and result.form == "graph"
+def test_tensors_written_in_the_code_hold_the_axis_that_they_meet():
+    assert "written in the code" in pomona.trace(Written(), torch.randn(2, 8)).why("first.weight:0")
+    with pytest.raises(InputError, match="written in the code"):
+        small(Written(), torch.randn(2, 8))
+
+
+TYPED_IN = {}
+exec("def forward(self, x):\n    return self.last(self.first(x).view(-1, 16))", TYPED_IN)
+
+
+class Typed(Plain):
+    """Says its width in code that stands in no file."""
+
+    forward = TYPED_IN["forward"]
 
 
 def test_a_program_says_that_it_no_longer_calls_hooks():
-    model, args = Written(), torch.randn(2, 8)
+    model, args = Typed(), torch.randn(2, 8)
     model.last.register_forward_hook(lambda module, given, out: out + 1)
     graph = pomona.trace(model, args)
     result = small(model, args)
+    assert result.form == "graph" and result.report.proof.passed
     assert any("hooks on last" in note for note in realise(model, graph, result.plan).notes)
 
 
