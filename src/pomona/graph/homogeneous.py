@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from pomona.graph.nodes import arguments, name_of, tensor_names
 
-Entries = dict[str, Tensor]  # parameter -> bool of its shape
+Entries = dict[str, Tensor]  # parameter -> bool that broadcasts to its shape
 
 _THROUGH = frozenset({
     "view", "reshape", "reshape_as", "view_as", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute",
@@ -28,6 +28,7 @@ _AFFINE: Mapping[str, tuple[str, str]] = {
     "group_norm": ("weight", "bias"), "batch_norm": ("weight", "bias"), "conv1d": ("weight", "bias"),
     "conv2d": ("weight", "bias"), "conv3d": ("weight", "bias"),
 }  # fmt: skip
+_LAST = ("linear", "addmm", "layer_norm", "rms_norm")  # whose channels are the last dimensions
 _EVERY = frozenset({"add", "add_", "sub", "sub_", "cat", "stack"})
 _ANY = frozenset({"mul", "mul_", "matmul", "bmm", "mm", "einsum"})
 
@@ -86,9 +87,18 @@ class Proportions:
 
     def _value(self, node: fx.Node, leaves: dict[fx.Node, Tensor], done: dict[fx.Node, Any]) -> Any:
         """The node's value for random parameters, with random numbers for all that it need not be proportional to."""
-        for n in self._order(node):
+        order = list(self._order(node))
+        inside = set(order)
+        for n in order:
             if n.op == "placeholder":
-                done[n] = leaves[n] = torch.rand(n.meta["val"].shape, dtype=n.meta["val"].dtype).add_(0.5).requires_grad_()
+                value = n.meta["val"]
+                readers = [user for user in n.users if user in inside]
+                rows = readers and all(_writes(n, user) for user in readers)
+                shape = (len(value), *(1,) * (value.dim() - 1)) if rows else value.shape
+                done[n] = leaves[n] = torch.rand(shape, dtype=value.dtype).add_(0.5).requires_grad_()
+                continue
+            if name_of(n) in _AFFINE:
+                done[n] = _affine(n, done)
                 continue
             beside = [v for v in n.all_input_nodes if v not in done]
             values = {v: self._stand_in(v) for v in beside}
@@ -116,6 +126,29 @@ class Proportions:
             node = node.all_input_nodes[0]
         held = self.constants.get(self.names.get(node.name, ""))
         return held if isinstance(held, Tensor) else None
+
+
+def _writes(weight: fx.Node, user: fx.Node) -> bool:
+    """Whether an op makes each channel of one row of this weight: then all entries of a row are one for our question."""
+    name = name_of(user)
+    return name in _AFFINE and name != "addmm" and not name.endswith("_norm") and arguments(user)["weight"] is weight
+
+
+def _affine(node: fx.Node, done: Mapping[fx.Node, Any]) -> Tensor:
+    """Sums of the weights that each channel is written by: for the question which they are, one input of ones is as good as any.
+
+    One vector of channels, spread over examples and positions: a product for every one of them would take most of the time.
+    """
+    (word, shift), name = _AFFINE[name_of(node)], name_of(node)
+    given, value = arguments(node), node.meta["val"]
+    weight: Tensor = done[given[word]].T if name == "addmm" else done[given[word]]
+    if not name.endswith("_norm"):
+        weight = weight.flatten(1).sum(1) if weight.dim() > 1 else weight.sum()  # rows may be one entry long
+    channels = weight if given.get(shift) is None else weight + done[given[shift]]
+    if name not in _LAST:  # channels come before what there is one of for every position
+        places = value.dim() - 2 if name.endswith("_norm") else done[given[word]].dim() - 2
+        channels = channels.reshape(-1, *(1,) * places)
+    return channels.to(value.dtype).expand(value.shape)
 
 
 def _operands(node: fx.Node) -> int:

@@ -59,13 +59,13 @@ def scales(graph: Graph, keep: Keep, written_out: bool = False) -> Scales:
         if grows is None or _meet(grows, still) or any(_meet(grows, e or {}) for e in (stays, *fixed)):
             raise Unscalable(f"{product.node.name} takes its scale from the head width, and no weights write its queries alone")
         for name, mask in grows.items():
-            there = found.setdefault(name, torch.ones(mask.shape, dtype=torch.float64))
-            if bool((there[mask] != 1).any()) and bool((there[mask] != product.factor).any()):
+            there = found.get(name, torch.ones((), dtype=torch.float64))
+            if bool((mask & (there != 1)).any()) and bool((mask & (there != product.factor)).any()):
                 raise Unscalable(f"{product.node.name} shares its queries with attention of another width")
-            there[mask] = product.factor
+            found[name] = torch.where(mask, product.factor, there)
         for name, mask in (e for entries in (stays, *fixed) for e in (entries or {}).items()):
             still[name] = still[name] | mask if name in still else mask
-    return found
+    return {name: factors.expand([e.n for e in graph.dims[name]]) for name, factors in found.items()}
 
 
 def _products(graph: Graph, keep: Keep, written_out: bool) -> Iterator[_Product]:
