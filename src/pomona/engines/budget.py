@@ -13,7 +13,7 @@ SLACK = 1e-12  # 0.29 * 100 is 28.999999999999996; a whole unit must not be lost
 
 
 def budget(goal: Goal, limits: Limits, price: Price, sites: Sequence[Site]) -> Budget:
-    """Bounds by site in units: at least `least` of each site stay; `multiple` and the stride that a kernel wants bind axis sites only.
+    """Bounds by site in units: at least `least` of each site stay; `multiple` and what a kernel wants bind axis sites only.
 
     Raises InputError on a pattern that names no site, a share outside [0, 1], or a minimum above the maximum.
     """
