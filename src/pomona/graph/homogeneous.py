@@ -105,7 +105,9 @@ class Proportions:
             if any(value is None for value in values.values()):
                 return None
             args, kwargs = fx.map_arg((n.args, dict(n.kwargs)), {**done, **values}.__getitem__)
-            done[n] = n.target(*args, **kwargs)  # type: ignore[operator]
+            # Channels that were spread lie otherwise in memory than what was traced.
+            target: Any = torch.ops.aten.reshape.default if n.target is torch.ops.aten.view.default else n.target
+            done[n] = target(*args, **kwargs)
         return done[node]
 
     def _order(self, node: fx.Node) -> Iterator[fx.Node]:
