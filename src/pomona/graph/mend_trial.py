@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from pomona.graph.mend_reads import Reads, reads, was_read
 from pomona.graph.mend_scale import Fold
 from pomona.graph.mend_slots import Group, role
 from pomona.graph.precise import precisely, widened
@@ -38,14 +39,17 @@ class Trial:
         self.names = {id(module): name for name, module in twin.named_modules()}
         self.rehearsal = Rehearsal(twin, args, kwargs)
         self.left = 0
+        self.read: Reads = set()  # by the last forward pass
+        self.questions: Sequence[Question] = ()
+        self.known: list[_Known] = []
 
     def resolve(self, questions: Sequence[Question], trials: int = TRIALS) -> str | None:
         """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
         by_role: dict[str, list[Question]] = {}
         for group in questions:
             by_role.setdefault(group.role, []).append(group)
-        self.left = trials
-        best = self.run()
+        self.left, self.questions, self.known = trials, questions, []
+        best = self.asked()
         while not best.right:
             found = self.better(best, sorted(by_role, key=lambda r: _distance(r, best.where)), by_role)
             if found is None:
@@ -61,7 +65,7 @@ class Trial:
                 if self.left <= 0:
                     break
                 self.choose(together, combination)
-                result = self.run()
+                result = self.asked()
                 if result.reached > best.reached:
                     return result
             self.choose(together, now)
@@ -74,7 +78,7 @@ class Trial:
             if self.left <= 0:
                 break
             self.choose(questions, combination)
-            if (result := self.run()).right:
+            if (result := self.asked()).right:
                 return result
         self.choose(questions, now)
         return None
@@ -84,10 +88,28 @@ class Trial:
         for group, option in zip(together, combination, strict=True):
             group.choose(option, self.twin)
 
+    def asked(self) -> _Result:
+        """A forward pass with the present choices; one that differs in nothing which an earlier one read is not run again."""
+        now = [question.chosen for question in self.questions]
+        for known in self.known:
+            if all(now[number] == choice for number, choice in known.read.items()):
+                self.left -= 1
+                return known.result
+        result = self.run()
+        read = {number: now[number] for number, question in enumerate(self.questions) if self.mattered(question)}
+        self.known.append(_Known(read, result))
+        return result
+
+    def mattered(self, question: Question) -> bool:
+        """Whether the last forward pass read what a question is about; weights it may always have read."""
+        if isinstance(question, Fold):
+            return True
+        return any(was_read(self.read, self.twin.get_submodule(slot.module), slot.attribute) for slot in question.slots)
+
     def run(self) -> _Result:
         """One forward pass: first of shapes alone, which costs next to nothing, then of numbers."""
         self.left -= 1
-        with precisely() as counter:
+        with precisely() as counter, reads() as self.read:
             # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.
             try:
                 with self.beside:
@@ -138,3 +160,11 @@ class _Result:
     def ran(self) -> bool:
         """Whether it came to the end."""
         return self.reached[0] == inf
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A forward pass that was run: the choices that it read, by the number of the question, and what came of it."""
+
+    read: Mapping[int, int]
+    result: _Result
