@@ -105,9 +105,7 @@ class Proportions:
             if any(value is None for value in values.values()):
                 return None
             args, kwargs = fx.map_arg((n.args, dict(n.kwargs)), {**done, **values}.__getitem__)
-            # Channels that were spread lie otherwise in memory than what was traced.
-            target: Any = torch.ops.aten.reshape.default if n.target is torch.ops.aten.view.default else n.target
-            done[n] = target(*args, **kwargs)
+            done[n] = n.target(*args, **kwargs)  # type: ignore[operator]
         return done[node]
 
     def _order(self, node: fx.Node) -> Iterator[fx.Node]:
@@ -150,7 +148,7 @@ def _affine(node: fx.Node, done: Mapping[fx.Node, Any]) -> Tensor:
     if name not in _LAST:  # channels come before what there is one of for every position
         places = value.dim() - 2 if name.endswith("_norm") else done[given[word]].dim() - 2
         channels = channels.reshape(-1, *(1,) * places)
-    return channels.to(value.dtype).expand(value.shape)
+    return channels.to(value.dtype).expand(value.shape).contiguous()  # what is traced views it and writes into it
 
 
 def _operands(node: fx.Node) -> int:

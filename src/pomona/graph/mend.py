@@ -15,7 +15,7 @@ from pomona.graph.graph import Graph
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_own import Own
-from pomona.graph.mend_scale import Fold, Unscalable
+from pomona.graph.mend_scale import Fold, Unscalable, asked, multiply, scales
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, informed, slots
 from pomona.graph.mend_trial import Trial
@@ -31,9 +31,10 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     """
     known = sizes(graph, keep, plan, whole)
     try:
-        fold = Fold(graph, keep, plan)
+        sure = scales(graph, keep)
     except Unscalable as obstacle:
         return str(obstacle)
+    folds = [Fold(graph, keep, plan, asked(graph, keep))]
     mend_layers(small, known)
     take_over(small)
     open_questions = groups(slots(small, known))
@@ -45,20 +46,25 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
         group.choose(group.chosen, small)
     args, kwargs = graph.program.example_inputs
     twin = precise(small)
-    fold.settle(twin)
+    multiply(twin, sure, graph, keep, plan)
     trial = Trial(twin, expected, args, kwargs)
-    failure = trial.resolve([fold, *open_questions])
+    failure = trial.resolve([*folds, *open_questions])
+    if failure is not None and len(folds[0].parts) > 1:  # some attention may know its scale, while other looks it up
+        folds = folds[0].singles()
+        failure = trial.resolve([*folds, *open_questions])
     own = Own.of(whole, small, known, plan) if failure is not None else Own()
     if own.questions:  # one configuration may not tell every module its numbers
         own.set_apart(small, twin)
-        failure = trial.resolve([fold, *open_questions, *own.questions])
+        failure = trial.resolve([*folds, *open_questions, *own.questions])
     if failure is not None:  # layers that were cut unequally may need unequal answers
         open_questions, own = [single for group in open_questions for single in group.singles()], own.alone()
-        failure = trial.resolve([fold, *open_questions, *own.questions])
+        failure = trial.resolve([*folds, *open_questions, *own.questions])
     for group in [*open_questions, *own.questions]:
         group.choose(group.chosen, small)
     if failure is None:
         own.reunite(small, twin, lambda: trial.run().right)
-    fold.settle(small)
+    multiply(small, sure, graph, keep, plan)
+    for fold in folds:
+        fold.settle(small)
     settle_heads(small)
     return failure

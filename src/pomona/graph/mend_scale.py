@@ -7,9 +7,10 @@ must not make attention sharper. So the weights that write the queries are multi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from math import sqrt
 
 import torch
@@ -19,7 +20,8 @@ from pomona.graph.blocks import renamed
 from pomona.graph.expr import Expr, Keep, norm, size, take
 from pomona.graph.graph import Graph
 from pomona.graph.homogeneous import Entries, Proportions
-from pomona.graph.nodes import arguments, name_of
+from pomona.graph.mend_slots import role
+from pomona.graph.nodes import arguments, frames, name_of
 from pomona.vocabulary import Plan
 
 Scales = dict[str, Tensor]  # tensor -> float64 factor of each of its old entries
@@ -31,20 +33,25 @@ class Unscalable(Exception):
 
 @dataclass(frozen=True)
 class _Product:
-    """One product of queries and keys, and what must not grow with them; `factor` is what the queries lack."""
+    """One product of queries and keys, and what must not grow with them; `factor` is what the queries lack.
+
+    `written_out`: it is not one op without a scale, so the code may take its scale from anywhere.
+    """
 
     node: fx.Node
     sides: tuple[fx.Node, fx.Node]
     others: tuple[fx.Node, ...]
     factor: float
+    written_out: bool
 
 
-def scales(graph: Graph, keep: Keep, written_out: bool = False) -> Scales:
+def scales(graph: Graph, keep: Keep, written_out: Collection[str] = ()) -> Scales:
     """By what the weights that write queries must be multiplied; empty where no head loses width.
 
-    `written_out`: also for attention that is not one op without a scale. Raises Unscalable where no weights will do.
+    `written_out`: roles of modules where attention that is not one op without a scale is meant as well. Raises Unscalable where
+    no weights will do.
     """
-    products = list(_products(graph, keep, written_out))
+    products = [p for p in _products(graph, keep) if not p.written_out or _role(p) in written_out]
     found: Scales = {}
     if not products:
         return found
@@ -68,23 +75,28 @@ def scales(graph: Graph, keep: Keep, written_out: bool = False) -> Scales:
     return {name: factors.expand([e.n for e in graph.dims[name]]) for name, factors in found.items()}
 
 
-def _products(graph: Graph, keep: Keep, written_out: bool) -> Iterator[_Product]:
+def _role(product: _Product) -> str:
+    """The role of the module where a product is made."""
+    return role((frames(product.node) or [""])[-1])
+
+
+def _products(graph: Graph, keep: Keep) -> Iterator[_Product]:
     """Products of activations over a width that shrinks."""
     for n in graph.values:
         name = name_of(n)
         others: tuple[fx.Node, ...] = ()
         if name == "scaled_dot_product_attention":
             given = arguments(n)
-            if given.get("scale") is not None and not written_out:
-                continue
             a, b, others = given["query"], given["key"], (given["value"],)
-        elif name in ("matmul", "bmm", "baddbmm") and written_out:
+            written_out = given.get("scale") is not None
+        elif name in ("matmul", "bmm", "baddbmm"):
+            written_out = True
             *_, a, b = [v for v in n.args if isinstance(v, fx.Node)]
         else:
             continue
         dims = graph.values.get(a)
         if isinstance(dims, tuple) and len(dims) > 2 and (factor := _factor(dims[-1], keep)) != 1:
-            yield _Product(n, (a, b), others, factor)
+            yield _Product(n, (a, b), others, factor, written_out)
 
 
 def _factor(width: Expr, keep: Keep) -> float:
@@ -102,31 +114,28 @@ def _meet(a: Entries | None, b: Entries) -> bool:
 class Fold:
     """The question whether attention that is written out takes its scale from the width it meets, among those of a trial.
 
-    Option 0 is no, option 1 is yes; one answer for all layers. Raises Unscalable where that which must be scaled cannot be.
+    Option 0 is no, option 1 is yes; one answer for all of `parts`, by what else weights are multiplied with option 1.
     """
 
     role = ""
 
-    def __init__(self, graph: Graph, keep: Keep, plan: Plan) -> None:
+    def __init__(self, graph: Graph, keep: Keep, plan: Plan, parts: Sequence[Scales], chosen: int = 0) -> None:
         self.graph, self.keep, self.plan = graph, keep, plan
-        self.chosen = 0
-        self.sure = scales(graph, keep)
+        self.parts, self.chosen = parts, chosen
 
     @property
     def options(self) -> int:
         """Two, unless there is nothing to ask, or no weights would do."""
-        return 2 if self.more else 1
+        return 2 if self.parts else 1
 
     @cached_property
     def more(self) -> Scales:
-        """By what else weights are multiplied with option 1."""
-        every = possible(self.graph, self.keep)[-1]
-        ratios = {name: factors / self.sure.get(name, 1.0) for name, factors in every.items()}
-        return {name: ratio for name, ratio in ratios.items() if bool((ratio != 1).any())}
+        """All parts together, which have no weight in common."""
+        return {name: factors for part in self.parts for name, factors in part.items()}
 
-    def singles(self) -> Iterator[Fold]:
-        """The question itself."""
-        yield self
+    def singles(self) -> list[Fold]:
+        """One question for each part, as they stand."""
+        return [Fold(self.graph, self.keep, self.plan, [part], self.chosen) for part in self.parts]
 
     def choose(self, option: int, *twins: nn.Module) -> None:
         """Multiply the weights of float64 models, in place, or undo it."""
@@ -135,23 +144,48 @@ class Fold:
         self.chosen = option
 
     def settle(self, *models: nn.Module) -> None:
-        """Multiply the weights of models that have not been asked anything, in place, as was chosen."""
-        for model in models:
-            multiply(model, self.sure, self.graph, self.keep, self.plan)
-            if self.chosen:
-                multiply(model, self.more, self.graph, self.keep, self.plan)
+        """Multiply the weights of models that have not been asked, in place, as was chosen."""
+        for model in models if self.chosen else ():
+            multiply(model, self.more, self.graph, self.keep, self.plan)
+
+
+def asked(graph: Graph, keep: Keep) -> list[Scales]:
+    """By what else weights may have to be multiplied for attention that is written out, in modules of one role or another.
+
+    Roles that read the same weights are one. Those that no weights will do for are left out.
+    """
+    sure = scales(graph, keep)
+    found: list[tuple[set[str], Scales]] = []
+    for name in dict.fromkeys(_role(p) for p in _products(graph, keep) if p.written_out):
+        together, more = {name}, _more(graph, keep, sure, {name})
+        for other in [other for other in found if more.keys() & other[1].keys()]:
+            found.remove(other)
+            together |= other[0]
+            more = _more(graph, keep, sure, together)
+        if more:
+            found.append((together, more))
+    return [more for _, more in found]
+
+
+def _more(graph: Graph, keep: Keep, sure: Scales, roles: Collection[str]) -> Scales:
+    try:
+        every = scales(graph, keep, roles)
+    except Unscalable:
+        return {}
+    ratios = {name: factors / sure.get(name, 1.0) for name, factors in every.items()}
+    return {name: ratio for name, ratio in ratios.items() if bool((ratio != 1).any())}
 
 
 def possible(graph: Graph, keep: Keep) -> list[Scales]:
-    """By what the weights of a small model may have been multiplied: without and with written-out attention."""
-    sure = scales(graph, keep)
-    if list(_products(graph, keep, False)) == list(_products(graph, keep, True)):
-        return [sure]
-    try:
-        every = scales(graph, keep, written_out=True)
-    except Unscalable:
-        return [sure]
-    return [sure] if every.keys() == sure.keys() and all(bool((every[n] == sure[n]).all()) for n in sure) else [sure, every]
+    """By what the weights of a small model may have been multiplied: for written-out attention nowhere, everywhere, in places."""
+    sure, parts = scales(graph, keep), asked(graph, keep)
+    counts = dict.fromkeys([0, len(parts), *range(1, len(parts))])
+    return [_joined(sure, chosen) for count in counts for chosen in combinations(parts, count)]
+
+
+def _joined(sure: Scales, parts: Sequence[Scales]) -> Scales:
+    more = {name: factors * sure.get(name, 1.0) for part in parts for name, factors in part.items()}
+    return {**sure, **more}
 
 
 @torch.no_grad()
@@ -172,7 +206,7 @@ def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph,
     weight in `whole`; any other stays, and the proof will see it.
     """
     done = []
-    for tensor, factors in possible(graph, keep)[-1].items():
+    for tensor, factors in _joined(scales(graph, keep), asked(graph, keep)).items():
         if (name := renamed(tensor, plan)) is not None:
             kept = take(whole.get_parameter(tensor).detach(), graph.dims[tensor], keep).double()
             exact = kept * take(factors, graph.dims[tensor], keep).to(kept.device)
