@@ -15,7 +15,7 @@ def structure(text: str | Structure) -> Structure:
     Each structure reads its own spelling. Raises InputError with the nearest right one.
 
     >>> structure("2:4")
-    NM(n=2, m=4, only=(), skip=())
+    NM(n=2, m=4, only=(), keep=())
     >>> structure("heads+neurons").families
     ('head', 'neuron')
     """
