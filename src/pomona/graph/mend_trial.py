@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
 from math import inf
 from typing import Any, TypeAlias
@@ -37,11 +38,15 @@ class Trial:
         self.beside = beside or nullcontext()  # what goes on during every forward pass
         self.twin, self.expected, self.args, self.kwargs = twin, list(expected), args, kwargs
         self.names = {id(module): name for name, module in twin.named_modules()}
-        self.rehearsal = Rehearsal(twin, args, kwargs)
         self.left = 0
         self.read: Reads = set()  # by the last forward pass
         self.questions: Sequence[Question] = ()
         self.known: list[_Known] = []
+
+    @cached_property
+    def rehearsal(self) -> Rehearsal:
+        """Of the twin; made where it is needed."""
+        return Rehearsal(self.twin, self.args, self.kwargs)
 
     def resolve(self, questions: Sequence[Question], trials: int = TRIALS) -> str | None:
         """Answer the questions, those of the module that fails first; None once the outputs are right, or what is wrong."""
@@ -95,7 +100,8 @@ class Trial:
             if all(now[number] == choice for number, choice in known.read.items()):
                 self.left -= 1
                 return known.result
-        result = self.run()
+        # The first guess mostly is right: numbers at once, and shapes only where these stop short.
+        result = self.run() if self.known or not (straight := self.run(rehearsed=False)).ran else straight
         read = {number: now[number] for number, question in enumerate(self.questions) if self.mattered(question)}
         self.known.append(_Known(read, result))
         return result
@@ -106,16 +112,17 @@ class Trial:
             return True
         return any(was_read(self.read, self.twin.get_submodule(slot.module), slot.attribute) for slot in question.slots)
 
-    def run(self) -> _Result:
-        """One forward pass: first of shapes alone, which costs next to nothing, then of numbers."""
-        self.left -= 1
+    def run(self, rehearsed: bool = True) -> _Result:
+        """One forward pass: first of shapes alone, which takes no memory whatever the code asks for, then of numbers."""
+        self.left -= rehearsed
         with precisely() as counter, reads() as self.read:
             # The model's own code runs with sizes that may not fit; whatever it raises means that this guess is wrong.
             try:
-                with self.beside:
-                    shapes = self.rehearsal.shapes()
-                if shapes is not None and shapes != [x.shape for x in self.expected]:
-                    return _Result((inf, -inf), f"its output has other shapes: {shapes}", "")
+                if rehearsed:
+                    with self.beside:
+                        shapes = self.rehearsal.shapes()
+                    if shapes is not None and shapes != [x.shape for x in self.expected]:
+                        return _Result((inf, -inf), f"its output has other shapes: {shapes}", "")
                 with unchanged(self.twin), self.beside:
                     got = tensors_of(self.twin(*widened(self.args), **widened(dict(self.kwargs))))
             except Exception as raised:
