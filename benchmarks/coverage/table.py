@@ -14,7 +14,7 @@ TITLES = {
     "networks": "Hand-written networks",
 }
 COLUMNS = ("model", "class", "exported", "form", "params", "MACs", "two", "left", "MACs left", "exact", "error", "checks", "s")
-CHECKS = ("other_batch", "trains", "copies", "exports")
+CHECKS = ("other_batch", "other_length", "trains", "copies", "exports")
 LEGEND = """
 Half of the units of every prunable axis are removed at once, chosen at random, from a model with random weights that were
 given a signal (constant parameters get noise, batch norms the statistics of the input). `pomona.replay` cuts, proves, counts.
@@ -25,8 +25,8 @@ given a signal (constant parameters get noise, batch norms the statistics of the
 - **left**, **MACs left**: what is left after the cut. **exact**: prunable axes over which no normaliser runs, of all.
 - **error**: max abs(small - masked) / max abs(masked) in float64.
 - **s**: seconds of processor time on one core from model to pruned, proven, counted model, the trace included.
-- **checks** that failed, if any: the same answers for two examples at once, finite gradients wherever the dense model has
-  them, deep copy and strict state dict, `torch.export` again.
+- **checks** that failed, if any: the same answers for two examples at once, proven again on shorter sequences, finite
+  gradients wherever the dense model has them, deep copy and strict state dict, `torch.export` again.
 """
 
 
@@ -83,7 +83,7 @@ def _form(row: Row) -> str:
 
 
 def _failed(row: Row) -> list[str]:
-    return [check for check in CHECKS if row[check] is not True]
+    return [check for check in CHECKS if row.get(check) not in (True, None)]
 
 
 def _seconds(row: Row) -> float:
