@@ -100,7 +100,8 @@ def _dims(value: object) -> Iterator[Dims]:
 def _changes(every: Iterable[Dims], keep: Keep) -> Changes:
     found: Changes = {}
     done: set[int] = set()
-    for e in (norm(e) for dims in every for e in dims):
+    once = {id(e): e for dims in every for e in dims}  # neighbouring operations see the same tensors
+    for e in map(norm, once.values()):
         if id(e) not in done:
             done.add(id(e))
             for part in _parts(e):
