@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import partial
 from time import perf_counter, process_time
 from typing import Any
 
@@ -100,7 +101,7 @@ def examine(found: Case) -> Row:
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     for name, check in CHECKS.items():
-        row[name] = _outcome(check, result.model, model, found)
+        row[name] = _attempt(partial(check, result.model, model, found))
     return row
 
 
@@ -111,14 +112,20 @@ def same_class(small: nn.Module, model: nn.Module, found: Case) -> bool:
     return type(small) is type(model) and sum(hooks[:half]) == sum(hooks[half:])
 
 
-def other_batch(small: nn.Module, model: nn.Module, found: Case) -> bool:
-    """Two examples at once are what they are one after the other; outputs that pair examples have no such parts."""
-    tiny, one = precise(small), found.inputs
-    two = another(one)
+def other_batch(small: nn.Module, model: nn.Module, found: Case) -> bool | str | None:
+    """Two examples at once are what they are one after the other; None where they are not in the dense model either."""
+    ours, dense = (partial(_joins, precise(net), found) for net in (small, model))
+    outcome = _attempt(ours)
+    return outcome if outcome is True or _attempt(dense) is True else None
+
+
+def _joins(net: nn.Module, found: Case) -> bool:
+    one, two = found.inputs, another(found.inputs)
     both = pytree.tree_map(lambda a, b: torch.cat([a, b]) if found.batched(a) else a, one, two)
-    singles = [answer(tiny, *x) for x in (one, two)]
+    singles = [answer(net, *x) for x in (one, two)]
     joined = [torch.cat(pair) if pair[0].dim() else pair[0] for pair in zip(*singles, strict=True)]
-    alike = [(a, b) for a, b in zip(answer(tiny, *both), joined, strict=True) if a.shape == b.shape]
+    # Outputs that pair examples have no parts that belong to one.
+    alike = [(a, b) for a, b in zip(answer(net, *both), joined, strict=True) if a.shape == b.shape]
     return bool(alike) and difference([a for a, _ in alike], [b for _, b in alike]) < 1e-8
 
 
@@ -164,7 +171,7 @@ def exports(small: nn.Module, model: nn.Module, found: Case) -> bool:
     return True
 
 
-CHECKS: Mapping[str, Callable[[nn.Module, nn.Module, Case], bool | None]] = {
+CHECKS: Mapping[str, Callable[[nn.Module, nn.Module, Case], bool | str | None]] = {
     "same_class": same_class,
     "other_batch": other_batch,
     "other_length": other_length,
@@ -174,12 +181,10 @@ CHECKS: Mapping[str, Callable[[nn.Module, nn.Module, Case], bool | None]] = {
 }
 
 
-def _outcome(
-    check: Callable[[nn.Module, nn.Module, Case], bool | None], small: nn.Module, model: nn.Module, found: Case
-) -> bool | str | None:
+def _attempt(check: Callable[[], bool | str | None]) -> bool | str | None:
     # The models' own code runs here and may raise anything; what it says is the finding.
     try:
-        return check(small, model, found)
+        return check()
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
