@@ -139,9 +139,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'" if close else ""
 
 
-def trace(
-    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None, *, release: Release | None = None
-) -> Graph:
+def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None, *, release: Release | None = None) -> Graph:
     """Infer which slices of which tensors belong together, from one export of the model on example inputs.
 
     `args` is a tensor, a tuple or a dict of keyword inputs. With `release="output"` what the model returns may become
