@@ -20,7 +20,7 @@ from pomona.graph.precise import precise, wide
 from pomona.graph.reference import answer, kept_outputs
 from pomona.graph.rehearsal import forget
 from pomona.graph.standard import Standard
-from pomona.graph.units import axis_of, kept_units
+from pomona.graph.units import kept_units, pruned_axes
 from pomona.vocabulary import Plan, ProofError
 
 Form = Literal["eager", "graph", "masked"]
@@ -63,8 +63,7 @@ def prove(
     masked model answers to these inputs, where that is known.
     """
     kwargs = dict(kwargs or {})
-    pruned = [(name, site) for name, site in plan.sites.items() if site.kind == "axis" and not bool(plan.keep(name).all())]
-    axes = [axis_of(site, graph) for _, site in pruned]
+    axes = pruned_axes(graph, plan)
     exact = tuple(axis for axis in axes if graph.axes[axis].exact)
     approximate = tuple(axis for axis in axes if not graph.axes[axis].exact)
     standard = standard or Standard.of(model, graph, plan, args, kwargs)
@@ -77,7 +76,7 @@ def prove(
         rounded = unrounded(tiny, small, whole, graph, keep, plan)
         got = answer(tiny, args, kwargs) if rounded else got
     errors = [difference(got, with_kept)]
-    if not approximate:
+    if not approximate and not standard.plain:
         errors.append(difference(got, kept_outputs(answer(whole, args, kwargs), graph, keep)))
     if form == "masked":
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))

@@ -11,23 +11,31 @@ from torch import Tensor, nn
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, mask
 from pomona.graph.precise import precise
-from pomona.graph.reference import answer, reference
+from pomona.graph.reference import answer, kept_outputs, reference
 from pomona.graph.rehearsal import forget
-from pomona.graph.units import kept_units
+from pomona.graph.units import kept_units, pruned_axes
 from pomona.vocabulary import Plan
 
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """`whole` is the masked model in float64; `answer` what its program answers to the inputs, normalisers over the kept."""
+    """`whole` is the masked model in float64, `answer` what the pruned model must answer to the inputs.
+
+    Where no pruned axis passes a normaliser that is what `whole` itself answers, with plain zeros (`plain`); otherwise what its
+    program does with normalisers over the kept entries.
+    """
 
     whole: nn.Module
     answer: list[Tensor]
+    plain: bool
 
     @classmethod
     def of(cls, model: nn.Module, graph: Graph, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Standard:
         """Raises InputError where the plan was made for another model. The model is untouched."""
         whole = mask(forget(precise(model), args, kwargs), plan)
         if graph.missing is not None:  # nothing is cut then: the masked model's own code is what there is
-            return cls(whole, answer(whole, args, kwargs))
-        return cls(whole, reference(whole, graph, kept_units(graph, plan), dead_blocks(plan), args, kwargs))
+            return cls(whole, answer(whole, args, kwargs), True)
+        keep = kept_units(graph, plan)
+        if all(graph.axes[axis].exact for axis in pruned_axes(graph, plan)):
+            return cls(whole, kept_outputs(answer(whole, args, kwargs), graph, keep), True)
+        return cls(whole, reference(whole, graph, keep, dead_blocks(plan), args, kwargs), False)

@@ -30,6 +30,12 @@ def kept_units(graph: Graph, plan: Plan) -> Keep:
     return found
 
 
+def pruned_axes(graph: Graph, plan: Plan) -> list[str]:
+    """The names of the graph's axes that lose units; raises InputError where the plan was made for another model."""
+    lost = (site for name, site in plan.sites.items() if site.kind == "axis" and not bool(plan.keep(name).all()))
+    return [axis_of(site, graph) for site in lost]
+
+
 def axis_of(site: Site, graph: Graph) -> str:
     """The name of the graph's axis that a site acts on; raises InputError where there is none."""
     name = site.axis.name if site.axis else site.name
