@@ -31,7 +31,7 @@ def half(graph: Any, seed: int = 0) -> Plan:
     random = torch.Generator().manual_seed(seed)
     sites, decisions = {}, {}
     for name, axis in graph.axes.items():
-        least = max((axis.size + 1) // 2, getattr(axis, "least", 1))
+        least = max((axis.size + 1) // 2, axis.least)
         if axis.frozen is None and least < axis.size:
             keep = torch.zeros(axis.size, dtype=torch.bool)
             keep[torch.randperm(axis.size, generator=random)[:least]] = True

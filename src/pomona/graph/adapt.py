@@ -46,10 +46,10 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
         for group, option in zip(questions, old, strict=True):
             group.choose(option, twin)
         failure = trial.resolve(questions)
-    if failure is not None or not beside.found.calls:
+    if failure is not None or not beside.calls:
         return failure or "no call in its code asks for a wrong size"
     try:
-        rewrite_calls([twin, small], beside.found.calls)
+        rewrite_calls([twin, small], beside.calls)
     except Unreadable as obstacle:
         return str(obstacle)
     failure = Trial(twin, expected, args, kwargs).resolve(questions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import partial
@@ -64,30 +64,20 @@ class Call:
     through: tuple[tuple[Call, FunctionType | None], ...] = ()
 
 
-@dataclass
-class Found:
-    """Calls to mend, by module of the small model."""
-
-    calls: dict[str, dict[Call, Right]] = field(default_factory=dict)
-
-    def note(self, module: str, call: Call, right: Right) -> bool:
-        """Remember a call; False where the same code was to be mended in another way before."""
-        return self.calls.setdefault(module, {}).setdefault(call, right) == right
-
-
 class Beside(TorchFunctionMode):
-    """Within it, calls of the modules' own code get the sizes that the graph says; `found` has those that asked for others."""
+    """Within it, calls of the modules' own code get the sizes that the graph says; `calls` has those that asked for others."""
 
     def __init__(self, model: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan) -> None:
         super().__init__()
         self.names = {id(module): name for name, module in model.named_modules()}
         self.nodes = _nodes(whole, graph, plan)
-        self.graph, self.length, self.found = graph, partial(_length, keep), Found()
+        self.graph, self.length = graph, partial(_length, keep)
+        self.calls: dict[str, dict[Call, Right]] = {}  # by module of the small model
         self.counts: dict[Any, int] = {}
 
     def __enter__(self) -> Beside:
         """Start from the first call."""
-        self.found, self.counts = Found(), {}
+        self.calls, self.counts = {}, {}
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -110,7 +100,7 @@ class Beside(TorchFunctionMode):
         passed = args[1] if len(args) > 1 else None
         args, kwargs, right = put_right
         pieces = kind == "split" and type(passed) is int and len(right) > 1
-        self.found.note(module, _call(way, "pieces" if pieces else kind), right)
+        self.calls.setdefault(module, {}).setdefault(_call(way, "pieces" if pieces else kind), right)
         return func(*args, **kwargs)
 
     def _way(self, frame: FrameType) -> list[FrameType]:

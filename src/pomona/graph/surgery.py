@@ -54,13 +54,11 @@ def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | Non
     args, kwargs = graph.program.example_inputs
     forget(whole, args, kwargs)
     expected = (standard or Standard.of(model, graph, plan, args, kwargs)).answer
-    small = shrunk(whole, graph, keep)
-    drop_blocks(small, plan)
+    small = _cut(whole, graph, keep, plan)
     failure = mend(small, whole, graph, keep, plan, expected)
     if failure is None:
         return Realised(small, "eager")
-    small = shrunk(whole, graph, keep)
-    drop_blocks(small, plan)
+    small = _cut(whole, graph, keep, plan)
     still = adapt(small, whole, graph, keep, plan, expected)
     if still is None:
         names = ", ".join(f"{count} x {name}" for name, count in adapted(small).items())
@@ -84,6 +82,13 @@ def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | Non
     if hooked := [path or "the model" for path, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks]:
         notes.append(f"The program computes what the hooks on {', '.join(hooked)} changed, but no longer calls them.")
     return Realised(program, "graph", tuple(notes))
+
+
+def _cut(whole: nn.Module, graph: Graph, keep: Keep, plan: Plan) -> nn.Module:
+    """A copy with smaller tensors and without dead blocks, its integers as they were."""
+    small = shrunk(whole, graph, keep)
+    drop_blocks(small, plan)
+    return small
 
 
 @torch.no_grad()
