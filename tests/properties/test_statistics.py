@@ -23,6 +23,7 @@ from pomona.statistics.contributions import ContributionGram
 from pomona.statistics.gate_gradient import GateGradient
 from pomona.statistics.gradient import Gradient
 from pomona.statistics.independence import Independence
+from pomona.statistics.input_gram import InputGram
 from pomona.statistics.input_norm import InputNorm
 from pomona.statistics.map_rank import MapRank
 from pomona.statistics.per_member import PerMember
@@ -38,6 +39,7 @@ EXAMPLES = [
     (SquaredTaylor(PerExampleGradient()), "axis"),
     (SquaredTaylor(PerExampleGradient(), first="square"), "element"),
     (InputNorm(), "element"),
+    (InputGram(), "element"),
     (MapRank(), "axis"),
     (Independence(), "axis"),
     (Propagated(Propagation("equal")), "axis"),  # other scores of responses depend on how the data was cut

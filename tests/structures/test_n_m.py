@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from papergraph import PaperGraph, conv, graph, linear, transposed
-from pomona.structures.layout import to_matrix
 from pomona.structures.n_m import NM
 from pomona.vocabulary import InputError, Scores
+from pomona.vocabulary.layout import to_matrix
 
 
 def site(weight, structure):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +68,7 @@ def collect(
                 for piece in split(batch) if one.probe.per_example else (batch,):
                     seen = one.probe.run(model, piece, loss, one.watch)
                     _refuse_bad_values(seen, count)
-                    for need, site in one.readers:
-                        states[need, site.name] = need.update(states.get((need, site.name)), site, seen)
+                    _fold(states, one.readers, seen)
             stage.advance()
     if not count:
         raise InputError("The data is empty; this method needs at least one batch.")
@@ -81,7 +81,9 @@ def observe(sites: Sequence[Site], needs: Iterable[Statistic], seen: Seen) -> di
     `seen` must hold what the needs watch: for gradients, `grads` and `weights` by parameter name.
     """
     passes = _passes(sites, tuple(dict.fromkeys(needs)))
-    states = {(need, site.name): need.update(None, site, seen) for one in passes for need, site in one.readers}
+    states: dict[tuple[Statistic, str], State] = {}
+    for one in passes:
+        _fold(states, one.readers, seen)
     return _values(passes, sites, states)
 
 
@@ -107,6 +109,22 @@ def _passes(sites: Sequence[Site], needs: Sequence[Statistic]) -> list[_Pass]:
         union = Watch(*(frozenset().union(*(getattr(w, kind) for w in watches)) for kind in ("inputs", "grads", "blocks")))
         made.append(_Pass(probe, union, readers))
     return made
+
+
+def _fold(states: dict[tuple[Statistic, str], State], readers: Sequence[tuple[Statistic, Site]], seen: Seen) -> None:
+    """One pass added to the states. Sites that had the same state and see the same have the same state again."""
+    together: dict[tuple[Statistic, int, Hashable], list[Site]] = {}
+    for need, site in readers:
+        alike = getattr(need, "alike", None)
+        sees = site.name if alike is None else alike(site, seen)
+        together.setdefault((need, id(states.get((need, site.name))), sees), []).append(site)
+    parting = Counter((need, state) for need, state, _ in together)
+    for (need, number, _), sites in together.items():
+        state = states.get((need, sites[0].name))
+        if state is not None and parting[need, number] > 1:
+            state = {name: value.clone() for name, value in state.items()}  # statistics may add in place
+        state = need.update(state, sites[0], seen)
+        states |= {(need, site.name): state for site in sites}
 
 
 def _values(passes: Sequence[_Pass], sites: Sequence[Site], states: Mapping[tuple[Statistic, str], State]) -> dict[str, Gathered]:

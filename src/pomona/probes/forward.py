@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pomona.probes.recording import examples, recording, tokens, values
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch, evaluating
@@ -34,9 +34,24 @@ class Forward:
             raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
         weights, mask = values(model, watch), None if self.whole else batch.kwargs.get("attention_mask")
         # Convolutions have channels where token sequences have positions, so only what matrices read is looked at.
-        inputs = {name: tokens(x, mask) if weights[name].dim() == 2 else x for name, x in record.inputs(watch.inputs).items()}
+        inputs, seen = record.inputs(watch.inputs), _Visible(mask)
+        inputs = {name: seen(x) if weights[name].dim() == 2 else x for name, x in inputs.items()}
         blocks = {name: (tokens(a, mask), tokens(b, mask)) for name, (a, b) in record.blocks.items()}
         return Seen(examples(batch), inputs=inputs, weights=weights, blocks=blocks)
+
+
+class _Visible:
+    """Tokens that the mask lets be seen; weights that read one tensor go on reading one tensor."""
+
+    def __init__(self, mask: Any) -> None:
+        self._mask = mask
+        self._made: dict[tuple[Any, ...], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        same = x.data_ptr(), x.shape, x.stride()
+        if same not in self._made:
+            self._made[same] = tokens(x, self._mask)
+        return self._made[same]
 
 
 @dataclass(frozen=True)

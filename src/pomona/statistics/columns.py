@@ -28,8 +28,9 @@ def columns(member: Member, seen: Seen, positions: int) -> tuple[Tensor, Tensor]
             f"{member.tensor} is neither a matrix nor the weight of a plain convolution, so what units add is unknown; skip it."
         )
     if conv.transposed:
-        x, w, conv = _straight(x, w, conv)
-    taken = _taken(x, conv, tuple(w.shape[2:]), positions)  # (examples, channels, samples, kernel)
+        x, conv = straight(x, conv, tuple(w.shape[2:]))
+        w = w.flip(tuple(range(2, w.ndim))).transpose(0, 1)
+    taken = patches(x, conv, tuple(w.shape[2:]), positions)  # (examples, channels, samples, kernel)
     examples, channels, samples, kernel = taken.shape
     taken = taken.reshape(examples, conv.groups, channels // conv.groups, samples, kernel).permute(0, 3, 1, 2, 4).flatten(0, 1)
     w = w.reshape(conv.groups, -1, w.shape[1], kernel).transpose(0, 1)  # (outputs, groups, channels, kernel)
@@ -53,12 +54,16 @@ def _rows(x: Tensor, examples: int, positions: int) -> Tensor:
     return each[:, _spread(each.shape[1], positions).to(x.device)].flatten(0, 1)
 
 
-def _taken(x: Tensor, conv: Convolution, kernel: tuple[int, ...], positions: int) -> Tensor:
-    """The kernel's view of x (examples, channels, *space) at some outputs: (examples, channels, samples, kernel positions)."""
+def patches(x: Tensor, conv: Convolution, kernel: tuple[int, ...], positions: int | None = None) -> Tensor:
+    """The kernel's view of x (examples, channels, *space) at some outputs: (examples, channels, samples, kernel positions).
+
+    Samples are `positions` outputs, evenly spaced; None stands for all.
+    """
     x = pad(x, [p for size in reversed(conv.padding) for p in (size, size)])
     spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, kernel, strict=True)]
     outputs = tuple((n - span) // s + 1 for n, span, s in zip(x.shape[2:], spans, conv.stride, strict=True))
-    corners = torch.unravel_index(_spread(torch.Size(outputs).numel(), positions), outputs)
+    number = torch.Size(outputs).numel()
+    corners = torch.unravel_index(_spread(number, number if positions is None else positions), outputs)
     offsets = torch.tensor(list(product(*map(range, kernel)))).T  # (dimensions, kernel positions)
     flat = torch.zeros(1, dtype=torch.int64)
     for size, corner, offset, s, d in zip(x.shape[2:], corners, offsets, conv.stride, conv.dilation, strict=True):
@@ -66,13 +71,12 @@ def _taken(x: Tensor, conv: Convolution, kernel: tuple[int, ...], positions: int
     return x.flatten(2)[:, :, flat.to(x.device)]
 
 
-def _straight(x: Tensor, w: Tensor, conv: Convolution) -> tuple[Tensor, Tensor, Convolution]:
-    """A transposed convolution as the ordinary one that it is over an input with zeros between its values."""
+def straight(x: Tensor, conv: Convolution, kernel: tuple[int, ...]) -> tuple[Tensor, Convolution]:
+    """A transposed convolution as the ordinary one that it is, with the kernel flipped: its input with zeros in between."""
     wide = x.new_zeros(*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], conv.stride, strict=True)))
     wide[(slice(None), slice(None), *(slice(None, None, s) for s in conv.stride))] = x
-    space = range(2, w.ndim)
-    padding = tuple(d * (k - 1) - p for d, k, p in zip(conv.dilation, w.shape[2:], conv.padding, strict=True))
-    return wide, w.flip(tuple(space)).transpose(0, 1), Convolution((1,) * len(space), padding, conv.dilation)
+    padding = tuple(d * (k - 1) - p for d, k, p in zip(conv.dilation, kernel, conv.padding, strict=True))
+    return wide, Convolution((1,) * len(kernel), padding, conv.dilation, conv.groups)
 
 
 def _spread(size: int, positions: int) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pomona.structures.chosen import chosen, known, matrices, wanted
 from pomona.structures.elements import element_site, its_elements, weight_of
-from pomona.structures.layout import from_matrix, matrix_shape, to_matrix
 from pomona.structures.top import best
 from pomona.vocabulary import Graph, InputError, Scores, Site, Weight
+from pomona.vocabulary.layout import from_matrix, matrix_shape, to_matrix
 
 
 @dataclass(frozen=True)

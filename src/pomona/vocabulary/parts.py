@@ -127,7 +127,10 @@ class Watch:
 
 @runtime_checkable
 class Statistic(Protocol):
-    """A streaming, mergeable accumulator over batches; a frozen dataclass, so equal needs are gathered once."""
+    """A streaming, mergeable accumulator over batches; a frozen dataclass, so equal needs are gathered once.
+
+    One that has `alike(site, seen) -> Hashable` shares an accumulator between the sites for which that is equal.
+    """
 
     @property
     def probe(self) -> Probe:
@@ -139,7 +142,7 @@ class Statistic(Protocol):
         ...
 
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
-        """Fold one batch in."""
+        """Fold one batch in; the given state may be changed in place and is not used again."""
         ...
 
     def merge(self, a: State, b: State) -> State:

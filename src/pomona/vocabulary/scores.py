@@ -31,10 +31,16 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Who stays at a site (bool, True = alive) and, if a solver spoke, what its members become."""
+    """Who stays at a site (bool, True = alive) and, if a solver spoke, what its members become.
+
+    `notes` are what the user should know of how it was solved. `error` is the share of the outputs' energy that is lost, on
+    the data that the solver saw, where it knows.
+    """
 
     keep: Tensor
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    error: float | None = None
 
 
 class Undeclared(KeyError):

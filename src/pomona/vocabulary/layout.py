@@ -1,11 +1,11 @@
-"""A weight as the matrix of its product: (out, in, k), whatever way round the layer stores it."""
+"""A weight as the matrix of its product: (out, in, k), whatever way round the layer stores it; or flat, as solvers take it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from pomona.vocabulary import Weight
+from pomona.vocabulary.sites import Weight
 
 
 def to_matrix(weight: Weight, tensor: Tensor) -> Tensor:
@@ -35,6 +35,28 @@ def matrix_shape(weight: Weight) -> tuple[int, int, int]:
         return (second * groups, first // groups, k) if weight.conv.transposed else (first, second, k)
     width = weight.shape[_contracted(weight)] if weight.shape else 1
     return weight.size // width, width, 1
+
+
+def to_product(weight: Weight, tensor: Tensor) -> Tensor:
+    """The tensor as (groups, rows, columns): each group's outputs are rows times the columns of what that group reads.
+
+    Columns are kernel positions, and inputs within each, so that n:m groups are neighbours. Only grouped convolutions have
+    more than one group.
+    """
+    return to_matrix(weight, tensor).transpose(1, 2).reshape(product_shape(weight))
+
+
+def from_product(weight: Weight, product: Tensor) -> Tensor:
+    """The inverse of `to_product`, exact, for any dtype."""
+    rows, width, k = matrix_shape(weight)
+    return from_matrix(weight, product.reshape(rows, k, width).transpose(1, 2))
+
+
+def product_shape(weight: Weight) -> tuple[int, int, int]:
+    """(groups, rows, columns) of `to_product`."""
+    rows, width, k = matrix_shape(weight)
+    groups = weight.conv.groups if weight.conv is not None else 1
+    return groups, rows // groups, width * k
 
 
 def _split(weight: Weight, tensor: Tensor) -> Tensor:

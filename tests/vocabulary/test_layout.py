@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from papergraph import bias, conv, linear, transposed
-from pomona.structures.layout import from_matrix, matrix_shape, to_matrix
 from pomona.vocabulary import Weight
+from pomona.vocabulary.layout import from_matrix, from_product, matrix_shape, product_shape, to_matrix, to_product
 
 EXPERTS = Weight("e", "linear", (3, 4, 5), 2, 1)
 WEIGHTS = [
@@ -30,6 +30,9 @@ def test_there_and_back_is_the_same(weight, dtype):
     matrix = to_matrix(weight, tensor)
     assert matrix.shape == matrix_shape(weight)
     assert torch.equal(from_matrix(weight, matrix), tensor)
+    product = to_product(weight, tensor)
+    assert product.shape == product_shape(weight)
+    assert torch.equal(from_product(weight, product), tensor)
 
 
 def test_the_matrix_multiplies_as_the_layer_does():
@@ -52,3 +55,9 @@ def test_a_grouped_convolution_reads_its_group(flipped):
 def test_experts_are_rows():
     w = torch.randn(3, 4, 5)
     torch.testing.assert_close(to_matrix(EXPERTS, w)[..., 0], w.mT.reshape(15, 4))
+
+
+def test_columns_of_the_product_are_inputs_within_kernel_positions():
+    w = torch.randn(4, 6, 3, 3)
+    assert torch.equal(to_product(conv("c", 4, 6), w)[0], w.permute(0, 2, 3, 1).reshape(4, 54))
+    assert torch.equal(to_product(conv("d", 4, 6, groups=2), w[:, :3])[1], w[2:, :3].permute(0, 2, 3, 1).reshape(2, 27))
