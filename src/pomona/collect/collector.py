@@ -98,7 +98,7 @@ def split(batch: Batch) -> Iterator[Batch]:
         def one(value: Any, i: int = i) -> Any:
             return value[i : i + 1] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
 
-        yield Batch(tree_map(one, batch.args), tree_map(one, dict(batch.kwargs)), tree_map(one, batch.target))
+        yield Batch(tree_map(one, batch.args), tree_map(one, dict(batch.kwargs)), tree_map(one, batch.target), one(batch.mask))
 
 
 def _passes(sites: Sequence[Site], needs: Sequence[Statistic]) -> list[_Pass]:
@@ -139,7 +139,7 @@ def _onto(batch: Batch, device: torch.device) -> Batch:
     def move(value: Any) -> Any:
         return value.to(device) if isinstance(value, Tensor) else value
 
-    return Batch(tree_map(move, batch.args), tree_map(move, dict(batch.kwargs)), tree_map(move, batch.target))
+    return Batch(tree_map(move, batch.args), tree_map(move, dict(batch.kwargs)), tree_map(move, batch.target), move(batch.mask))
 
 
 def _refuse_bad_data(batch: Batch, number: int) -> None:

@@ -35,7 +35,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     """
     positional, keywords = inputs_of(args, kwargs)
     left = tables(model, positional, keywords)
-    with evaluating(model), _without_cache(model), emptied(model, left), quiet(), _with_stacks(stacks):
+    with evaluating(model), without_cache(model), emptied(model, left), quiet(), _with_stacks(stacks):
         try:
             program = _exported(model, positional, keywords)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
@@ -104,7 +104,7 @@ def _with_stacks(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _without_cache(model: nn.Module) -> Iterator[None]:
+def without_cache(model: nn.Module) -> Iterator[None]:
     """Turn off key-value caches where a configuration has them: they are state, not part of the function."""
     configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None and hasattr(c, "use_cache")}
     before = [(config, config.use_cache) for config in configs.values()]

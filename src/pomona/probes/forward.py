@@ -32,7 +32,7 @@ class Forward:
         missing = watch.blocks - record.blocks.keys()
         if missing:
             raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
-        weights, mask = values(model, watch), None if self.whole else batch.kwargs.get("attention_mask")
+        weights, mask = values(model, watch), None if self.whole else batch.visible
         # Convolutions have channels where token sequences have positions, so only what matrices read is looked at.
         inputs, seen = record.inputs(watch.inputs), _Visible(mask)
         inputs = {name: seen(x) if weights[name].dim() == 2 else x for name, x in inputs.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -15,11 +15,20 @@ Loss: TypeAlias = Callable[[Any, Any], Tensor]  # (model output, target) -> scal
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`model(*args, **kwargs)` is the forward pass, `target` what the loss compares it with (None: unlabelled)."""
+    """`model(*args, **kwargs)` is the forward pass, `target` what the loss compares it with (None: unlabelled).
+
+    `mask` (examples, length) says which tokens are no padding, where the arguments themselves do not (see `visible`).
+    """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     target: Any = None
+    mask: Tensor | None = None
+
+    @property
+    def visible(self) -> Any:
+        """Which tokens are no padding: `mask`, or the attention mask among the arguments; None where all count."""
+        return self.kwargs.get("attention_mask") if self.mask is None else self.mask
 
     @classmethod
     def of(cls, raw: Any) -> Batch:
@@ -50,4 +59,4 @@ class Batch:
 
         Transformers models would spend time on it, and programs that were traced without labels would refuse them.
         """
-        return Batch(self.args, {name: value for name, value in self.kwargs.items() if name != "labels"}, self.target)
+        return replace(self, kwargs={name: value for name, value in self.kwargs.items() if name != "labels"})
