@@ -23,6 +23,11 @@ class Erk:
 
     kernel: bool = True
 
+    @property
+    def blind(self) -> bool:
+        """Reads no scores."""
+        return True
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts () in proportion to r; raises InputError for sites that are not on a weight."""
         return cut(sites, {name: self._keys(site) for name, site in sites.items()}, budget)

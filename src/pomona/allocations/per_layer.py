@@ -25,6 +25,11 @@ class PerLayer:
             if not 0 <= sparsity < 1:
                 raise InputError(f"The sparsity of '{pattern}' must be at least 0 and below 1; it is {sparsity:g}.")
 
+    @property
+    def blind(self) -> bool:
+        """Reads no scores."""
+        return True
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """The counts of the named sites, and equal shares elsewhere; raises InputError on a pattern that names no site."""
         for pattern, _ in self.rates:

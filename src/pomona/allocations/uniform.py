@@ -31,6 +31,11 @@ class Uniform:
         """Sites may be cut one by one."""
         return True
 
+    @property
+    def blind(self) -> bool:
+        """Reads no scores."""
+        return True
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Equal shares that meet the budget; counts () or, per row, (rows,)."""
         lists = {name: rows(site) if self.per == "row" else None for name, site in sites.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -101,29 +102,57 @@ def decide(
     tensor (the columns of one reader behind a concatenation), a solver goes on from what it made of it at the sites before.
     """
     recipe = ground.recipe
-    criterion = action.by or recipe.criterion
     solver = recipe.solver if isinstance(action, Prune) else None
-    needs = tuple(dict.fromkeys((*criterion.needs, *(solver.needs if solver else ()))))
-    stats = gather(needs) if needs else {}
-    views = {
-        site.name: View(
-            site,
-            recipe.structure,
-            members(site, tensors),
-            alive[site.name],
-            stats.get(site.name, Gathered()),
-            generator(ground.seed, salt, number),
-        )
-        for number, site in enumerate(ground.sites)
-    }
-    scores = {name: pin(_score(criterion, view), view.alive, action) for name, view in views.items()}
+    views, scores = scored(ground, action, tensors, alive, gather, salt, solver.needs if solver else ())
 
     def cut(wish: Goal) -> dict[str, Tensor]:
-        counts = Even.of(ground.sites)(_counts(ground, action, wish, scores, alive, dropped))
+        counts = counted(ground, action, wish, scores, alive, dropped)
         return {name: recipe.structure.select(view.site, scores[name], counts[name]) for name, view in views.items()}
 
     keeps = _chosen(ground, action, cut)
     return _solved(solver, views, keeps) if solver else {name: Decision(keep) for name, keep in keeps.items()}
+
+
+def scored(
+    ground: Ground,
+    action: Prune | Drop | Regrow,
+    tensors: Mapping[str, Tensor],
+    alive: Mapping[str, Tensor],
+    gather: Gather,
+    salt: int,
+    also: Sequence[Statistic] = (),
+) -> tuple[dict[str, View], dict[str, Scores]]:
+    """What every site is worth, with the views that say so, by site; `also` is gathered as well.
+
+    A site draws its random numbers by its name, so they do not depend on which other sites are looked at with it.
+    """
+    criterion = action.by or ground.recipe.criterion
+    needs = tuple(dict.fromkeys((*criterion.needs, *also)))
+    stats = gather(needs) if needs else {}
+    views = {
+        site.name: View(
+            site,
+            ground.recipe.structure,
+            members(site, tensors),
+            alive[site.name],
+            stats.get(site.name, Gathered()),
+            generator(ground.seed, salt, crc32(site.name.encode())),
+        )
+        for site in ground.sites
+    }
+    return views, {name: pin(_score(criterion, view), view.alive, action) for name, view in views.items()}
+
+
+def counted(
+    ground: Ground,
+    action: Prune | Drop | Regrow,
+    wish: Goal,
+    scores: Mapping[str, Scores],
+    alive: Mapping[str, Tensor],
+    dropped: Mapping[str, int],
+) -> Keeps:
+    """How many units stay at each site."""
+    return Even.of(ground.sites)(_counts(ground, action, wish, scores, alive, dropped))
 
 
 def _chosen(ground: Ground, action: Prune | Drop | Regrow, cut: Callable[[Goal], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a run in rounds leaves on disk, so that it can go on after a kill."""
+"""What a run leaves on disk, round after round or block after block, so that it can go on after a kill."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = "rounds.safetensors"
 
 @dataclass(frozen=True)
 class Journal:
-    """One file in a folder, rewritten whole after every round, and the folders of the recoveries beside it.
+    """One file in a folder, rewritten whole after every round, and the folders of the recoveries beside it; or one a block.
 
     `run` says which run it is: its model, recipe, goal, limits, seed and data, as text.
     """
@@ -41,9 +41,9 @@ class Journal:
         }
         return cls(folder, run)
 
-    def read(self) -> dict[str, Any] | None:
-        """What `write` was given last; None at the very start. Raises InputError on the journal of another run."""
-        path = self.folder / FILE
+    def read(self, name: str = FILE) -> dict[str, Any] | None:
+        """What `write` was given last under this name; None where nothing was. Raises InputError on another run's journal."""
+        path = self.folder / name
         if not path.is_file():
             return None
         saved = load(path)
@@ -57,9 +57,9 @@ class Journal:
         state: dict[str, Any] = saved["state"]
         return state
 
-    def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the file, whole or not at all."""
-        save(self.folder / FILE, {"run": dict(self.run), "state": state})
+    def write(self, state: Mapping[str, Any], name: str = FILE) -> None:
+        """Replace the file of this name, whole or not at all."""
+        save(self.folder / name, {"run": dict(self.run), "state": state})
 
     def of_round(self, number: int) -> Path:
         """Where the recovery of a round puts its own checkpoints; -1 is the training before the first cut."""

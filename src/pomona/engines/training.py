@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -53,12 +53,16 @@ def sparsify(
     loss: Loss | None = None,
     state: Mapping[str, Any] | None = None,
     method: str = "custom",
+    measure: Callable[[Plan], float] | None = None,
+    release: str | None = None,
 ) -> Sparsifier:
     """Bind a recipe whose schedule counts steps to a training loop of `steps` optimiser steps; see `Sparsifier`.
 
     `data` and `loss` serve criteria that need more than the gradients of the live step. With `state`, a saved
-    `state_dict()`, entering goes on from there instead of making the first decisions. Raises InputError, before anything
-    is touched, for a recipe that does not train, a missing goal, or an optimiser of another model.
+    `state_dict()`, entering goes on from there instead of making the first decisions. `measure` says what share of the dense
+    price a plan really leaves, where the price only foretells: the cut that reaches the goal is aimed by it. `release` is what
+    the graph was traced with. Raises InputError, before anything is touched, for a recipe that does not train, a missing goal,
+    or an optimiser of another model.
     """
     if recipe.schedule.clock != "step":
         raise InputError("This method prunes in rounds, not during training; use prune() for it.")
@@ -78,8 +82,10 @@ def sparsify(
         )
     if not any(id(model.get_parameter(name)) in trained for name in reached):
         raise InputError(f"The optimizer does not train {reached[0]}; make it from the pruned model's parameters().")
-    ground = Ground(recipe, sites, price, goal or Goal("sparsity", 1.0), limits or Limits(), seed, method)
-    return Sparsifier(model, optimizer, ground, steps, graph, wished=goal is not None, data=data, loss=loss, state=state)
+    ground = Ground(recipe, sites, price, goal or Goal("sparsity", 1.0), limits or Limits(), seed, method, measure)
+    return Sparsifier(
+        model, optimizer, ground, steps, graph, wished=goal is not None, data=data, loss=loss, state=state, release=release
+    )
 
 
 def _drops(recipe: Recipe, goal: Goal | None, steps: int) -> bool:
@@ -118,10 +124,11 @@ class Sparsifier:
         data: Iterable[Batch] | None,
         loss: Loss | None,
         state: Mapping[str, Any] | None,
+        release: str | None = None,
     ) -> None:
         self.model, self.optimizer, self.ground, self.graph = model, optimizer, ground, graph
         self.clock = Clock(steps=steps)
-        self._wished, self._data, self._loss, self._resume = wished, data, loss, state
+        self._wished, self._data, self._loss, self._resume, self._release = wished, data, loss, state, release
         self._names = sorted({m.tensor for site in ground.sites for m in site.members if not m.buffer})
         self._parameters = {name: stored(model, name) for name in self._names}
         self._alive = everyone(ground.sites, next(iter(self._parameters.values())).device)
@@ -204,7 +211,8 @@ class Sparsifier:
 
     def plan(self) -> Plan:
         """The present decisions."""
-        return self.ground.plan({n: m.cpu() for n, m in self._alive.items()}, {}, wished=self._wished)
+        made = self.ground.plan({n: m.cpu() for n, m in self._alive.items()}, {}, wished=self._wished)
+        return replace(made, provenance={**made.provenance, "release": self._release})
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs besides model and optimiser: numbers, strings and tensors, no references."""

@@ -1,0 +1,243 @@
+"""The sequential engine: block after block is cut, and the next one is judged by what the cut ones give it.
+
+Each block is gathered on, decided, written and masked in its shell; then it runs once more, now cut, and what it gives is
+what the next block reads. Decisions are those of `decide`, on the sites of one block. How much goes where is settled before
+the first cut: at once where the allocation reads no scores, after a sweep over the dense model where it does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+
+from pomona.collect import collect
+from pomona.engines.blocks import Chain, parted
+from pomona.engines.capture import ready
+from pomona.engines.decide import Gather, Ground, counted, decide, scored, write
+from pomona.engines.journal import Journal
+from pomona.engines.masks import everyone, extent, impose, tensor_masks
+from pomona.engines.memory import resident, told
+from pomona.engines.oneshot import Outcome
+from pomona.engines.sweep import Room, Turn, Walk, change
+from pomona.training.batches import seeded
+from pomona.training.checkpoint import restore, values
+from pomona.vocabulary import (
+    Action,
+    Batch,
+    Budget,
+    Clock,
+    Decision,
+    Gathered,
+    Goal,
+    Keeps,
+    Limits,
+    Progress,
+    Prune,
+    Recipe,
+    Recover,
+    Scores,
+    Silent,
+    Site,
+    Statistic,
+)
+
+
+def why_not(recipe: Recipe, goal: Goal) -> str | None:
+    """Why a recipe cannot go block by block; None where it can."""
+    schedule = recipe.schedule
+    if schedule.clock != "round" or schedule.actions(Clock(round=1), goal) or getattr(schedule, "first_train", False):
+        return "it cuts more than once"
+    actions = schedule.actions(Clock(), goal)
+    if sum(isinstance(action, Prune) for action in actions) != 1 or not all(isinstance(a, (Prune, Recover)) for a in actions):
+        return "it does more than cut"
+    if getattr(recipe.recovery, "rewinds", False):
+        return "its recovery rewinds the whole model"
+    if any(need.probe.requires - {"data"} for need in _needs(recipe, next(a for a in actions if isinstance(a, Prune)))):
+        return "it needs labels or the loss of the whole model"
+    return None
+
+
+def run(
+    model: nn.Module,
+    ground: Ground,
+    chains: Sequence[Chain],
+    *,
+    batches: Iterable[Batch],
+    progress: Progress | None = None,
+    journal: Journal | None = None,
+    room: Room | None = None,
+) -> Outcome:
+    """Cut a copy of `model` block by block.
+
+    Sites outside the blocks are cut last, on what the cut blocks give. With a `journal` every block is written down when it
+    is done; a run that was killed goes on behind the last one and ends bit-identical. Raises InputError where a site
+    reaches over blocks, and where a block gives NaN or infinities.
+    """
+    model = deepcopy(model)
+    walk = Walk(model, chains, batches if reads_data(ground) else None, room, seed=ground.seed)
+    alive: dict[str, Tensor] = {}
+    solved: dict[str, Mapping[str, Tensor]] = {}
+    errors: dict[str, float] = {}
+    for cut in cuts(ground, walk, progress or Silent(), journal):
+        alive |= cut.alive
+        errors |= {} if cut.error is None else {cut.block: cut.error}
+        # The model's own tensors, masked, and not a second copy of all weights.
+        solved |= {site: {name: model.get_parameter(name).detach() for name in names} for site, names in cut.solved.items()}
+    alive = {site.name: alive[site.name] for site in ground.sites}
+    plan = ground.plan(alive, solved)
+    plan = replace(plan, provenance={**plan.provenance, "blocks": errors})
+    size, density = extent(ground.recipe.structure, ground.sites, alive)
+    rounds = ({"round": 0, "sizes": size, "densities": density, "quality": None},)
+    return Outcome(model, plan, rounds, any(isinstance(action, Recover) for action in _actions(ground)))
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """What became of one block ("": of what lies outside of them): masks by site, the tensors that a solver changed, by site.
+
+    `error` is how far its output moved on the first batch, relative to what it was (None where nothing was run).
+    """
+
+    block: str
+    alive: Mapping[str, Tensor]
+    solved: Mapping[str, Sequence[str]]
+    error: float | None = None
+
+
+def cuts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | None = None) -> Iterator[Cut]:
+    """Cut the model of the walk, in place, block by block; blocks that the journal holds are put back instead."""
+    order = [block for chain in walk.chains for block in chain.blocks]
+    within, outside = parted(ground.sites, order)
+    settled = replace(ground, recipe=ground.recipe.but(allocation=_Settled(_counts(ground, walk, progress, journal))))
+    with progress.stage("blocks", len(order)) as stage:
+        start = time.monotonic()
+        for number, turn in enumerate(walk.turns(), 1):
+            cut = _taken(settled, turn, within[turn.block], journal, f"block-{number:04d}.safetensors")
+            yield cut
+            error = {} if cut.error is None else {"error": f"{cut.error:.3g}"}
+            left = (time.monotonic() - start) / number * (len(order) - number)
+            stage.advance(1, block=turn.block, **error, left=f"{left:.0f} s", memory=told(resident()))
+    if outside:
+        decisions = _decided(settled, outside, walk.model, _beyond(walk, outside, ground.seed))
+        yield Cut("", *_parts(decisions))
+
+
+def reads_data(ground: Ground) -> bool:
+    """Whether anything must be run at all."""
+    return bool(_needs(ground.recipe, _action(ground)))
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """An allocation that was made before."""
+
+    counts: Keeps = field(default_factory=dict)
+
+    def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
+        return {name: self.counts[name] for name in sites}
+
+
+def _counts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | None) -> Keeps:
+    """How many units stay at each site, settled before anything is cut."""
+    action, sites, recipe = _action(ground), ground.sites, ground.recipe
+    state = journal.read("counts.safetensors") if journal else None
+    if state is not None:
+        found: Keeps = state["counts"]
+        return found
+    fixed = all(recipe.structure.feasible(site) is not None for site in sites)
+    scores = {} if fixed or getattr(recipe.allocation, "blind", False) else _surveyed(ground, walk, progress)
+    counts = counted(ground, action, ground.goal.at(action.ratio), scores, everyone(sites), {})
+    if journal:
+        journal.write({"counts": counts}, "counts.safetensors")
+    return counts
+
+
+def _surveyed(ground: Ground, walk: Walk, progress: Progress) -> dict[str, Scores]:
+    """What every site is worth in the dense model: a sweep that cuts nothing."""
+    order = [block for chain in walk.chains for block in chain.blocks]
+    within, outside = parted(ground.sites, order)
+    found: dict[str, Scores] = {}
+    progress.note("The allocation compares blocks, so the dense model is scored first, block by block.")
+    with progress.stage("scores", len(order)) as stage:
+        for turn in walk.turns(keep=False):
+            local, gather = _local(ground, within[turn.block]), _gathering(turn, within[turn.block], ground.seed)
+            found |= scored(local, _action(ground), _tensors(turn.shell), everyone(local.sites), gather, 0)[1]
+            turn.hand_on()
+            stage.advance(1, block=turn.block)
+    if outside:
+        gather = _beyond(walk, outside, ground.seed)
+        found |= scored(_local(ground, outside), _action(ground), _tensors(walk.model), everyone(outside), gather, 0)[1]
+    return found
+
+
+def _taken(ground: Ground, turn: Turn, sites: Sequence[Site], journal: Journal | None, file: str) -> Cut:
+    """One block, as it was written down or cut now, and run once more for the next one."""
+    state = journal.read(file) if journal else None
+    if state is not None:
+        restore(turn.shell, state["weights"])
+        turn.hand_on()
+        return Cut(turn.block, state["alive"], state["solved"], state["error"])
+    dense = turn.look()
+    decisions = _decided(ground, sites, turn.shell, _gathering(turn, sites, ground.seed)) if sites else {}
+    cut = Cut(turn.block, *_parts(decisions), change(dense, turn.hand_on()))
+    if journal:
+        done = {"alive": cut.alive, "solved": cut.solved, "error": cut.error}
+        journal.write({"weights": values(turn.shell), **done}, file)
+    return cut
+
+
+def _decided(ground: Ground, sites: Sequence[Site], model: nn.Module, gather: Gather) -> dict[str, Decision]:
+    """Decide these sites and carry it out on `model`, which has their tensors by their names."""
+    decisions = decide(_local(ground, sites), _action(ground), _tensors(model), everyone(sites), gather, {}, 0)
+    write(model, decisions)
+    alive, _ = _parts(decisions)
+    impose(model, tensor_masks(ground.recipe.structure, sites, alive))
+    return decisions
+
+
+def _local(ground: Ground, sites: Sequence[Site]) -> Ground:
+    """The run as these sites see it: limits and shares are in the counts already, and may name sites that are not here."""
+    return replace(ground, sites=tuple(sites), goal=Goal("sparsity", ground.goal.ratio), limits=Limits(), measure=None)
+
+
+def _parts(decisions: Mapping[str, Decision]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    keeps = {name: decision.keep for name, decision in decisions.items()}
+    return keeps, {name: sorted(decision.tensors) for name, decision in decisions.items() if decision.tensors}
+
+
+def _gathering(turn: Turn, sites: Sequence[Site], seed: int) -> Gather:
+    def gather(needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
+        # Loaders that shuffle by torch's global generator give the same batches in every pass, in a resumed run too.
+        with seeded(seed, 1), ready(turn.shell):
+            return collect(turn.shell, sites, needs, turn.calls or ())
+
+    return gather
+
+
+def _beyond(walk: Walk, sites: Sequence[Site], seed: int) -> Gather:
+    def gather(needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
+        with seeded(seed, 1):
+            return collect(walk.model, sites, needs, walk.beyond())
+
+    return gather
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters(remove_duplicate=False)}
+
+
+def _needs(recipe: Recipe, action: Prune) -> tuple[Statistic, ...]:
+    """What the parts read of the data."""
+    return (*(action.by or recipe.criterion).needs, *(recipe.solver.needs if recipe.solver else ()))
+
+
+def _actions(ground: Ground) -> Sequence[Action]:
+    return ground.recipe.schedule.actions(Clock(), ground.goal)
+
+
+def _action(ground: Ground) -> Prune:
+    return next(action for action in _actions(ground) if isinstance(action, Prune))

@@ -1,0 +1,143 @@
+"""One walk over the blocks of a model, each in its turn with what it reads; what it gives is what the next one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from pomona.engines.activations import Activations
+from pomona.engines.blocks import Chain
+from pomona.engines.capture import Calls, Done, ready, replaced
+from pomona.engines.shell import Shell
+from pomona.graph.export import without_cache
+from pomona.training.batches import seeded
+from pomona.vocabulary import Batch, InputError, finite
+
+
+class Store(Protocol):
+    """Where the weights of blocks are while nobody works on them."""
+
+    def held(self, block: str, *, keep: bool) -> AbstractContextManager[None]:
+        """Within it the block's tensors are in memory; with `keep`, what they are at the end stays."""
+        ...
+
+
+class InMemory:
+    """They are all there."""
+
+    def held(self, block: str, *, keep: bool) -> AbstractContextManager[None]:
+        """Nothing to do."""
+        return nullcontext()
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """How many bytes of what blocks give may stay in memory (None: all), and where the rest goes."""
+
+    budget: int | None = None
+    folder: Path | None = None
+
+
+class Walk:
+    """The way through the blocks of a model. `batches` is None where nothing needs to be run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chains: Sequence[Chain],
+        batches: Iterable[Batch] | None,
+        room: Room | None = None,
+        store: Store | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.chains, self.batches, self.seed = model, chains, batches, seed
+        self.store = store or InMemory()
+        self._kept = Activations(room.budget, room.folder) if room else Activations()
+        self._done: tuple[Done, ...] = ()
+
+    def turns(self, *, keep: bool = True) -> Iterator[Turn]:
+        """The blocks one after the other; each must `hand_on` before the next one has its turn. `keep`: new weights stay."""
+        self._done = ()
+        for place, chain in enumerate(self.chains):
+            given = partial(self._given, place)
+            for number, block in enumerate(chain.blocks):
+                before = (*self._done, Done(chain.blocks[:number], given)) if number else self._done
+                calls = None if self.batches is None else Calls(self.model, block, self.batches, before)
+                with self.store.held(block, keep=keep):
+                    yield Turn(block, Shell(block, self.model.get_submodule(block)), calls, self._kept, place, self.seed)
+            self._done = (*self._done, Done(chain.blocks, given))
+
+    def beyond(self) -> Iterator[Batch]:
+        """The batches; while one is out, the blocks that had their turn hand on what they gave for it and compute nothing."""
+        for number, batch in enumerate(self.batches or ()):
+            forwards = {name: partial(_give, one, number) for one in self._done for name in one.blocks}
+            with replaced(self.model, forwards), without_cache(self.model):
+                yield batch.unlabelled
+
+    def _given(self, place: int, number: int) -> Any:
+        return self._kept.get((place, number))
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """One block in its turn: alone in its shell, with its calls (None where nothing is run)."""
+
+    block: str
+    shell: Shell
+    calls: Calls | None
+    kept: Activations
+    place: int
+    seed: int
+
+    def look(self) -> Tensor | None:
+        """What the block gives for the first batch as it is now; None where nothing is run."""
+        return None if self.calls is None else next((_main(output) for output in self._outputs()), None)
+
+    def hand_on(self) -> Tensor | None:
+        """Run the block as it is now, keep what it gives for the next one, and return what `look` would.
+
+        Raises InputError where that is NaN or infinite.
+        """
+        first = None
+        for number, output in enumerate(self._outputs()):
+            main = _main(output)
+            if main is not None and not finite(main):
+                raise InputError(
+                    f"{self.block} gives NaN or infinite numbers for batch {number + 1} of the data; check the model on it."
+                )
+            first = main if number == 0 else first
+            self.kept.put((self.place, number), output)
+        return first
+
+    def _outputs(self) -> Iterator[Any]:
+        if self.calls is None:
+            return
+        # Loaders that shuffle by torch's global generator give the same batches in every pass, in a resumed run too.
+        with seeded(self.seed, 1), ready(self.shell):
+            for call in self.calls:
+                yield self.shell(*call.args, **call.kwargs)
+
+
+def change(before: Tensor | None, after: Tensor | None) -> float | None:
+    """||after - before|| / ||before||, in float64; None where nothing was run."""
+    if before is None or after is None:
+        return None
+    before = before.double()
+    return float((after.double() - before).norm() / before.norm().clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def _main(output: Any) -> Tensor | None:
+    """The hidden states among what a block gives: its first tensor of floating-point numbers."""
+    return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+
+
+def _give(done: Done, number: int, *args: Any, **kwargs: Any) -> Any:
+    return done.outputs(number)
