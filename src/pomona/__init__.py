@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pomona import on_import
+
 if TYPE_CHECKING:
     from pomona.evaluate import evaluate as evaluate
     from pomona.face.catalogue import methods as methods
@@ -71,6 +73,8 @@ __all__ = [
     "sparsify",
     "trace",
 ]
+
+on_import.watch()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
-"""`pomona export`: a model as a file for another runtime, checked against the original."""
+"""`pomona export`: a model for another runtime, or its folder with the weights written anew; checked against the original."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -11,32 +11,90 @@ from rich.text import Text
 from pomona.cli import options, words
 from pomona.cli.answer import Answer
 from pomona.cli.progress import watching
-from pomona.cli.refusal import one_of
+from pomona.cli.refusal import one_of, refused
 
-SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "gguf": ".gguf", "packed": "", "safetensors": ""}
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 def export(
     model: options.Model,
     to: Annotated[
-        str, typer.Option("--to", metavar="FORMAT", help="onnx (checked with ONNX Runtime) or pt2 (torch.export).")
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="Files: onnx (checked with ONNX Runtime), pt2 (torch.export), gguf (llama.cpp). "
+            "Folders: packed (sparse weights as bits and values), safetensors (dense, opens anywhere).",
+        ),
     ] = "onnx",
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", show_default="model.FORMAT", help="The file; must not exist yet.")
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", show_default="model.FORMAT", help="The file or folder; must not exist yet."),
     ] = Path("model"),
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            show_default="as stored; gguf: float16",
+            help="float32, float16, bfloat16; gguf also q8_0. For gguf, packed and safetensors.",
+        ),
+    ] = None,
+    max_shard: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", show_default="1GB", help="Largest file of weights of packed and safetensors, like 500MB."),
+    ] = None,
     input: options.Input = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
-    """Write MODEL to a file for another runtime, and check that it gives the same outputs."""
+    """Write MODEL to a file for another runtime, or its folder with packed or plain weights, and check what was written."""
     suffix = SUFFIXES[one_of(to, SUFFIXES, "an export format")]
-    path = out if out.suffix else out.with_suffix(suffix)
+    path = out if out.suffix or not suffix else out.with_suffix(suffix)
+    with words.new(path):
+        if suffix in (".onnx", ".pt2"):
+            return _program(model, to, path, input, dtype)
+        if not Path(model).is_dir():
+            raise refused(f"--to {to} takes the weights of a folder, and there is no folder '{model}'; save the model first.")
+        return _gguf(model, path, dtype) if to == "gguf" else _folder(model, to, path, dtype, max_shard)
+
+
+def _program(model: str, to: str, path: Path, input: str | None, dtype: str | None) -> Answer:
+    """The model opened, run, and written as a program."""
+    if dtype is not None:
+        raise refused(f"--dtype does not go with --to {to}: a program has the types of its model.")
     from pomona.runtime import export_onnx, export_program  # loads torch
 
     write = {"onnx": export_onnx, "pt2": export_program}[to]
     progress = watching()
-    with words.new(path):
-        opened = words.open_model(model, input, progress)
-        with progress.stage(f"exporting to {to}"):
-            found = write(opened.model, opened.args, opened.kwargs, path)
-    return Answer({"model": model, "to": to, "out": str(path), **found}, Text(f"{path}  max error {found['max_error']:.2g}"))
+    opened = words.open_model(model, input, progress)
+    with progress.stage(f"exporting to {to}"):
+        found = write(opened.model, opened.args, opened.kwargs, path)
+    return _answer(model, to, path, found, f"{path}  max error {found['max_error']:.2g}")
+
+
+def _gguf(model: str, path: Path, dtype: str | None) -> Answer:
+    from pomona.runtime.gguf import TYPES, export_gguf
+
+    progress = watching()
+    found = export_gguf(model, path, one_of(dtype or "float16", TYPES, "a type of weights"), progress)
+    for note in found["notes"]:
+        progress.note(note)
+    return _answer(model, "gguf", path, found, f"{path}  {found['bytes'] / 1e6:.1f} MB, max error {found['max_error']:.2g}")
+
+
+def _folder(model: str, to: str, path: Path, dtype: str | None, max_shard: str | None) -> Answer:
+    wanted = None if dtype is None else one_of(dtype, DTYPES, "a type of weights")
+    largest = None if max_shard is None else words.size(max_shard, "--max-shard")
+    import torch
+
+    from pomona.face.packing import export_folder
+
+    kind = None if wanted is None else getattr(torch, wanted)
+    found = export_folder(Path(model), path, packed=to == "packed", dtype=kind, largest=largest, progress=watching())
+    share = f", {found['weights']} packed weights at {found['share']:.1%} of dense" if found["weights"] else ""
+    return _answer(model, to, path, found, f"{path}  {found['bytes'] / 1e6:.1f} MB in {len(found['files'])} files{share}")
+
+
+def _answer(model: str, to: str, path: Path, found: dict[str, Any], line: str) -> Answer:
+    return Answer({"model": model, "to": to, "out": str(path), **found}, Text(line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,14 @@ def _share(text: str, option: str) -> tuple[str, float]:
     return pattern or "*", share
 
 
+def size(text: str, option: str) -> int:
+    """Bytes from a number with a unit: 500MB, 2GB, 1.5GiB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
+    if found is None or float(found[1]) <= 0:
+        raise refused(f"{option} {text} is not a size; write {option} 500MB or {option} 2GB.")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
+
+
 def given(**settings: Any) -> dict[str, Any]:
     """The settings that the user gave; the face's own defaults stand for the others."""
     return {name: value for name, value in settings.items() if value is not None}
@@ -109,7 +118,7 @@ def free(path: Path) -> Path:
 def new(path: Path | None, checkpoint: Path | None = None) -> Iterator[None]:
     """Refuse a place that exists or cannot be written before the work that fills it; on Ctrl-C say what is there."""
     if path is not None:
-        from pomona.face.saving import check_free
+        from pomona.face.folders import check_free
 
         check_free(path)
     try:

@@ -9,26 +9,29 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona.graph import trace
 from pomona.graph.surgery import realise
-from pomona.models import Source, rebuild
+from pomona.models import Source, load_model, rebuild
+from pomona.runtime.packing import Checkpoint, fill, is_packed, weight_files
 from pomona.vocabulary import InputError, Plan, evaluating, sha256
 
 FORMAT = 1  # of pomona.json
-SEALED = ("model.safetensors", "model.pt2", "example.safetensors")  # pomona.json has their checksums; the plan has its own
+SEALED = ("model*.safetensors", "model.pt2", "example.safetensors")  # pomona.json has their checksums; the plan has its own
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The pruned model of a folder that `Result.save` wrote, in eval mode, bit for bit.
+    """The pruned model of a folder that `Result.save` or `pomona export --to packed` wrote, in eval mode, bit for bit.
 
     Rebuilt from its source (a transformers config, a timm name, a function) and the plan, or read as an exported
-    program. Raises InputError on folders that are not Pomona's, or whose files are missing, truncated or altered.
+    program; a packed transformers folder is opened by its config. Raises InputError on folders that are not Pomona's, or whose
+    files are missing, truncated or altered.
     """
     folder = Path(folder)
+    if not (folder / "pomona.json").is_file() and is_packed(folder):
+        return load_model(str(folder)).model
     about = _about(folder)
     if about["form"] == "program":
         return rebuild(Source("program", str(_sealed(folder, about, "model.pt2"))))
@@ -38,15 +41,12 @@ def load(folder: str | Path) -> nn.Module:
     if about["form"] == "eager":
         args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))
         model = realise(dense, trace(dense, args, kwargs, release=plan.provenance.get("release")), plan).model
-    weights = _sealed(folder, about, "model.safetensors")
+    weights = Checkpoint([_sealed(folder, about, path.name) for path in weight_files(folder)])
     try:
-        load_model(model, str(weights), strict=True)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights} is not readable ({error}); it may be truncated.") from None
-    except RuntimeError as error:
+        fill(model, weights)
+    except InputError as error:
         raise InputError(
-            f"{weights} does not fit the model that {folder / 'pomona.json'} describes, so its source has changed: "
-            f"{_mismatch(error)}."
+            f"The weights in {folder} do not fit the model that its pomona.json describes, so its source has changed: {error}"
         ) from None
     return model.eval()
 
@@ -101,11 +101,6 @@ def _file(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise InputError(f"{folder} has no {name}; it is not a folder that Pomona saved, or it is incomplete.")
     return folder / name
-
-
-def _mismatch(error: RuntimeError) -> str:
-    """The first tensor that torch complains of; its first line names only the class."""
-    return (str(error).strip().splitlines() or [""])[1 if "\n" in str(error).strip() else 0].strip().rstrip(".")
 
 
 def _sealed(folder: Path, about: Mapping[str, Any], name: str) -> Path:

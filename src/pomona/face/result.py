@@ -42,6 +42,10 @@ class Result:
         """
         return restored(self.dense, self.graph, self.plan, self.model)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write weights, plan and report into a new folder, whole or not at all; `pomona.load(folder)` opens it."""
-        return save_result(self, Path(folder))
+    def save(self, folder: str | Path, *, packed: bool = False, largest: int | None = None) -> Path:
+        """Write weights, plan and report into a new folder, whole or not at all; `pomona.load(folder)` opens it.
+
+        With `packed`, sparse weights are stored as bits and living values (`docs/formats.md`). `largest` is how many bytes one
+        file of weights may have (None: one file holds all).
+        """
+        return save_result(self, Path(folder), packed=packed, largest=largest)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,29 +13,40 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona import __version__, report
-from pomona.face.loading import FORMAT, SEALED, check_opens
+from pomona.face.folders import whole_folder
+from pomona.face.loading import FORMAT, check_opens
 from pomona.face.origin import origin
+from pomona.face.packing import masks_of, rewrite_weights, sealed
+from pomona.models import copy_tokenizer
 from pomona.runtime import export_program
-from pomona.vocabulary import InputError, sha256
+from pomona.vocabulary import InputError
 
 if TYPE_CHECKING:
     from pomona.face.result import Result
 
 
-def save_result(result: Result, folder: Path, *, shown: Path | None = None) -> Path:
+def save_result(
+    result: Result, folder: Path, *, shown: Path | None = None, packed: bool = False, largest: int | None = None
+) -> Path:
     """Write the folder and check that it opens; raises InputError where it exists already or cannot be written.
 
-    `shown` is the path that the report tells, where the folder is still to be moved.
+    `shown` is the path that the report tells, where the folder is still to be moved. With `packed`, sparse weights are stored
+    packed; `largest` is how many bytes a file of weights may have (None: one file).
     """
     shown = shown or folder
     source = result.source or origin(result.dense)
     program = source is None or source.kind == "program" or result.form == "graph"
+    if program and packed:
+        raise InputError("This model is saved as an exported program, whose weights cannot be packed; save it with packed=False.")
     with whole_folder(folder) as partial:
-        if program:
+        if program or source is None:
             export_program(result.model, result.args, dict(result.kwargs), partial / "model.pt2")
         else:
             save_model(result.model, str(partial / "model.safetensors"), metadata={"format": "pt"})
             write_config(result.model, result.args, result.kwargs, partial)
+            copy_tokenizer(source, partial)
+            if packed or largest is not None:
+                rewrite_weights(partial, partial, masks_of(result.plan), packed=packed, largest=largest)
         save_example(result.args, result.kwargs, partial / "example.safetensors")
         result.plan.save(partial / "plan.safetensors")
         report.write({**result.report, "plan": str(shown / "plan.safetensors"), "out": str(shown)}, partial)
@@ -49,55 +56,12 @@ def save_result(result: Result, folder: Path, *, shown: Path | None = None) -> P
             "torch": torch.__version__,
             "form": "program" if program else result.form,
             "source": None if program or source is None else source.to_json(),
-            "sha256": {name: sha256(partial / name) for name in SEALED if (partial / name).is_file()},
+            "sha256": sealed(partial),
         }
         (partial / "pomona.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if not program:  # programs were checked as they were exported
             check_opens(partial, result.model, result.args, result.kwargs)
     return folder
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the final one that takes its name when everything in it is written."""
-    check_free(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    _sweep(folder)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.exists():
-            folder.rmdir()  # empty, check_free saw to it
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs left half-written beside `folder`; a run that still lives keeps its own."""
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
-        owner = left.name.removesuffix(".partial").rpartition(".")[2]
-        if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 asks and does nothing
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's, so there
-        return True
-    return True
-
-
-def check_free(folder: Path) -> None:
-    """Raises InputError unless `folder` can be made: new, or there and empty, with a parent that can be written to."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already; choose another output folder or remove it.")
-    parent = next((p for p in folder.absolute().parents if p.exists()), Path("/"))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{folder} cannot be written: {parent} is not a folder that you may write to.")
 
 
 def write_config(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path) -> None:

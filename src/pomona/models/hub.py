@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pomona.models.source import Source
 from pomona.vocabulary import InputError, first_line
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")
+_BESIDE = ("merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "preprocessor_config.json")
 _WEIGHT_FILES = (".safetensors", ".bin")  # also the parts of a sharded model
 
 
@@ -43,6 +45,8 @@ def load(text: str) -> dict[str, Any]:
                 model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"'{text}' could not be loaded as a transformers model ({first_line(error)}); is it complete?") from None
+    if getattr(model.config, "quantization_config", None) is None:
+        vars(config).pop("quantization_config", None)  # the weights were unpacked, and the model is a plain one
     missing = sorted(info.get("missing_keys", ()))
     notes = [f"{len(missing)} tensors are not in {text} and have random values: {', '.join(missing[:3])}."] if missing else []
     notes += [f"There are no weights in {text}: this is the shape of the model, which can be inspected."] if bare else []
@@ -148,6 +152,15 @@ def _tokenizer(text: str) -> Any:
         if folder.is_dir():
             raise InputError(f"The tokenizer in {text} cannot be read: {first_line(error)}.") from None
         return None  # a hub model without a tokenizer: vision, audio
+
+
+def copy_tokenizer(source: Source, folder: Path) -> None:
+    """The files of the tokenizer of a transformers folder, and how a chat is written, into another folder."""
+    if source.kind != "transformers" or not source.value:
+        return
+    for name in (*_TOKENIZER_FILES, *_BESIDE):
+        if (Path(source.value) / name).is_file():
+            shutil.copy2(Path(source.value) / name, folder / name)
 
 
 def _pixels(folder: Path, config: Any) -> Mapping[str, Any] | None:

@@ -8,7 +8,8 @@ from typing import Any
 from pomona.face.demo.garments import garments
 from pomona.face.demo.pictures import pictures
 from pomona.face.demo.sentences import sentences
-from pomona.face.saving import check_free, save_result, whole_folder
+from pomona.face.folders import check_free, whole_folder
+from pomona.face.saving import save_result
 from pomona.vocabulary import Progress, Silent
 
 

@@ -1,0 +1,55 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pomona.vocabulary import InputError
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the final one that takes its name when everything in it is written."""
+    check_free(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    _sweep(folder)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rmdir()  # empty, check_free saw to it
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written beside `folder`; a run that still lives keeps its own."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        owner = left.name.removesuffix(".partial").rpartition(".")[2]
+        if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks and does nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so there
+        return True
+    return True
+
+
+def check_free(folder: Path) -> None:
+    """Raises InputError unless `folder` can be made: new, or there and empty, with a parent that can be written to."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; choose another output folder or remove it.")
+    parent = next((p for p in folder.absolute().parents if p.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{folder} cannot be written: {parent} is not a folder that you may write to.")

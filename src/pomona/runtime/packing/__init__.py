@@ -1,0 +1,22 @@
+"""Weights on disk: bit-packed where they are sparse, in one file or many, read and written a tensor at a time."""
+
+from pomona.runtime.packing.bitmask import Packed, alive, pack, unpack
+from pomona.runtime.packing.checkpoint import FORMAT, INDEX, METHOD, Checkpoint, is_packed, weight_files, write_checkpoint
+from pomona.runtime.packing.filling import fill
+from pomona.runtime.packing.rewriting import rewrite
+
+__all__ = [
+    "FORMAT",
+    "INDEX",
+    "METHOD",
+    "Checkpoint",
+    "Packed",
+    "alive",
+    "fill",
+    "is_packed",
+    "pack",
+    "rewrite",
+    "unpack",
+    "weight_files",
+    "write_checkpoint",
+]
