@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 import pomona
 import zoo
+from pomona.allocations.uniform import Uniform
 from pomona.recipes.dst import dst
 from pomona.recipes.gradual import gradual_magnitude
 from pomona.recipes.greg import greg1
@@ -20,6 +21,7 @@ from pomona.regularisers.threshold_pull import ThresholdPull
 from pomona.runtime import export_program
 from pomona.schedules.cubic import Cubic
 from pomona.schedules.drop_grow import DropGrow
+from pomona.structures import structure
 from pomona.structures.weights import Weights
 from pomona.vocabulary import InputError, Limits
 
@@ -291,6 +293,23 @@ def test_bad_wishes_are_refused_before_anything_is_touched(wish, sentence):
     assert "\n" not in str(refusal.value)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert type(model.features[0]) is nn.Conv2d
+
+
+def test_the_width_that_a_model_returns_shrinks_where_it_is_released():
+    x = torch.randn(4, 8)
+    for release, width in ((None, 6), ("output", 3)):
+        net = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 6))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        recipe = greg1.but(structure=structure("axes"), allocation=Uniform(), regulariser=GrowingL2(delta=0.2, every=2))
+        with pomona.sparsify(net, optimizer, method=recipe, goal="units=0.5", steps=4, args=x, release=release) as s:
+            for _ in range(4):
+                optimizer.zero_grad()
+                (net(x).square().mean() + s.loss()).backward()
+                optimizer.step()
+                s.step()
+        assert pomona.replay(net, s.plan(), x, latency=False).model[2].out_features == width
+    with pytest.raises(InputError, match="without release"):
+        pomona.sparsify(net, optimizer, method=recipe, goal="units=0.5", steps=4, args=pomona.trace(net, x), release="output")
 
 
 def test_an_optimizer_of_another_model_is_refused():

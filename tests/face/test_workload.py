@@ -7,7 +7,10 @@ from torch import nn
 import pomona
 from pomona.face.workload import Workload, bound, missed
 from pomona.graph import trace
+from pomona.recipes.gradual import gradual_magnitude
 from pomona.runtime import Latency
+from pomona.schedules.cubic import Cubic
+from pomona.structures.axes import Axes
 from pomona.vocabulary import Goal, InputError
 
 
@@ -112,18 +115,37 @@ def test_widths_are_foretold_from_a_graph_or_from_inputs():
         one.at({"nowhere": 1})
 
 
-def test_a_training_run_is_paced_by_the_forecast_and_a_miss_is_said():
-    x, y = torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))
-    net = Plain()
+def trained(method, steps=10, **more):
+    """The plan of a short training run to half of the latency, and the weights that it leaves."""
+    torch.manual_seed(0)
+    net, x, y = Plain(), torch.randn(1, 3, 32, 32), torch.randint(0, 10, (1,))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    with pomona.sparsify(net, optimizer, method="greg1", goal="latency=0.5x", steps=10, args=x) as s:
-        for _ in range(10):
+    wish = {"method": method, "goal": "latency=0.5x", "steps": steps, "args": x, "latency": {"threads": 1}}
+    with pomona.sparsify(net, optimizer, **wish, **more) as s:
+        for _ in range(steps):
             optimizer.zero_grad()
             (nn.functional.cross_entropy(net(x), y) + s.loss()).backward()
             optimizer.step()
             s.step()
-        price = s.plan().provenance["price"]
-    assert 0 < price["after"] <= 0.5 * price["before"] * (1 + 1e-9)
+    return s.plan(), net
+
+
+@pytest.mark.parametrize("method", ["greg1", "gradual-magnitude"])
+def test_a_training_run_ends_at_the_latency_that_is_measured(method):
+    plan, net = trained(method)
+    result = pomona.replay(net.eval(), plan, X, latency=ONE)
+    assert {site.kind for site in plan.sites.values()} == {"axis"} and result.report.proof.passed
+    assert Workload.of(net, (X,), {}, ONE).share(plan, result.graph) == pytest.approx(0.5, rel=0.15)
+
+
+def test_only_the_cut_that_reaches_the_goal_of_a_training_run_is_timed(monkeypatch):
+    monkeypatch.setattr("pomona.runtime.times.Times.seconds", lambda self, made: 1e-9 * made.bytes)
+    shares, asked = iter([0.62, 0.54, 0.5]), []
+    monkeypatch.setattr(Workload, "share", lambda self, plan, graph: asked.append(plan.provenance["price"]) or next(shares))
+    recipe = gradual_magnitude.but(structure=Axes(), schedule=Cubic(every=2))
+    plan, _ = trained(recipe)
+    left = [price["after"] / price["before"] for price in asked]
+    assert len(left) == 3 and left[0] > left[1] > left[2] and plan.provenance["price"] == asked[2]
 
 
 @pytest.mark.parametrize(("ratio", "after", "said"), [(0.52, 6.0, 0), (0.6, 6.0, 1), (0.3, 6.0, 1)])

@@ -1,10 +1,11 @@
+import random
 import time
-from itertools import pairwise
+from itertools import accumulate, count, pairwise
 
 import pytest
 import torch
 
-from pomona.runtime.timing import quantile, threads_set, time_pairs
+from pomona.runtime.timing import Pairs, quantile, threads_set, time_pairs
 from pomona.vocabulary import InputError, Silent
 
 
@@ -49,3 +50,28 @@ def test_threads_are_put_back_whatever_happens():
 def test_quantiles_of_a_line():
     line = [float(i) for i in range(11)]
     assert [quantile(line, share) for share in (0.0, 0.1, 0.25, 1.0)] == [0.0, 1.0, 2.5, 10.0]
+
+
+def test_a_median_is_in_doubt_by_the_spread_of_its_neighbours():
+    steady, wild = (Pairs((1.0,) * 25, tuple(1.0 + width * i for i in range(-12, 13))) for width in (0.001, 0.05))
+    assert steady.doubt == pytest.approx(0.001 * 24 * 0.98 / 5) and wild.doubt == pytest.approx(50 * steady.doubt)
+    assert Pairs((2.0,) * 5, (1.0,) * 5).doubt == 0
+
+
+def test_the_median_of_noise_is_off_by_less_than_its_doubt_nineteen_times_of_twenty():
+    draw = random.Random(0)
+    found = []
+    for _ in range(400):
+        after = tuple(draw.lognormvariate(0, 0.1) for _ in range(20))
+        found.append(abs(quantile(sorted(after), 0.5) - 1) <= Pairs((1.0,) * 20, after).doubt)
+    assert 0.9 < sum(found) / len(found) < 0.99
+
+
+def test_pairs_end_once_the_ratio_is_known_well_enough():
+    ticks, draw = count(0.0, 1.0), random.Random(0)
+    jumps = accumulate(draw.uniform(0.5, 1.5) for _ in count())
+    steady, noisy = (
+        time_pairs(lambda: None, lambda: None, 40, 10, 0, Silent(), lambda clock=clock: next(clock), enough=0.01)
+        for clock in (ticks, jumps)
+    )
+    assert len(steady.before) == 5 and len(noisy.before) == 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,9 +14,9 @@ from pomona.engines.prices import price
 from pomona.engines.training import Sparsifier
 from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for, settle, sites_of
 from pomona.face.workload import Workload, bound
-from pomona.graph import Graph, survey
-from pomona.graph.binding import same_model
-from pomona.vocabulary import Goal, InputError, Limits, Loss, Recipe, Structure
+from pomona.graph import Graph, Release, survey
+from pomona.graph.binding import released, same_model
+from pomona.vocabulary import Goal, InputError, Limits, Loss, Progress, Recipe, Structure
 
 
 def sparsify(
@@ -34,14 +35,19 @@ def sparsify(
     only: Sequence[str] = (),
     keep: Sequence[str] = (),
     exact: bool = False,
+    release: Release | None = None,
+    latency: Mapping[str, Any] | None = None,
     seed: int = 0,
     state: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Sparsifier:
     """A sparsifier for a plain training loop: enter it with `with`, and call its `step()` after each `optimizer.step()`.
 
     `steps` is how many optimiser steps the training will take. `args` (a tensor, tuple or dict) and `kwargs` are
     example inputs to trace the model with, or `args` is its graph; the first batch of `data` serves where they are left
-    out. Add `s.loss()` to the loss for recipes with a regulariser. Raises InputError before anything is touched.
+    out. Add `s.loss()` to the loss for recipes with a regulariser. `release` is as in `prune`. A goal in latency is about
+    the `batch` and `threads` in `latency` (without them the example inputs and torch's own); the cut that reaches it is timed
+    on a copy of the model, and made again until it is right. Raises InputError before anything is touched.
 
     >>> import pomona, torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
@@ -65,16 +71,11 @@ def sparsify(
             raise InputError("Give example inputs to trace the model with: args=, kwargs= or data=.")
         first = next(iter(batches))
         args, kwargs = first.args, first.kwargs
-    graph = same_model(args, model) if isinstance(args, Graph) else survey(model, args if args is not None else (), kwargs)
+    graph = _graph(model, args, kwargs, release)
     sites = sites_of(recipe.structure, graph)
     wish = settle(given, recipe.structure, sites)
-    cost = price(
-        wish or Goal("sparsity", 1.0),
-        graph,
-        sites,
-        recipe.structure,
-        lambda: Workload.of(model, *graph.program.example_inputs).forecast(graph),
-    )
+    load = _load(model, graph, latency, progress) if wish and wish.cost == "latency" else None
+    cost = price(wish or Goal("sparsity", 1.0), graph, sites, recipe.structure, (lambda: load.forecast(graph)) if load else None)
     wish = bound(wish, cost.dense) if wish else None
     return training.sparsify(
         model,
@@ -90,4 +91,18 @@ def sparsify(
         loss=loss,
         state=state,
         method=name_of(method),
+        measure=(lambda plan: load.share(plan, graph)) if load else None,
+        release=graph.released,
     )
+
+
+def _graph(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, release: Release | None) -> Graph:
+    if isinstance(args, Graph):
+        return released(same_model(args, model), release)
+    return survey(model, args if args is not None else (), kwargs, release=release)
+
+
+def _load(model: nn.Module, graph: Graph, latency: Mapping[str, Any] | None, progress: Progress | None) -> Workload:
+    """On a copy: while training runs, the model itself has gates on it and zeros in it, neither of which the small one has."""
+    args, kwargs = graph.program.example_inputs
+    return Workload.of(deepcopy(model), args, kwargs, latency or {}, progress)

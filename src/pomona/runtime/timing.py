@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import sqrt
 from statistics import median
 from time import perf_counter, thread_time
 from typing import TypeAlias
@@ -16,7 +17,7 @@ from pomona.vocabulary import InputError, Stage
 
 Clock: TypeAlias = Callable[[], float]  # seconds since some time
 _SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
-_LONG = 20e-3  # from here on a call refills the caches by itself, and a warming call before it would only cost time
+_LONG = 20e-3  # from here on one warming call does: it sees enough, and costs enough
 _FEWEST = 5
 _BRIEF = 1e-3  # seconds a sample of an op lasts: there are hundreds of them
 _SLOW = 5e-3  # from here on three samples of an op must do
@@ -34,6 +35,16 @@ class Pairs:
         """After / before of each pair, ascending."""
         return sorted(b / a for a, b in zip(self.before, self.after, strict=True))
 
+    @property
+    def doubt(self) -> float:
+        """How far the median ratio may be off, as a share of it.
+
+        Half of the 95 % interval between order statistics, which asks for no shape of the noise.
+        """
+        ratios, part = self.ratios, 0.98 / sqrt(len(self.before))
+        low, high = quantile(ratios, max(0.0, 0.5 - part)), quantile(ratios, min(1.0, 0.5 + part))
+        return (high - low) / 2 / quantile(ratios, 0.5)
+
 
 def own_clock() -> Clock:
     """Where torch has one thread, that thread's own clock: what other programs take meanwhile is not ours. Else the wall's."""
@@ -48,20 +59,24 @@ def time_pairs(
     seed: int,
     stage: Stage,
     clock: Clock = perf_counter,
+    enough: float = 0.0,
 ) -> Pairs:
-    """Time both functions in `pairs` pairs, in random order within a pair, or fewer when `seconds` are over (5 at least).
+    """Time both functions in `pairs` pairs, in random order within a pair; fewer when `seconds` are over (5 at least).
 
-    A slow spell of the machine then falls on both alike, and neither profits from always coming second.
+    A slow spell of the machine then falls on both alike, and neither profits from always coming second. Fewer, too, once the
+    median ratio is in doubt by no more than `enough`: a quiet machine needs few pairs, a busy one many.
     """
     draw = random.Random(seed)
     repeats = {function: _repeats(function) for function in (before, after)}
     samples: dict[Callable[[], object], list[float]] = {before: [], after: []}
     end = perf_counter() + seconds
-    while len(samples[before]) < pairs and (len(samples[before]) < _FEWEST or perf_counter() < end):
+    timed = Pairs((), ())
+    while len(timed.before) < pairs and (len(timed.before) < _FEWEST or (perf_counter() < end and timed.doubt > enough)):
         for function in draw.sample((before, after), 2):
             samples[function].append(_seconds(function, repeats[function], clock))
+        timed = Pairs(tuple(samples[before]), tuple(samples[after]))
         stage.advance(1)
-    return Pairs(tuple(samples[before]), tuple(samples[after]))
+    return timed
 
 
 def quantile(ascending: list[float], share: float) -> float:
@@ -103,11 +118,10 @@ def threads_set(threads: int | None) -> Iterator[int]:
 
 def _repeats(function: Callable[[], object]) -> int:
     """Calls per sample, after warming up: first calls allocate, pack weights and pick kernels."""
-    for _ in range(2):
-        function()
-    start = perf_counter()
     function()
-    once = perf_counter() - start
+    once = _loop(function, 1, perf_counter)
+    if once < _LONG:
+        once = _loop(function, 1, perf_counter)
     return max(1, min(1000, round(_SHORTEST / max(once, 1e-7))))
 
 
