@@ -1,9 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pomona.data import load_data
+from pomona.data.overlap import overlap
+from pomona.data.text import crops
 from pomona.vocabulary import InputError
 
 
@@ -57,3 +61,99 @@ def test_text_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("abc")
     with pytest.raises(InputError, match="no tokenizer"):
         load_data(str(tmp_path / "a.txt"))
+
+
+class Chatty(Letters):
+    chat_template = "{{ messages }}"
+
+    def apply_chat_template(self, messages, tokenize):
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages)
+
+
+def shown(data):
+    return "".join(map(chr, torch.cat([b["input_ids"] for half in (data.train, data.test) for b in half]).flatten()))
+
+
+def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.txt").write_text("abcd")
+    (tmp_path / "b" / "c.jsonl").write_text('{"text": "efgh"}')
+    (tmp_path / "z.md").write_text("ijkl")
+    assert shown(load_data(str(tmp_path), tokenizer=Letters(), length=6)) == "abcd\n\nefgh\n\nijkl\n\n"
+
+
+def test_a_folder_of_pictures_with_a_note_stays_one_of_pictures(tmp_path):
+    (tmp_path / "cat").mkdir()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "cat" / name).write_bytes(b"")
+    (tmp_path / "README.md").write_text("pictures of cats")
+    assert load_data(str(tmp_path), tokenizer=Letters()).metric == "accuracy"
+
+
+def test_chats_are_written_out_by_the_template(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hello"}]}))
+    assert shown(load_data(str(tmp_path / "a.jsonl"), tokenizer=Chatty(), length=6)) == "<user>hello\n"
+    with pytest.raises(InputError, match="no chat template"):
+        load_data(str(tmp_path / "a.jsonl"), tokenizer=Letters(), length=2)
+
+
+def test_parquet_and_saved_data_sets_are_rows_of_text(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"text": ["abcd", "efgh"], "id": [1, 2]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with arrow.OSFile(str(tmp_path / "data-00000-of-00001.arrow"), "wb") as file, arrow.ipc.new_stream(file, table.schema) as out:
+        out.write_table(table)
+    for name in ("a.parquet", "data-00000-of-00001.arrow"):
+        assert shown(load_data(str(tmp_path / name), tokenizer=Letters(), length=6)) == "abcd\n\nefgh\n\n"
+    parquet.write_table(arrow.table({"id": [1, 2]}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"Row 1 of .*no string field 'text'"):
+        load_data(str(tmp_path / "b.parquet"), tokenizer=Letters())
+    (tmp_path / "c.parquet").write_bytes(b"PAR1nonsense")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        load_data(str(tmp_path / "c.parquet"), tokenizer=Letters())
+
+
+def test_tokens_come_as_they_are(tmp_path):
+    np.save(tmp_path / "flat.npy", np.arange(23, dtype=np.uint16))
+    save_file({"input_ids": torch.arange(20).view(4, 5), "other": torch.zeros(1)}, tmp_path / "rows.safetensors")
+    flat, rows = load_data(str(tmp_path / "flat.npy"), length=5), load_data(str(tmp_path / "rows.safetensors"), length=99)
+    assert torch.equal(
+        torch.cat([b["input_ids"] for half in (flat.train, flat.test) for b in half]).sort(0).values.flatten(), torch.arange(20)
+    )
+    assert next(iter(rows.test))["input_ids"].tolist() == [[15, 16, 17, 18, 19]]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (torch.zeros(4, 5), "whole numbers"),
+        (-torch.ones(99, dtype=torch.int64), "token -1"),
+        (torch.ones(1, 5, dtype=torch.int64), "at least two"),
+    ],
+)
+def test_what_are_no_tokens_is_refused(tmp_path, values, says):
+    np.save(tmp_path / "a.npy", values.numpy())
+    with pytest.raises(InputError, match=says):
+        load_data(str(tmp_path / "a.npy"), length=4)
+
+
+def test_crops_are_places_of_long_documents_and_alike_for_equal_seeds():
+    texts = ["short", "abcdefghijklmnop" * 4, "ABCDEFGHIJKLMNOP" * 4]
+    drawn = crops(texts, Letters(), 40, 16, seed=3)
+    assert drawn.shape == (40, 16) and torch.equal(drawn, crops(texts, Letters(), 40, 16, seed=3))
+    assert not torch.equal(drawn, crops(texts, Letters(), 40, 16, seed=4))
+    read = {"".join(map(chr, row)).strip() for row in drawn}
+    assert all(any(row in text for text in texts[1:]) for row in read) and len(read) > 20
+    with pytest.raises(InputError, match="None of the 1 documents"):
+        crops(["short"], Letters(), 1, 16, seed=0)
+
+
+def test_text_that_was_learnt_from_is_found_again_however_it_is_cut():
+    ids = torch.randint(0, 50000, (4000,), generator=torch.Generator().manual_seed(0))
+    learn, apart = ids[:2048].view(-1, 128), ids[2048:3968].view(-1, 128)
+    shifted = ids[77 : 77 + 1024].view(-1, 128)
+    assert overlap(learn, apart) == 0.0
+    assert overlap(learn, shifted) == 1.0
+    assert overlap(learn, torch.cat([shifted, apart[:8]])) == 0.5
+    assert overlap(learn, learn[:, 3:13]) == 1.0  # windows below the run's length

@@ -7,17 +7,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pomona.data import fashion, shipped
+from pomona.data import documents, fashion, shipped, tokens
 from pomona.data.arrays import load_arrays
 from pomona.data.checks import check_batch
+from pomona.data.choices import are_choices, load_choices
 from pomona.data.data import Data
-from pomona.data.pictures import load_folder
+from pomona.data.pictures import ENDINGS, load_folder
 from pomona.data.text import load_text
 from pomona.entrypoint import call, is_entrypoint
 from pomona.vocabulary import Batch, InputError
 
 NAMES = ("fashion-mnist", "digits", "foolbox-imagenet", "lee", "wordsim353", "lee-text")
-FORMS = f"an image folder, a .npz or .pt file with x and y, a .txt or .jsonl text, module:function, or one of {', '.join(NAMES)}"
+FORMS = (
+    "an image folder, a .npz or .pt file with x and y, text (.txt, .md, .jsonl, .parquet, .arrow or a folder of them), "
+    f"tokens (.npy or .safetensors), module:function, or one of {', '.join(NAMES)}"
+)
 
 
 def load_data(
@@ -31,23 +35,28 @@ def load_data(
 ) -> Data:
     """The data that DATA names.
 
-    DATA is a folder of class folders of pictures, `.npz` or `.pt` arrays x and y, `.txt` or `.jsonl` text,
-    `module:function` returning batches or a dict with `train` and `test`, or a built-in name. `tokenizer` and
-    `pixels` come from the model; `batch` is the batch size (None: one that suits the kind), `length` the tokens of a
-    text window. Raises InputError when DATA is nothing of these, is empty, or holds NaN.
+    DATA is a folder of class folders of pictures, `.npz` or `.pt` arrays x and y, text (`documents.SUFFIXES`, alone or in a
+    folder; a `.jsonl` with `choices` is questions), tokens in `.npy` or `.safetensors`, `module:function` returning batches
+    or a dict with `train` and `test`, or a built-in name. `tokenizer` and `pixels` come from the model; `batch` is the batch
+    size (None: one that suits the kind), `length` the tokens of a text window. Raises InputError when DATA is nothing of
+    these, is empty, or holds NaN.
     """
     if batch is not None and batch < 1:
         raise InputError(f"A batch holds at least one example; got --batch {batch}.")
     if text in NAMES:
         return _built_in(text, tokenizer, pixels, batch, length, seed)
     path = Path(text)
-    if path.is_dir():
+    if path.is_dir() and not _is_text(path):
         return load_folder(path, pixels, batch or 32, seed)
+    if path.suffix == ".jsonl" and path.is_file() and are_choices(path):
+        return load_choices(path, tokenizer, batch or 8)
+    if path.is_dir() or (path.is_file() and path.suffix in documents.SUFFIXES):
+        return load_text(path, tokenizer, length, batch or 8, seed)
     if path.is_file():
         if path.suffix in (".npz", ".pt"):
             return load_arrays(path, batch or 64, seed)
-        if path.suffix in (".txt", ".jsonl"):
-            return load_text(path, tokenizer, length, batch or 8, seed)
+        if path.suffix in tokens.SUFFIXES:
+            return tokens.load_tokens(path, length, batch or 8, seed)
         raise InputError(f"{text} is a '{path.suffix}' file; data is {FORMS}.")
     if is_entrypoint(text):
         return from_object(call(text), text)
@@ -87,6 +96,12 @@ def _built_in(name: str, tokenizer: Any, pixels: Mapping[str, Any] | None, batch
         "lee-text": lambda: shipped.lee_text(tokenizer, length, batch or 8, seed),
     }
     return makers[name]()
+
+
+def _is_text(folder: Path) -> bool:
+    """Whether a folder holds text, and not pictures with notes beside them."""
+    endings = {file.suffix.lower() for file in folder.rglob("*")}
+    return bool(endings & set(documents.SUFFIXES)) and not endings & ENDINGS
 
 
 def _batches(made: Any, name: str) -> Iterable[Any]:

@@ -15,7 +15,7 @@ from pomona.data.data import Data
 from pomona.data.loaders import order, pieces, split
 from pomona.vocabulary import InputError
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _listed(folder: Path, names: Sequence[str]) -> tuple[list[Path], Tensor]:
     label = {name: int(name) if _numbered(names) else number for number, name in enumerate(names)}
     files, labels = [], []
     for name in names:
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _ENDINGS)
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS)
         files += found
         labels += [label[name]] * len(found)
     return files, torch.tensor(labels, dtype=torch.int64)

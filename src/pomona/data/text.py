@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +10,74 @@ import torch
 from torch import Tensor
 
 from pomona.data.data import Data
+from pomona.data.documents import documents
 from pomona.data.loaders import SentenceLoader, TokenLoader
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, generator
 
 
 def load_text(path: Path, tokenizer: Any, length: int, batch: int, seed: int) -> Data:
-    """Data from a `.txt` file, or from the field `text` of each line of a `.jsonl` file; the last fifth is for testing."""
+    """Data from the documents under `path`; the last fifth is for testing."""
     need_tokenizer(tokenizer, path.name)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
-    if path.suffix == ".jsonl":
-        content = "\n\n".join(_line(line, number, path) for number, line in enumerate(content.splitlines(), 1) if line.strip())
-    return text_data(content, path.name, tokenizer, length, batch, seed)
+    return text_data("\n\n".join(documents(path, tokenizer)), path.name, tokenizer, length, batch, seed)
 
 
 def text_data(content: str, name: str, tokenizer: Any, length: int, batch: int, seed: int) -> Data:
     """Data from one string: windows of `length` tokens, no overlap, no special tokens, the remainder dropped."""
-    rows = windows(content, name, tokenizer, length)
+    return token_data(encode(content, tokenizer), name, length, batch, seed)
+
+
+def token_data(ids: Tensor, name: str, length: int, batch: int, seed: int) -> Data:
+    """Data from tokens, int64 (n,) cut into windows or (n, length) as they are; the last fifth is for testing."""
+    rows = windows(ids, name, length) if ids.dim() == 1 else ids
     held = max(1, len(rows) // 5)
     return Data(TokenLoader(rows[:-held], batch, seed), TokenLoader(rows[-held:], batch), "perplexity", name)
 
 
-def windows(content: str, name: str, tokenizer: Any, length: int) -> Tensor:
-    """int64 (n, length); raises InputError when the text fills fewer than two windows."""
-    if length < 2:
-        raise InputError(f"A window of {length} tokens predicts nothing; use at least 2.")
+def encode(content: str, tokenizer: Any) -> Tensor:
+    """int64 (tokens,) without special tokens."""
     # Tokenised by paragraphs: a tokenizer warns about, and slows down on, one text longer than its model's reach.
     pieces = [p for p in content.split("\n\n") if p.strip()]
     encoded = tokenizer([p + "\n\n" for p in pieces], add_special_tokens=False, verbose=False)["input_ids"] if pieces else []
-    ids = torch.tensor([i for row in encoded for i in row], dtype=torch.int64)
+    return torch.tensor([i for row in encoded for i in row], dtype=torch.int64)
+
+
+def windows(ids: Tensor, name: str, length: int) -> Tensor:
+    """int64 (n, length), one after another; raises InputError where the tokens (int64 (n,)) fill fewer than two."""
+    if length < 2:
+        raise InputError(f"A window of {length} tokens predicts nothing; use at least 2.")
     if len(ids) < 2 * length:
         raise InputError(f"{name} has {len(ids)} tokens; windows of {length} need at least {2 * length}.")
     return ids[: len(ids) // length * length].view(-1, length)
+
+
+def crops(texts: Sequence[str], tokenizer: Any, count: int, length: int, seed: int) -> Tensor:
+    """int64 (count, length): windows drawn as the SparseGPT and Wanda protocol draws them.
+
+    A document at random until one has more than `length` tokens, then a place in it at random; a document may come again.
+    Only documents that are drawn are tokenised. Raises InputError where none is long enough.
+    """
+    random = generator(seed)
+    long: dict[int, Tensor] = {}
+    short: set[int] = set()
+    rows: list[Tensor] = []
+    for at in _drawn(len(texts), random):
+        if at not in long and at not in short:
+            ids = encode(texts[at], tokenizer)
+            long |= {at: ids} if len(ids) > length else {}
+            short |= set() if len(ids) > length else {at}
+        if len(short) == len(texts):
+            break
+        if at in long:
+            start = int(torch.randint(len(long[at]) - length, (), generator=random))
+            rows.append(long[at][start : start + length])
+        if len(rows) == count:
+            return torch.stack(rows)
+    raise InputError(f"None of the {len(texts)} documents has more than {length} tokens; take shorter windows.")
+
+
+def _drawn(count: int, random: torch.Generator) -> Iterator[int]:
+    while count:
+        yield int(torch.randint(count, (), generator=random))
 
 
 def sentences(texts: list[str], tokenizer: Any, batch: int, longest: int, **rated: Tensor) -> SentenceLoader:
@@ -58,14 +92,3 @@ def need_tokenizer(tokenizer: Any, name: str) -> None:
         raise InputError(
             f"{name} is text and this model brought no tokenizer; use a transformers folder with one, or module:function data."
         )
-
-
-def _line(line: str, number: int, path: Path) -> str:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"Line {number} of {path} is not JSON ({error.msg}).") from None
-    if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
-        raise InputError(f"Line {number} of {path} has no string field 'text'.")
-    text: str = entry["text"]
-    return text

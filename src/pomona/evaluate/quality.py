@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from pomona.evaluate import classes as by_class
+from pomona.evaluate.choices import choice, cloze
 from pomona.evaluate.faithfulness import agreement, divergence
 from pomona.evaluate.language import perplexity
 from pomona.evaluate.outputs import measuring
@@ -17,7 +18,7 @@ from pomona.evaluate.similarity import correlation
 from pomona.evaluate.tally import ClassQuality, Meter, Tally
 from pomona.vocabulary import InputError, Progress, Silent
 
-METRICS = ("accuracy", "f1", "perplexity", "mse", "agreement", "kl", "spearman", "pearson")
+METRICS = ("accuracy", "f1", "perplexity", "choice", "cloze", "mse", "agreement", "kl", "spearman", "pearson")
 _LOWER_IS_BETTER = {"perplexity", "mse", "kl"}
 
 
@@ -25,7 +26,7 @@ _LOWER_IS_BETTER = {"perplexity", "mse", "kl"}
 class Quality:
     """One number and what stands behind it.
 
-    `value` is a share in [0, 1] for accuracy, f1 and agreement; nats for kl. `examples` counts what was measured:
+    `value` is a share in [0, 1] for accuracy, f1, choice, cloze and agreement; nats for kl. `examples` counts what was measured:
     pictures, predicted tokens, or rated pairs. `per_class` is filled by accuracy (recall of the class) and f1.
     """
 
@@ -47,10 +48,11 @@ def evaluate(
 ) -> Quality:
     """Measure `model`, in evaluation mode, on every batch of `data`.
 
-    "accuracy" and "f1" (macro, over classes that occur) want (input, class) batches; "perplexity" token ids; "mse"
-    float targets; "agreement" (share of equal top choices) and "kl" (mean KL(dense || model) of the predicted
-    distributions) want the `dense` model and no labels; "spearman" and "pearson" want rated sentence pairs. `names`
-    are the classes' names. Raises InputError when metric, data and labels do not fit, or the data is empty.
+    "accuracy" and "f1" (macro, over classes that occur) want (input, class) batches; "perplexity" token ids; "choice" questions
+    and "cloze" windows of text, for language models whose perplexity hides what they lost; "mse" float targets; "agreement"
+    (share of equal top choices) and "kl" (mean KL(dense || model) of the predicted distributions) want the `dense` model and no
+    labels; "spearman" and "pearson" want rated sentence pairs. `names` are the classes' names. Raises InputError when metric,
+    data and labels do not fit, or the data is empty.
     """
     if metric not in METRICS:
         raise InputError(f"'{metric}' is not a measure; use one of {', '.join(METRICS)}.")
@@ -60,6 +62,8 @@ def evaluate(
         "accuracy": lambda meter: by_class.accuracy(model, data, names, meter),
         "f1": lambda meter: by_class.macro_f1(model, data, names, meter),
         "perplexity": lambda meter: perplexity(model, data, meter),
+        "choice": lambda meter: choice(model, data, meter),
+        "cloze": lambda meter: cloze(model, data, meter),
         "mse": lambda meter: mean_squared_error(model, data, meter),
         "agreement": lambda meter: agreement(model, _given(dense), data, meter),
         "kl": lambda meter: divergence(model, _given(dense), data, meter),

@@ -1,0 +1,28 @@
+"""Whether two sets of text share passages: what was calibrated on must not be measured on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GRAM = 32  # tokens; shorter runs are idioms, licences and headings
+
+
+def overlap(learn: Tensor, test: Tensor, gram: int = GRAM) -> float:
+    """Share of the test windows (int64 (n, length)) that hold a run of `gram` tokens which is also in `learn`.
+
+    Runs are compared by a 64-bit hash at every place, so windows that are cut differently are found. Windows shorter than
+    `gram` are compared whole, with windows of the same length.
+    """
+    size = min(gram, learn.shape[1], test.shape[1])
+    ours, theirs = _runs(learn, size).flatten(), _runs(test, size)
+    return float(torch.isin(theirs, ours).any(1).double().mean()) if len(theirs) else 0.0
+
+
+def _runs(windows: Tensor, size: int) -> Tensor:
+    """int64 (n, length - size + 1): a hash of every run, by a polynomial modulo 2^64."""
+    power, made = 1, torch.zeros(windows.shape[0], windows.shape[1] - size + 1, dtype=torch.int64)
+    for at in reversed(range(size)):
+        made += (windows[:, at : windows.shape[1] - size + 1 + at] + 1) * power
+        power = (power * 6364136223846793005 + 2**63) % 2**64 - 2**63  # an odd multiplier, kept within int64
+    return made
