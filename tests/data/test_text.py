@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from pomona.data import load_data
-from pomona.data.overlap import overlap
-from pomona.data.text import crops
+from pomona.data.data import Data
+from pomona.data.overlap import check_apart, overlap
+from pomona.data.text import crops, token_data
 from pomona.vocabulary import InputError
 
 
@@ -157,3 +158,15 @@ def test_text_that_was_learnt_from_is_found_again_however_it_is_cut():
     assert overlap(learn, shifted) == 1.0
     assert overlap(learn, torch.cat([shifted, apart[:8]])) == 0.5
     assert overlap(learn, learn[:, 3:13]) == 1.0  # windows below the run's length
+
+
+def test_measuring_on_what_was_calibrated_on_is_refused():
+    ids = torch.randint(0, 50000, (8192,), generator=torch.Generator().manual_seed(1))
+    learn, again, apart = (
+        token_data(piece, name, 64, 2, 0) for piece, name in ((ids[:4096], "a"), (ids[33:4000], "b"), (ids[4096:], "c"))
+    )
+    check_apart(learn, apart)
+    check_apart(learn, learn)  # its own last fifth
+    check_apart(Data([], [], "mse", "x"), learn)
+    with pytest.raises(InputError, match=r"windows of c hold passages of b.*--overlap"):
+        check_apart(again, token_data(torch.cat([ids[4096:], ids[:1024]]), "c", 64, 2, 0))

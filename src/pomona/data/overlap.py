@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pomona.data.data import Data
+from pomona.data.loaders import TokenLoader
+from pomona.vocabulary import InputError
+
 GRAM = 32  # tokens; shorter runs are idioms, licences and headings
 
 
@@ -26,3 +30,15 @@ def _runs(windows: Tensor, size: int) -> Tensor:
         made += (windows[:, at : windows.shape[1] - size + 1 + at] + 1) * power
         power = (power * 6364136223846793005 + 2**63) % 2**64 - 2**63  # an odd multiplier, kept within int64
     return made
+
+
+def check_apart(learn: Data, test: Data) -> None:
+    """Raises InputError where over a hundredth of the test's windows hold passages that `learn` trains on; other data pass."""
+    if not isinstance(learn.train, TokenLoader) or not isinstance(test.test, TokenLoader):
+        return
+    share = overlap(learn.train.windows, test.test.windows)
+    if share > 0.01:
+        raise InputError(
+            f"{share:.0%} of the windows of {test.name} hold passages of {learn.name}, on which the model is calibrated; "
+            f"measure on other text, or allow it with --overlap."
+        )
