@@ -1,19 +1,22 @@
 """Block by block: the same as at once where no data is read, and truly one after the other where it is."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 
 import language
 from pomona import registry
+from pomona.allocations.everywhere import Global
 from pomona.engines import oneshot, sequential
-from pomona.engines.blocks import chains, seen_by
+from pomona.engines.blocks import chains, parted, seen_by
 from pomona.engines.decide import Ground
 from pomona.engines.prices import price
+from pomona.engines.sweep import Room
 from pomona.graph import survey
-from pomona.structures import narrowed
-from pomona.vocabulary import Batch, Goal
+from pomona.structures import narrowed, structure
+from pomona.vocabulary import Batch, Goal, InputError
 
 LISTS = {
     "llama": [("model.layers", 3)],
@@ -103,3 +106,92 @@ def test_every_block_is_judged_by_what_the_cut_blocks_before_it_give(name):
     assert all(torch.equal(a, b) for a, b in zip(outcome.model.parameters(), cut.parameters(), strict=True))
     assert any(not torch.equal(at_once.keep(site), keep) for site, keep in masks.items())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_what_lies_outside_the_blocks_is_cut_last_on_what_the_cut_blocks_give():
+    model, batches, found, ground = ground_of("llama", "wanda")
+    graph = survey(model, (), {**batches[0].kwargs, "use_cache": False})
+    recipe = ground.recipe.but(structure=narrowed(ground.recipe.structure, ["model.layers", "lm_head"]))
+    sites = tuple(recipe.structure.sites(graph))
+    wide = Ground(recipe, sites, price(ground.goal, graph, sites, recipe.structure), ground.goal)
+    outcome = sequential.run(model, wide, found, batches=batches)
+    entered = []
+    handle = outcome.model.lm_head.register_forward_pre_hook(lambda module, args: entered.append(args[0]))
+    with torch.no_grad():
+        for batch in batches:
+            outcome.model(**batch.kwargs)
+    handle.remove()
+    norms = torch.cat([x.flatten(0, 1) for x in entered]).double().norm(dim=0).float()
+    score = model.lm_head.weight.abs() * norms
+    keep = torch.ones_like(score, dtype=torch.bool).scatter_(1, score.argsort(dim=1, stable=True)[:, :16], False)
+    assert torch.equal(outcome.plan.keep("lm_head.weight"), keep)
+
+
+def test_an_allocation_that_compares_blocks_is_settled_on_the_dense_model():
+    model, batches, found, ground = ground_of("llama", "wanda")
+    ground = replace(ground, recipe=ground.recipe.but(allocation=Global()))
+    ours, dense = (engine(batches, model, ground, found) for engine in (_by_block, _at_once))
+    counts = [{name: int(plan.keep(name).sum()) for name in plan.sites} for plan in (ours, dense)]
+    assert counts[0] == counts[1] and len(set(counts[0].values())) > 3
+    first = [name for name in dense.sites if "layers.0." in name]
+    assert all(torch.equal(ours.keep(name), dense.keep(name)) for name in first if "q_proj" in name)
+    assert any(not torch.equal(ours.keep(name), dense.keep(name)) for name in dense.sites)
+
+
+def _by_block(batches, model, ground, found):
+    return sequential.run(model, ground, found, batches=batches).plan
+
+
+def _at_once(batches, model, ground, found):
+    return oneshot.run(model, ground, batches=batches).plan
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_outputs_that_lie_on_disk_change_nothing(name, tmp_path):
+    model, batches, found, ground = ground_of(name, "wanda")
+    plan = sequential.run(model, ground, found, batches=batches, room=Room(3000, tmp_path)).plan
+    expected = sequential.run(model, ground, found, batches=batches).plan
+    assert any(tmp_path.iterdir()) and all(torch.equal(plan.keep(name), expected.keep(name)) for name in plan.sites)
+
+
+def test_an_error_of_the_model_is_its_own_and_the_model_comes_back_whole():
+    model, batches, found, ground = ground_of("gpt2", "wanda")
+    forwards = [vars(module).get("forward") for module in model.modules()]
+    with pytest.raises(IndexError):
+        sequential.run(model, ground, found, batches=[Batch(kwargs={"input_ids": torch.tensor([[999]])})])
+    assert forwards == [vars(module).get("forward") for module in model.modules()]
+
+
+def test_infinite_activations_name_the_block():
+    model, batches, found, ground = ground_of("gpt2", "wanda")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_proj.bias.fill_(torch.inf)
+    with pytest.raises(InputError, match=r"transformer\.h\.1 gives NaN or infinite numbers for batch 1"):
+        sequential.run(model, ground, found, batches=batches)
+
+
+def test_a_block_that_runs_twice_is_refused():
+    class Again(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(2))
+
+        def forward(self, x):
+            for _ in range(2):
+                for layer in self.layers:
+                    x = x + layer(x).relu()
+            return x
+
+    model, x = Again().eval(), torch.randn(2, 4)
+    graph = survey(model, (x,))
+    for named in ((), ("layers",)):
+        with pytest.raises(InputError, match="once"):
+            chains(model, graph, named)
+
+
+def test_sites_that_reach_over_blocks_are_refused():
+    model, _, found, ground = ground_of("llama", "magnitude")
+    graph = survey(model, (), {"input_ids": language.ids(), "use_cache": False})
+    sites = [site for site in structure("axes").sites(graph) if site.axis.family == "width"]
+    with pytest.raises(InputError, match="reaches beyond one block"):
+        parted(sites, found[0].blocks)

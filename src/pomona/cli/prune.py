@@ -16,7 +16,13 @@ from pomona.cli.progress import watching
 def prune(
     context: typer.Context,
     model: options.Model,
-    method: Annotated[str, typer.Option(help="A name from `pomona methods`, or a recipe in text form.")] = "magnitude",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            show_default="magnitude; latency-aware for a goal in latency",
+            help="A name from `pomona methods`, or a recipe in text form.",
+        ),
+    ] = None,
     goal: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +77,18 @@ def prune(
         typer.Option(metavar="[PATTERN=]SHARE", show_default="none", help="Share of the units that may stay; may be repeated."),
     ] = None,
     multiple: Annotated[int, typer.Option(min=1, help="Round kept counts to multiples of this.")] = 1,
+    sequential: Annotated[
+        bool | None,
+        typer.Option(
+            "--sequential/--no-sequential",
+            show_default="where the method reads activations",
+            help="Prune block by block, each judged by what the pruned ones before it give.",
+        ),
+    ] = None,
+    blocks: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", show_default="found", help="A list of blocks, like model.layers; may be repeated."),
+    ] = None,
     batch: options.Batch = None,
     threads: options.Threads = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
@@ -109,6 +127,8 @@ def prune(
             keep=tuple(keep or ()),
             exact=exact,
             release=release,  # type: ignore[arg-type]  # refused by name
+            sequential=sequential,
+            blocks=tuple(blocks or ()),
             data=learn.train if learn else None,
             test=held_out.test if held_out else None,
             metric=metric or (held_out.metric if held_out else "accuracy"),

@@ -23,13 +23,13 @@ class Chain:
 def chains(model: nn.Module, graph: Graph, named: Sequence[str] = ()) -> tuple[Chain, ...]:
     """The lists of blocks of a model in the order in which they first run; those that are `named` where any are.
 
-    A list of blocks is an outermost `nn.ModuleList` whose entries all hold matrices, or a run of blocks that the trace found
+    A list of blocks is an outermost `nn.ModuleList` whose entries all hold matrices and run once, or a run of blocks that the trace found
     to hand on what they were given plus something. Raises InputError where there is none, or where a name is no container.
     """
     found = [_named(model, graph, name) for name in named] if named else _found(model, graph)
     if not found:
         raise InputError(
-            f"{type(model).__name__} has no list of blocks that could be pruned one after the other; name it with --blocks "
+            f"{type(model).__name__} has no list of blocks that run one after the other, each once; name it with --blocks "
             "model.layers (blocks= in Python), or prune the whole model at once with --no-sequential (sequential=False)."
         )
     place = {name: number for number, name in enumerate(graph.weights)}  # in the order of first use
@@ -80,7 +80,7 @@ def _found(model: nn.Module, graph: Graph) -> list[Chain]:
     found: list[Chain] = []
     for name in lists:
         blocks = _children(model, name)
-        if not _within(name, found) and len(blocks) > 0 and all(_matrices(graph.weights, block) for block in blocks):
+        if not _within(name, found) and len(blocks) > 0 and all(_runs_once(graph.weights, block) for block in blocks):
             found.append(Chain(name, blocks))
     # Lists whose blocks are of one kind are what a network repeats; a list of unlike parts (heads, stems) beside them is not.
     found = [chain for chain in found if len(chain.blocks) > 1] or found
@@ -98,8 +98,10 @@ def _children(model: nn.Module, container: str) -> tuple[str, ...]:
     return tuple(f"{prefix}{child}" for child, _ in model.get_submodule(container).named_children())
 
 
-def _matrices(weights: Mapping[str, Weight], block: str) -> bool:
-    return any(weights[name].prunable for name in inside(weights, block))
+def _runs_once(weights: Mapping[str, Weight], block: str) -> bool:
+    """Whether it holds matrices, not all of which are read again and again in one forward pass (as ALBERT does)."""
+    calls = [weights[name].calls for name in inside(weights, block) if weights[name].prunable]
+    return min(calls, default=0) == 1
 
 
 def _named(model: nn.Module, graph: Graph, name: str) -> Chain:
@@ -107,7 +109,9 @@ def _named(model: nn.Module, graph: Graph, name: str) -> Chain:
     if name not in modules:
         close = get_close_matches(name, list(modules), 1)
         raise InputError(f"The model has no module '{name}'{f'; did you mean {close[0]}' if close else ''}.")
-    blocks = tuple(block for block in _children(model, name) if _matrices(graph.weights, block))
+    blocks = tuple(block for block in _children(model, name) if _runs_once(graph.weights, block))
     if not blocks:
-        raise InputError(f"{name} has no children with matrices, so it is no list of blocks; name one like model.layers.")
+        raise InputError(
+            f"{name} has no children with matrices that run once a pass, so it is no list of blocks; name one like model.layers."
+        )
     return Chain(name, blocks)

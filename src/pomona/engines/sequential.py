@@ -56,7 +56,7 @@ def why_not(recipe: Recipe, goal: Goal) -> str | None:
         return "it does more than cut"
     if getattr(recipe.recovery, "rewinds", False):
         return "its recovery rewinds the whole model"
-    if any(need.probe.requires - {"data"} for need in _needs(recipe, next(a for a in actions if isinstance(a, Prune)))):
+    if any(need.probe.requires - {"data"} for need in needs_of(recipe, goal)):
         return "it needs labels or the loss of the whole model"
     return None
 
@@ -78,18 +78,20 @@ def run(
     reaches over blocks, and where a block gives NaN or infinities.
     """
     model = deepcopy(model)
-    walk = Walk(model, chains, batches if reads_data(ground) else None, room, seed=ground.seed)
+    walk = Walk(model, chains, batches if needs_of(ground.recipe, ground.goal) else None, room, seed=ground.seed)
     alive: dict[str, Tensor] = {}
     solved: dict[str, Mapping[str, Tensor]] = {}
     errors: dict[str, float] = {}
+    notes: list[str] = []
     for cut in cuts(ground, walk, progress or Silent(), journal):
         alive |= cut.alive
         errors |= {} if cut.error is None else {cut.block: cut.error}
+        notes += cut.notes
         # The model's own tensors, masked, and not a second copy of all weights.
         solved |= {site: {name: model.get_parameter(name).detach() for name in names} for site, names in cut.solved.items()}
     alive = {site.name: alive[site.name] for site in ground.sites}
     plan = ground.plan(alive, solved)
-    plan = replace(plan, provenance={**plan.provenance, "blocks": errors})
+    plan = replace(plan, provenance={**plan.provenance, "blocks": errors, "notes": list(dict.fromkeys(notes))})
     size, density = extent(ground.recipe.structure, ground.sites, alive)
     rounds = ({"round": 0, "sizes": size, "densities": density, "quality": None},)
     return Outcome(model, plan, rounds, any(isinstance(action, Recover) for action in _actions(ground)))
@@ -99,12 +101,14 @@ def run(
 class Cut:
     """What became of one block ("": of what lies outside of them): masks by site, the tensors that a solver changed, by site.
 
-    `error` is how far its output moved on the first batch, relative to what it was (None where nothing was run).
+    `error` is how far its output moved on the first batch, relative to what it was (None where nothing was run); `notes` are
+    what solvers say.
     """
 
     block: str
     alive: Mapping[str, Tensor]
     solved: Mapping[str, Sequence[str]]
+    notes: Sequence[str] = ()
     error: float | None = None
 
 
@@ -126,9 +130,11 @@ def cuts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | None
         yield Cut("", *_parts(decisions))
 
 
-def reads_data(ground: Ground) -> bool:
-    """Whether anything must be run at all."""
-    return bool(_needs(ground.recipe, _action(ground)))
+def needs_of(recipe: Recipe, goal: Goal) -> tuple[Statistic, ...]:
+    """What the parts read of the data; nothing is run where that is nothing."""
+    criteria = [a.by or recipe.criterion for a in recipe.schedule.actions(Clock(), goal) if isinstance(a, Prune)]
+    solver = recipe.solver.needs if recipe.solver else ()
+    return tuple(dict.fromkeys([need for criterion in criteria for need in criterion.needs] + list(solver)))
 
 
 @dataclass(frozen=True)
@@ -180,12 +186,12 @@ def _taken(ground: Ground, turn: Turn, sites: Sequence[Site], journal: Journal |
     if state is not None:
         restore(turn.shell, state["weights"])
         turn.hand_on()
-        return Cut(turn.block, state["alive"], state["solved"], state["error"])
+        return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "error")})
     dense = turn.look()
     decisions = _decided(ground, sites, turn.shell, _gathering(turn, sites, ground.seed)) if sites else {}
     cut = Cut(turn.block, *_parts(decisions), change(dense, turn.hand_on()))
     if journal:
-        done = {"alive": cut.alive, "solved": cut.solved, "error": cut.error}
+        done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "error": cut.error}
         journal.write({"weights": values(turn.shell), **done}, file)
     return cut
 
@@ -194,7 +200,7 @@ def _decided(ground: Ground, sites: Sequence[Site], model: nn.Module, gather: Ga
     """Decide these sites and carry it out on `model`, which has their tensors by their names."""
     decisions = decide(_local(ground, sites), _action(ground), _tensors(model), everyone(sites), gather, {}, 0)
     write(model, decisions)
-    alive, _ = _parts(decisions)
+    alive = _parts(decisions)[0]
     impose(model, tensor_masks(ground.recipe.structure, sites, alive))
     return decisions
 
@@ -204,9 +210,11 @@ def _local(ground: Ground, sites: Sequence[Site]) -> Ground:
     return replace(ground, sites=tuple(sites), goal=Goal("sparsity", ground.goal.ratio), limits=Limits(), measure=None)
 
 
-def _parts(decisions: Mapping[str, Decision]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+def _parts(decisions: Mapping[str, Decision]) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
+    """(masks, names of changed tensors, notes)"""
     keeps = {name: decision.keep for name, decision in decisions.items()}
-    return keeps, {name: sorted(decision.tensors) for name, decision in decisions.items() if decision.tensors}
+    solved = {name: sorted(decision.tensors) for name, decision in decisions.items() if decision.tensors}
+    return keeps, solved, list(dict.fromkeys(note for decision in decisions.values() for note in decision.notes))
 
 
 def _gathering(turn: Turn, sites: Sequence[Site], seed: int) -> Gather:
@@ -228,11 +236,6 @@ def _beyond(walk: Walk, sites: Sequence[Site], seed: int) -> Gather:
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters(remove_duplicate=False)}
-
-
-def _needs(recipe: Recipe, action: Prune) -> tuple[Statistic, ...]:
-    """What the parts read of the data."""
-    return (*(action.by or recipe.criterion).needs, *(recipe.solver.needs if recipe.solver else ()))
 
 
 def _actions(ground: Ground) -> Sequence[Action]:

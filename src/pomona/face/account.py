@@ -255,7 +255,7 @@ def _known(macs: int, graph: Graph) -> int | None:
 
 
 def _notes(plan: Plan, graph: Graph) -> list[str]:
-    notes = []
+    notes = list(plan.provenance.get("notes", ()))
     if graph.missing is not None:
         notes.append(f"Only single weights could be pruned and MACs are unknown, since there is no graph: {graph.missing}.")
     if any(site.kind == "element" for site in plan.sites.values()):

@@ -9,14 +9,17 @@ from typing import Any
 
 from torch import nn
 
+from pomona.engines.blocks import Chain, seen_by
 from pomona.engines.decide import Ground
 from pomona.engines.journal import Journal
 from pomona.engines.oneshot import Outcome, run
 from pomona.engines.prices import price
+from pomona.engines.sequential import run as sequential_run
+from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
-from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, name_of, recipe_for, settle, sites_of
+from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, method_for, name_of, recipe_for, settle, sites_of
 from pomona.face.workload import Workload, bound
 from pomona.graph import Graph, Release
 from pomona.models import Source
@@ -29,7 +32,7 @@ def prune(
     args: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
-    method: str | Recipe = "magnitude",
+    method: str | Recipe | None = None,
     goal: str | Goal | None = None,
     structure: str | Structure | None = None,
     data: Any = None,
@@ -45,6 +48,8 @@ def prune(
     test: Any = None,
     metric: str | None = None,
     valid: Any = None,
+    sequential: bool | None = None,
+    blocks: Sequence[str] = (),
     checkpoint: str | Path | None = None,
     latency: bool | Mapping[str, Any] = True,
     progress: Progress | None = None,
@@ -55,15 +60,17 @@ def prune(
 
     `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs of one forward pass; or `args` is a graph that `trace`
     made before, such as a result's, so that several goals need one trace. `method` is a name of
-    `pomona.methods()`, a recipe or its text form; `structure` and `recover` replace the recipe's own ("2:4",
-    "channels"; "finetune:3epochs"). `data` is an iterable of batches (tensors, (input, target) pairs or dicts) for
+    `pomona.methods()`, a recipe or its text form (None: magnitude, or latency-aware for a goal in latency);
+    `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable of batches (tensors, (input, target) pairs or dicts) for
     recovery and for calibration, which takes the first `calibrate` of them (None: all); `loss` is a function of (output,
     target). `test` is data of the same form, a `Data` or a function of the model, and is only ever measured on; `valid`
     picks the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what
     is pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`,
-    axes under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. `latency` may
-    hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round
-    and every epoch; called again with the same arguments after a kill, it goes on and ends bit-identical.
+    axes under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. A method that reads
+    activations prunes a model with a list of blocks block by block, each judged by what the pruned ones before it give;
+    `sequential` asks for that or forbids it, `blocks` names the lists (`model.layers`). `latency` may hold `batch`, `threads`,
+    `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round, block and epoch; called
+    again with the same arguments after a kill, it goes on and ends bit-identical.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
     does not equal the masked one.
@@ -74,7 +81,9 @@ def prune(
     >>> result.model[0].out_features, result.report.proof.passed
     (15, True)
     """
-    wish, name = goal_for(goal), name_of(method)
+    wish = goal_for(goal)
+    method = method_for(method, wish)
+    name = name_of(method)
     recipe = recipe_for(method, structure, recover, goal=wish, only=only, keep=keep, exact=exact)
     check_schedule(recipe, name)
     job = Job.of(
@@ -95,9 +104,9 @@ def prune(
     )
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
-    graph, outcome = _planned(job, recipe, wish, limits, name, calibrate, release)
+    graph, ground, outcome = _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks)
     due = recipe.recovery if outcome.recover else None
-    return carry_out(job, graph, outcome.plan, outcome.model, recipe=recipe, recovery=due, rounds=outcome.rounds)
+    return carry_out(job, graph, outcome.plan, outcome.model, recipe=ground.recipe, recovery=due, rounds=outcome.rounds)
 
 
 def plan(
@@ -105,7 +114,7 @@ def plan(
     args: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
-    method: str | Recipe = "magnitude",
+    method: str | Recipe | None = None,
     goal: str | Goal | None = None,
     structure: str | Structure | None = None,
     data: Any = None,
@@ -117,6 +126,8 @@ def plan(
     keep: Sequence[str] = (),
     exact: bool = False,
     release: Release | None = None,
+    sequential: bool | None = None,
+    blocks: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Plan:
     """What `prune` would remove, and nothing more: no surgery, no proof, no recovery. `replay` carries it out.
@@ -130,11 +141,13 @@ def plan(
     >>> [int(plan.keep("0.weight:0").sum()) for plan in plans]
     [15, 7]
     """
-    wish, name = goal_for(goal), name_of(method)
+    wish = goal_for(goal)
+    method = method_for(method, wish)
+    name = name_of(method)
     recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact).but(recovery=None)
     check_schedule(recipe, name)
     job = Job.of(model, args, kwargs, data=data, loss=loss, seed=seed, progress=progress)
-    return _planned(job, recipe, wish, limits, name, calibrate, release)[1].plan
+    return _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks)[2].plan
 
 
 def _planned(
@@ -145,20 +158,28 @@ def _planned(
     method: str,
     calibrate: int | None,
     release: Release | None,
-) -> tuple[Graph, Outcome]:
+    sequential: bool | None,
+    blocks: Sequence[str],
+) -> tuple[Graph, Ground, Outcome]:
     """What stays; raises InputError where that is everything."""
     check_needs(recipe.but(recovery=None).needs, f"The method '{method}'", job.batches, job.loss)
     graph = job.trace(release)
-    ground = _ground(job, recipe, goal, graph, limits or Limits(), method)
-    outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None)
+    through = way(job.model, graph, recipe, goal, sequential, blocks)
+    chains, recipe = (through.chains, through.recipe) if through else ((), recipe)
+    ground = _ground(job, recipe, goal, graph, limits or Limits(), method, chains)
+    if through:
+        job.progress.note(through.told)
+    outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None, chains)
     if not outcome.plan.removes:
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
     made = replace(outcome.plan, provenance={**outcome.plan.provenance, "release": graph.released})
-    return graph, replace(outcome, plan=made)
+    return graph, ground, replace(outcome, plan=made)
 
 
-def _ground(job: Job, recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, method: str) -> Ground:
+def _ground(
+    job: Job, recipe: Recipe, goal: Goal | None, graph: Graph, limits: Limits, method: str, chains: Sequence[Chain]
+) -> Ground:
     sites = sites_of(recipe.structure, graph)
     wish = settle(goal, recipe.structure, sites)
     if wish is None:
@@ -166,19 +187,22 @@ def _ground(job: Job, recipe: Recipe, goal: Goal | None, graph: Graph, limits: L
     if graph.missing is not None and wish.cost not in ("sparsity", "params", "units"):
         raise InputError(f"What {wish.cost} cost is unknown ({graph.missing}); ask for sparsity=0.9 or params=0.5x.")
     if wish.cost != "latency":
-        return Ground(recipe, sites, price(wish, graph, sites, recipe.structure), wish, limits, job.seed, method)
+        counting = seen_by(graph, sites, chains) if chains and wish.cost == "sparsity" else graph
+        return Ground(recipe, sites, price(wish, counting, sites, recipe.structure), wish, limits, job.seed, method)
     load = Workload.of(job.model, job.args, job.kwargs, job.latency, job.progress)
     told = price(wish, graph, sites, recipe.structure, lambda: load.forecast(graph))
     goal = bound(wish, told.dense)
     return Ground(recipe, sites, told, goal, limits, job.seed, method, lambda plan: load.share(plan, graph))
 
 
-def _decide(job: Job, ground: Ground, calibration: Batches | None) -> Outcome:
+def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Sequence[Chain]) -> Outcome:
     journal = None
     if job.checkpoint is not None:
         with seeded(job.seed):
             first = next(iter(calibration)) if calibration else None
         journal = Journal.of(job.checkpoint, job.model, ground, first, len(calibration) if calibration else 0)
+    if chains:
+        return sequential_run(job.model, ground, chains, batches=calibration or (), progress=job.progress, journal=journal)
     return run(
         job.model,
         ground,
