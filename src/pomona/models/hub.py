@@ -37,10 +37,10 @@ def load(text: str) -> dict[str, Any]:
         _check_hub(text)
     try:
         config = transformers.AutoConfig.from_pretrained(text)
-        kind = _class(config)
-        with _quiet():
+        kind = model_class(config)
+        with quiet():
             if bare := folder.is_dir() and not any(file.suffix in _WEIGHT_FILES for file in folder.iterdir()):
-                model, info = _shapes(kind, config), {}
+                model, info = shapes(kind, config), {}
             else:
                 model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -59,7 +59,7 @@ def load(text: str) -> dict[str, Any]:
     }
 
 
-def _shapes(kind: Any, config: Any) -> nn.Module:
+def shapes(kind: Any, config: Any) -> nn.Module:
     """The architecture without values: nothing is allocated, however large it is."""
     with torch.device("meta"):
         model: nn.Module = kind._from_config(config, dtype=torch.float32)
@@ -75,7 +75,7 @@ def rebuild(source: Source) -> nn.Module:
             f"This transformers ({transformers.__version__}) does not know the model type '{data.get('model_type')}'; update it."
         )
     config = transformers.CONFIG_MAPPING[data["model_type"]].from_dict(data)
-    model: nn.Module = _class(config, source.task)._from_config(config, dtype=torch.float32)
+    model: nn.Module = model_class(config, source.task)._from_config(config, dtype=torch.float32)
     return model
 
 
@@ -102,7 +102,7 @@ def _check_hub(text: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bars of transformers' own: its loading report says less than our notes do."""
     from transformers.utils import logging as of_transformers
 
@@ -118,7 +118,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _class(config: Any, name: str | None = None) -> Any:
+def model_class(config: Any, name: str | None = None) -> Any:
     """The class that the config's `architectures` names, looked up in transformers only; without one, the bare model."""
     transformers = import_transformers()
     name = name or next(iter(getattr(config, "architectures", None) or ()), None)

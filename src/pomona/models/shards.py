@@ -1,0 +1,152 @@
+"""Safetensors files read and written a tensor at a time: memory holds what is asked for, and no second copy of it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pomona.vocabulary import InputError
+
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: `size` bytes from `start` on."""
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+class Shards:
+    """The tensors of some safetensors files by name. Reading copies; nothing stays open and nothing is mapped."""
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self.places = dict(places)
+
+    @classmethod
+    def of(cls, files: Sequence[Path]) -> Shards:
+        """Raises InputError on a file that is missing, truncated or no safetensors file."""
+        return cls({name: place for path in files for name, place in _header(path)})
+
+    def read(self, name: str) -> Tensor:
+        """The tensor, as it is stored."""
+        place = self.places[name]
+        made = torch.empty(place.shape, dtype=place.dtype)
+        with place.file.open("rb") as file:
+            file.seek(place.start)
+            if file.readinto(_bytes(made)) != place.size:
+                raise InputError(f"{place.file} ends within {name}; it is truncated.")
+        return made
+
+    def mapped(self, name: str) -> Tensor:
+        """The tensor as a view of the file: only what is looked at comes into memory, and what is written stays there."""
+        place = self.places[name]
+        flat = np.memmap(place.file, np.uint8, "c", place.start, (place.size,))
+        return torch.from_numpy(flat).view(place.dtype).view(place.shape)
+
+    @property
+    def stamp(self) -> str:
+        """A hash of all names, types, shapes, sizes and times of change; of no values."""
+        files = sorted({place.file for place in self.places.values()})
+        told = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        tensors = sorted((name, str(place.dtype), place.shape) for name, place in self.places.items())
+        return hashlib.sha256(repr((told, tensors)).encode()).hexdigest()
+
+
+def write_shard(path: Path, tensors: Mapping[str, Tensor | Place]) -> int:
+    """One safetensors file, whole or not at all; a `Place` is copied from where it lies. Returns the bytes of its tensors.
+
+    Raises InputError where the disk is full.
+    """
+    header, start = {"__metadata__": {"format": "pt"}}, 0
+    for name, value in tensors.items():
+        size = value.size if isinstance(value, Place) else value.numel() * value.element_size()
+        entry = {"dtype": _NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [start, start + size]}
+        header[name] = entry  # type: ignore[assignment]
+        start += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for value in tensors.values():
+                for piece in _pieces(value):
+                    file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(f"The disk of {path.parent} is full; free some of it or choose another folder.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return start
+
+
+def _header(path: Path) -> Iterator[tuple[str, Place]]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(length)) if length < size else None
+        if not isinstance(entries, dict):
+            raise ValueError("its header is longer than the file")
+        for name, entry in entries.items():
+            if name != "__metadata__":
+                dtype, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
+                first, last = entry["data_offsets"]
+                if 8 + length + last > size or last - first != prod(shape) * dtype.itemsize:
+                    raise ValueError(f"it ends within {name}")
+                yield name, Place(path, dtype, shape, 8 + length + first, last - first)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}); it may be truncated.") from None
+
+
+def _pieces(value: Tensor | Place) -> Iterator[bytes | memoryview]:
+    if isinstance(value, Tensor):
+        yield _bytes(value.detach().contiguous())
+        return
+    with value.file.open("rb") as file:
+        file.seek(value.start)
+        left = value.size
+        while left:
+            piece = file.read(min(left, _CHUNK))
+            if not piece:
+                raise InputError(f"{value.file} became shorter while it was read.")
+            left -= len(piece)
+            yield piece
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
