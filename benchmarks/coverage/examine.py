@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import pomona
+from pomona.graph.draws import same_draws
 from pomona.graph.precise import precise
 from pomona.graph.proof import another, answer, difference, prove
 from pomona.graph.shares import shares
@@ -37,7 +38,7 @@ def half(graph: Any, seed: int = 0) -> Plan:
             keep[torch.randperm(axis.size, generator=random)[:least]] = True
             sites[name] = Site(name, "axis", (axis.size,), axis.members, axis=axis)
             decisions[name] = Decision(keep)
-    return Plan(sites, decisions)
+    return Plan(sites, decisions, {"release": graph.released})
 
 
 @torch.no_grad()
@@ -76,13 +77,14 @@ def examine(found: Case) -> Row:
     enliven(model, found.inputs)
     row: Row = {"class": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
     start, cpu = perf_counter(), process_time()
-    graph = pomona.trace(model, args, kwargs)
+    graph = pomona.trace(model, args, kwargs, release=found.release)
     share = shares(graph)
     row |= {
         "share_params": share.params,
         "share_macs": share.macs,
         "share_two": share.macs_two_factors,
         "share_exact": share.macs_exact,
+        "share_widths": share.macs_two_widths,
     }
     row |= {"frozen": _frozen(graph), "unknown": sorted({op for op, _ in graph.unknown})}
     result = pomona.replay(model, half(graph), graph, latency=False)
@@ -134,7 +136,7 @@ def other_length(small: nn.Module, model: nn.Module, found: Case) -> bool | None
     shorter = pytree.tree_map(lambda x: x[:, :-2] if _sequence(x) else x, found.inputs)
     if not any(_sequence(x) for x in pytree.tree_leaves(found.inputs)):
         return None
-    graph = pomona.trace(model, *shorter)
+    graph = pomona.trace(model, *shorter, release=found.release)
     return prove(model, graph, half(graph), small, *shorter).passed
 
 
@@ -158,10 +160,12 @@ def _reached(model: nn.Module, found: Case) -> int:
 
 def copies(small: nn.Module, model: nn.Module, found: Case) -> bool:
     """A deep copy answers the same, and takes the state dict strictly."""
-    twin, (args, kwargs) = deepcopy(small), found.inputs
+    twin, (args, kwargs), answers = deepcopy(small), found.inputs, []
     twin.load_state_dict(small.state_dict(), strict=True)
-    with torch.no_grad():
-        a, b = (pytree.tree_leaves(net.eval()(*args, **kwargs)) for net in (small, twin))
+    for net in (small, twin):
+        with torch.no_grad(), same_draws():
+            answers.append(pytree.tree_leaves(net.eval()(*args, **kwargs)))
+    a, b = answers
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True) if isinstance(x, Tensor))
 
 

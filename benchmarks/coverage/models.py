@@ -1,9 +1,9 @@
-"""Names to models with example inputs: `timm:MODULE`, `transformers:NAME`, `networks:NAME`."""
+"""Names to models with example inputs: `timm:MODULE`, `encoders:MODULE`, `transformers:NAME`, `networks:NAME`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,17 +12,25 @@ from benchmarks.coverage.networks import networks
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from pomona.graph import Release
 from pomona.graph.export import inputs_of
 from pomona.models import load_model
+
+# Families of timm whose smallest variant has no head: what they return is their stream, and as wide as it.
+ENCODERS = ("deepseek_vit", "eva", "gemma4_vit", "hieradet_sam2", "qwen3_vit")
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A model in evaluation mode and example inputs, one example in each; `batch` is the length of batched dimensions."""
+    """A model in evaluation mode and example inputs, one example in each; `batch` is the length of batched dimensions.
+
+    `release` is what may change although users of the model see it.
+    """
 
     model: nn.Module
     inputs: tuple[tuple[Any, ...], dict[str, Any]]
     batch: int = 1
+    release: Release | None = None
 
     def batched(self, x: Any) -> bool:
         """Whether a tensor of the inputs has the examples along its first dimension."""
@@ -37,13 +45,17 @@ def case(name: str) -> Case:
 
 def names() -> list[str]:
     """Every model of the table, in its order."""
-    several = {"timm": families(), "transformers": _zoo(), "networks": networks()}
+    several = {"timm": families(), "encoders": ENCODERS, "transformers": _zoo(), "networks": networks()}
     return [f"{kind}:{name}" for kind, known in several.items() for name in known]
 
 
 def _timm(module: str) -> Case:
     loaded = load_model(f"timm:{families()[module]}")
     return Case(loaded.model, loaded.example)
+
+
+def _encoder(module: str) -> Case:
+    return replace(_timm(module), release="output")
 
 
 def _transformers(name: str) -> Case:
@@ -65,9 +77,15 @@ def _network(name: str) -> Case:
 
 
 def _zoo() -> dict[str, Callable[[], tuple[nn.Module, Any]]]:
+    from benchmarks.coverage.transformers_further import FURTHER
     from benchmarks.coverage.transformers_zoo import ZOO
 
-    return dict(ZOO)
+    return {**ZOO, **FURTHER}
 
 
-KINDS: dict[str, Callable[[str], Case]] = {"timm": _timm, "transformers": _transformers, "networks": _network}
+KINDS: dict[str, Callable[[str], Case]] = {
+    "timm": _timm,
+    "encoders": _encoder,
+    "transformers": _transformers,
+    "networks": _network,
+}

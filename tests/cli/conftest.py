@@ -84,7 +84,7 @@ def face(monkeypatch):
         axes=axes,
         branches=(Branch("blocks", ("blocks.0", "blocks.1")),),
         costs=lambda: costs,
-        shares=lambda names=None: Shares(0.75, 0.5, 0.25, 0.125),
+        shares=lambda names=None: Shares(0.75, 0.5, 0.25, 0.125, 0.375),
         unknown=(("sort", "layers.2: no rule"),),
     )
     timed = Timed()

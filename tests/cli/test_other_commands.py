@@ -10,7 +10,8 @@ def test_inspect_tells_costs_groups_and_frozen_axes(face, net, cli):
     found = cli("inspect", net, "--json").json
     assert (found["params"], found["macs"], found["activation_bytes"], found["peak_bytes"]) == (100, 1000, 4096, 1024)
     assert found["families"] == [{"family": "channel", "goal": "channels", "axes": 1, "macs": 0.5}]
-    assert found["prunable"] == {"params": 0.75, "macs": 0.5, "macs_two_factors": 0.25, "macs_exact": 0.125}
+    shares = {"params": 0.75, "macs": 0.5, "macs_two_factors": 0.25, "macs_exact": 0.125, "macs_two_widths": 0.375}
+    assert found["prunable"] == shares
     assert [axis["normalisers"] for axis in found["axes"]] == [["softmax at 1"], []]
     assert [axis["frozen"] for axis in found["axes"]] == [None, "it is the model's input"]
     text = cli("inspect", net, "--members").out

@@ -3,7 +3,9 @@ import torch
 from torch import nn
 
 import zoo
+from halving import halved
 from pomona.graph.export import export, inputs_of
+from pomona.graph.nodes import name_of
 from pomona.vocabulary import InputError
 
 
@@ -73,6 +75,30 @@ def test_a_model_on_the_meta_device_is_traced_without_weights():
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(1 << 14, 1 << 14), nn.ReLU(), nn.Linear(1 << 14, 4))
     assert len(export(model, torch.empty(2, 1 << 14, device="meta")).state_dict) == 4
+
+
+class Unasked(nn.Module):
+    """A pooler whose answer nobody reads, and a length that is taken from a tensor made for nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.pooler, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        h = self.first(x)
+        self.pooler(h).tanh()
+        return self.last(h) * x.flatten(1).shape[1]
+
+
+def test_a_layer_whose_answer_is_unread_stays_and_what_only_has_a_shape_goes():
+    names = [name_of(n) for n in export(Unasked(), torch.randn(2, 3, 4)).graph.nodes]
+    assert names.count("linear") == 3 and "flatten" not in names and "tanh" not in names
+
+
+def test_a_layer_whose_answer_is_unread_is_cut_with_the_others():
+    found = halved(Unasked(), torch.randn(2, 3, 4))
+    assert found.form == "eager" and found.proof.passed
+    assert found.small.pooler.weight.shape == (3, 3)
 
 
 def test_the_module_that_fails_is_named():

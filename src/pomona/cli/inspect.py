@@ -77,7 +77,8 @@ def _costs(document: Row) -> RenderableType:
         Text(f"{params} parameters, {macs} MACs, {activations} of activations, {peak} at once", "bold"),
         Text(
             f"Can be pruned: {part['params']} of the parameters, {part['macs']} of the MACs; "
-            f"{part['macs_two_factors']} along two of their factors, {part['macs_exact']} exactly."
+            f"{part['macs_two_factors']} along two of their factors, which {part['macs_two_widths']} have, "
+            f"{part['macs_exact']} exactly."
         ),
     )
 

@@ -12,10 +12,11 @@ from traceback import walk_tb
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from pomona.graph.lengths import settle
+from pomona.graph.nodes import tensor_names
 from pomona.graph.quiet import quiet
 from pomona.graph.records import make_known
 from pomona.graph.rehearsal import tables
@@ -41,10 +42,31 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
         except Exception as error:
             raise Untraceable(_explain(model, error)) from error
-    program.graph.eliminate_dead_code()  # what is computed for its shape alone holds nothing
-    program.graph_module.recompile()
+    _without_dead_code(program)
     settle(program)
     return program
+
+
+def _without_dead_code(program: ExportedProgram) -> None:
+    """Erase what nobody reads: what is computed for its shape alone holds nothing.
+
+    A weight that meets the input stays, and what leads there, although its answer is unread (the pooler of a model that is not
+    asked for it): the model's own code calls that layer, so its sizes must go on fitting.
+    """
+    names = tensor_names(program)
+    held = {n for n in program.graph.find_nodes(op="placeholder") if n.name in names}
+    live = set(program.graph.find_nodes(op="placeholder")) - held
+    for n in program.graph.nodes:
+        if not live.isdisjoint(n.all_input_nodes):
+            live.add(n)
+        elif not held.isdisjoint(n.all_input_nodes):
+            held.add(n)
+
+    def stays(n: fx.Node) -> bool:
+        return n.is_impure() or (n in live and not held.isdisjoint(n.all_input_nodes))
+
+    program.graph.eliminate_dead_code(stays)
+    program.graph_module.recompile()
 
 
 def runnable(program: ExportedProgram) -> nn.Module:

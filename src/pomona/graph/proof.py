@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from pomona.graph.draws import draws
 from pomona.graph.expr import Keep, norm, size
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
@@ -83,7 +84,8 @@ def prove(
     error = max(errors, key=_worst)
     moved = difference(answer(tiny, *another((args, kwargs))), got)
     moved = moved if isfinite(moved) else 1.0  # an output of another shape has moved, too
-    notes = tuple(_notes(moved, rounded, _narrower(graph, keep)))
+    random = graph.exported is not None and draws(graph.exported)
+    notes = tuple(_notes(moved, rounded, _narrower(graph, keep), random))
     return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
 
 
@@ -101,7 +103,7 @@ def _narrower(graph: Graph, keep: Keep) -> int:
     return sum(isinstance(dims, tuple) and any(size(e, keep) != norm(e).n for e in dims) for dims in shown)
 
 
-def _notes(moved: float, rounded: tuple[str, ...], narrower: int) -> Iterator[str]:
+def _notes(moved: float, rounded: tuple[str, ...], narrower: int, random: bool) -> Iterator[str]:
     if not moved >= DEAD:
         yield f"The output moves by only {moved:.1e} with another input, so this proof says little."
     if rounded:
@@ -109,6 +111,8 @@ def _notes(moved: float, rounded: tuple[str, ...], narrower: int) -> Iterator[st
         yield f"{many} query weights took in the scale of the unpruned heads; compared before their last digit was rounded."
     if narrower:
         yield f"{narrower} of the outputs have become narrower with the model; they are compared at the places that it keeps."
+    if random:
+        yield "The model draws random numbers in evaluation; it is compared on the same draws."
 
 
 def difference(a: list[Tensor], b: list[Tensor]) -> float:

@@ -19,7 +19,7 @@ from pomona.graph.expr import Expr, Keep, size, take
 from pomona.graph.facts import Counted, Fact, Groups, HeadSize, Piece, Pieces
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
-from pomona.graph.nodes import arguments, call, name_of, short_cuts
+from pomona.graph.nodes import arguments, call, name_of, short_cuts, traced
 from pomona.vocabulary import Plan
 
 Length: TypeAlias = Callable[[Expr], int]  # how long a dimension is now
@@ -102,6 +102,9 @@ def _by_lengths(dims: object, given: Mapping[str, Any], length: Length) -> dict[
         return {"normalized_shape": lengths[len(lengths) - len(given["normalized_shape"]) :]}
     if given.get("sizes") is not None and "dim" in given:  # unflatten: the lengths of one dimension
         return {"sizes": lengths} if lengths != [e.n for e in dims] else {}
+    if isinstance(counts := given.get("repeats"), (list, tuple)):
+        ones = [1] * (len(counts) - traced(given["self"]).dim()) + list(traced(given["self"]).shape)
+        return {"repeats": [_open(k, n) if was == 1 else k for k, n, was in zip(counts, lengths, ones, strict=True)]}
     listed = [word for word in ("size", "shape") if isinstance(given.get(word), (list, tuple))]
     return {
         word: [_open(*pair) for pair in zip(given[word], lengths, strict=True)]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.graph.expr import Atom, Const, Expr, Product, norm
+from pomona.graph.expr import Atom, Const, Dims, Expr, Product, leaves, norm
 from pomona.graph.terms import Rows
+from pomona.vocabulary import Weight
 
 if TYPE_CHECKING:
     from pomona.graph.graph import Graph
@@ -23,13 +24,15 @@ class Shares:
 
     `params` of the parameters and `macs` of the multiply-accumulates become fewer when prunable axes shrink;
     `macs_two_factors` shrink along two factors of their product, such as the rows and the columns of a weight;
-    `macs_exact` along an axis over which no normaliser runs.
+    `macs_exact` along an axis over which no normaliser runs. `macs_two_widths` have two factors that are the model's own,
+    prunable or not: depthwise convolutions have one, and so has what reads the input or writes the output of the model.
     """
 
     params: float
     macs: float
     macs_two_factors: float
     macs_exact: float
+    macs_two_widths: float
 
 
 def shares(graph: Graph, axes: Collection[str] | None = None) -> Shares:
@@ -41,7 +44,7 @@ def shares(graph: Graph, axes: Collection[str] | None = None) -> Shares:
     params, _ = _reached(graph.polynomials.params, graph.polynomials.lengths, free.keys())
     macs, two = _reached(graph.polynomials.macs, graph.polynomials.lengths, free.keys())
     exact, _ = _reached(graph.polynomials.macs, graph.polynomials.lengths, {atom for atom, plain in free.items() if plain})
-    return Shares(params, macs, two, exact)
+    return Shares(params, macs, two, exact, _two_widths(graph))
 
 
 def _reached(rows: Rows, lengths: tuple[Expr, ...], free: Set[Atom]) -> tuple[float, float]:
@@ -52,6 +55,19 @@ def _reached(rows: Rows, lengths: tuple[Expr, ...], free: Set[Atom]) -> tuple[fl
     others = np.stack([np.delete(spared, column, 1).prod(1) for column in range(spared.shape[1])], 1) if spared.size else spared
     once = ((1 - spared) * others).sum(1)
     return _share(value, 1 - nothing), _share(value, 1 - nothing - once)
+
+
+def _two_widths(graph: Graph) -> float:
+    """The share of what is no depthwise convolution, and neither reads the model's input nor writes its output."""
+    macs = graph.macs_by_weight()
+    one = sum(macs.get(w.tensor, 0) for w in graph.weights.values() if _has_one_width(w, graph.dims.get(w.tensor, ())))
+    whole = sum(macs.values())
+    return 1 - one / whole if whole else 0.0
+
+
+def _has_one_width(weight: Weight, dims: Dims) -> bool:
+    ends = [(dims[d], held) for d, held in ((weight.in_dim, "input"), (weight.out_dim, "output")) if d is not None and dims]
+    return any(norm(e).n == 1 or all(isinstance(c, Const) and c.why == held for c in leaves(e)) for e, held in ends)
 
 
 def _share(value: NDArray[np.float64], part: NDArray[np.float64]) -> float:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from pomona.graph.export import where
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, mask
 from pomona.graph.precise import precise
 from pomona.graph.reference import answer, kept_outputs, reference
 from pomona.graph.rehearsal import forget
 from pomona.graph.units import kept_units, pruned_axes
-from pomona.vocabulary import Plan
+from pomona.vocabulary import InputError, Plan, first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,19 @@ class Standard:
         if graph.missing is not None:  # nothing is cut then: the masked model's own code is what there is
             return cls(whole, answer(whole, args, kwargs), True)
         keep = kept_units(graph, plan)
-        if all(graph.axes[axis].exact for axis in pruned_axes(graph, plan)):
-            return cls(whole, kept_outputs(answer(whole, args, kwargs), graph, keep), True)
-        return cls(whole, reference(whole, graph, keep, dead_blocks(plan), args, kwargs), False)
+        with _in_double(model):
+            if all(graph.axes[axis].exact for axis in pruned_axes(graph, plan)):
+                return cls(whole, kept_outputs(answer(whole, args, kwargs), graph, keep), True)
+            return cls(whole, reference(whole, graph, keep, dead_blocks(plan), args, kwargs), False)
+
+
+@contextmanager
+def _in_double(model: nn.Module) -> Iterator[None]:
+    """Where the model's own code or one of its kernels does not take float64, say so: there can be no proof then."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"{type(model).__name__} cannot be run in float64, in which a pruned model is proven{where(model, error)}: "
+            f"{first_line(error).rstrip('.')}; use ops that take float64 there."
+        ) from error

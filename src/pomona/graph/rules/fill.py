@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pomona.graph.expr import Const, fresh
+from pomona.graph.draws import LIKE, SHAPED
+from pomona.graph.expr import Const, freeze, fresh
 from pomona.graph.op import Op, Result, rule
 
 
@@ -26,13 +27,15 @@ def filled(op: Op) -> Result:
     return [fresh(k) for k in op.shape]
 
 
-@rule("arange", "linspace", "eye", "randperm", "tril_indices")
+@rule("arange", "linspace", "eye", "tril_indices")
 def counted(op: Op) -> Result:
     """Positions."""
     return [Const(k) for k in op.shape]
 
 
-@rule("randn", "rand", "randint", "normal", "bernoulli")
+@rule(*SHAPED, *LIKE)
 def drawn(op: Op) -> Result:
     """Random numbers: as many must be drawn as before for the others to stay the same."""
+    for e in (e for dims in op.inputs for e in dims):
+        freeze(e, "random numbers")
     return [Const(k, "random numbers") for k in op.shape]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch.fx import Node
 
+from pomona.graph.draws import DROPPING, drops
+from pomona.graph.expr import freeze
 from pomona.graph.op import Op, Result, broadcast, rule
 
 
@@ -13,11 +15,6 @@ from pomona.graph.op import Op, Result, broadcast, rule
     "detach",
     "detach_",
     "clone",
-    "dropout",
-    "dropout_",
-    "feature_dropout",
-    "alpha_dropout",
-    "native_dropout",
     "to",
     "type_as",
     "_to_copy",
@@ -28,12 +25,21 @@ from pomona.graph.op import Op, Result, broadcast, rule
     "half",
     "double",
     "_assert_tensor_metadata",
-    "rand_like",
 )
 def same(op: Op) -> Result:
     """The tensor itself, perhaps in another type or place."""
     op.carries()
     return op.input
+
+
+@rule(*DROPPING)
+def dropout(op: Op) -> Result:
+    """The tensor itself; where entries are dropped in evaluation, too, as many must be drawn as before."""
+    if drops(op.node):
+        for e in op.input:
+            freeze(e, "random numbers")
+    op.carries()
+    return op.input if not isinstance(op.value, (list, tuple)) else [op.input for _ in op.value]
 
 
 @rule(

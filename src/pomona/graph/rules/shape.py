@@ -127,11 +127,11 @@ def triangle(op: Op) -> Result:
 
 @rule("repeat", "tile")
 def repeat(op: Op) -> Result:
-    """The count runs outside."""
+    """The count runs outside. A one that is repeated has no units of its own, as in `expand`."""
     x, counts = op.input, list(op.args.get("repeats") or op.args.get("dims") or ())
     counts = [1] * (len(x) - len(counts)) + counts
     x = [Const(1)] * (len(counts) - len(x)) + x
-    return [product_of((Const(k, "repeated"), e)) for k, e in zip(counts, x, strict=True)]
+    return [fresh(k) if e.n == 1 else product_of((Const(k, "repeated"), e)) for k, e in zip(counts, x, strict=True)]
 
 
 @rule("repeat_interleave")
