@@ -102,7 +102,10 @@ def _declare(path: Path, packed: bool, dtype: torch.dtype | None) -> None:
     if packed:
         config["quantization_config"] = {"quant_method": METHOD, "format": FORMAT}
     if dtype is not None:
-        _retype(config, str(dtype).removeprefix("torch."))
+        name = str(dtype).removeprefix("torch.")
+        _retype(config, name)
+        if "torch_dtype" not in config:
+            config["dtype"] = name
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -44,7 +44,7 @@ def mend_configs(model: nn.Module, known: Sizes) -> Mended:
         options = _options(config, users, known)
         for name, value in _lists(config, users, known).items():
             setattr(config, name, value)
-        if getattr(model, "config", None) is config and (start := _built(model, config)) is not None:
+        if getattr(model, "config", None) is config and (start := _start(model, config, options)) is not None:
             search = _Search(model, config, _distance(model, start))
             search.go(
                 options, sorted({n for sizes in known.frames.values() for old, new in sizes.items() for n in new if n != old})
@@ -57,6 +57,21 @@ def mend_configs(model: nn.Module, known: Sizes) -> Mended:
                 if len(new) == 1:
                     setattr(config, name, new[0])
     return found
+
+
+def _start(model: nn.Module, config: Any, options: Mapping[str, Sequence[int]]) -> nn.Module | None:
+    """What the class builds from the fields as they are, or else with the first single change with which it builds anything.
+
+    Lists are shorter by now where layers are gone, and many classes refuse a list and a number of layers that disagree.
+    """
+    if (built := _built(model, config)) is not None:
+        return built
+    for name, new in options.items():
+        for value in new:
+            if (built := _built(model, config, {name: value})) is not None:
+                setattr(config, name, value)
+                return built
+    return None
 
 
 def _configs(model: nn.Module) -> list[tuple[Any, list[str]]]:
@@ -140,6 +155,11 @@ class _Search:
         """A field that says nothing ("four times the width"), or is not there, is told a number if the others do not suffice."""
         if 0 < self.best[0] < inf:
             silent = _silent(self.model, self.config)
+            # First what modules hold anyway: heads can become fewer once their width is no longer divided out of their number.
+            said = [self.offer(name, value, at_no_loss=True) for name in silent for value in _held(self.model, name)]
+            if any(said):
+                while self.sweep(options):
+                    pass
             told = sorted(_unexplained(self.model, _built(self.model, self.config)) | set(lengths))
             if self.sweep({name: told for name in silent}):
                 while self.sweep(options):
@@ -227,6 +247,11 @@ def _unexplained(model: nn.Module, built: nn.Module | None) -> set[int]:
     """Lengths of our tensors that the rebuilt model has otherwise."""
     ours, theirs = _shapes(model), _shapes(built) if built is not None else {}
     return {a for name in ours.keys() & theirs.keys() for a, b in zip(ours[name], theirs[name], strict=False) if a != b}
+
+
+def _held(model: nn.Module, name: str) -> set[int]:
+    """What modules themselves keep under a field's name: a width of heads that stayed, where the configuration divides for it."""
+    return {value for (_, attribute), value in _integers(model) if attribute == name}
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

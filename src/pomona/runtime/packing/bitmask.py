@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pomona.vocabulary import InputError
 
+SHORT = 32  # a row of fewer weights is joined with others, where there are other dimensions than the first to join
 STRIDE = 1024  # weights at least between two row offsets: 4 bytes for 1024 weights are 0.2 % of their fp16 bytes
 
 _ONES = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
@@ -21,7 +22,7 @@ _CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A weight of `shape`, seen as rows (all dimensions but the last) of `width` (the last).
+    """A weight of `shape`, seen as rows of `width`: see `grid`.
 
     `bits` is uint8 (rows, ceil(width / 8)): weight j of a row is bit j % 8, counted from the lowest, of byte j // 8; a set bit is
     a weight that lives, whatever its value. `values` holds the living in order, row after row, in the weight's own type.
@@ -57,7 +58,7 @@ def pack(weight: Tensor, keep: Tensor | None = None) -> Packed:
     >>> pack(torch.tensor([[0.0, 1.5, 0.0, -2.0]])).bits, pack(torch.tensor([[0.0, 1.5, 0.0, -2.0]])).values
     (tensor([[10]], dtype=torch.uint8), tensor([ 1.5000, -2.0000]))
     """
-    rows, width = _grid(tuple(weight.shape))
+    rows, width = grid(tuple(weight.shape))
     carried = _carried(weight.detach().cpu().contiguous()).reshape(rows, width)
     if keep is None:
         lives = carried != 0
@@ -79,7 +80,7 @@ def pack(weight: Tensor, keep: Tensor | None = None) -> Packed:
 
 def unpack(packed: Packed) -> Tensor:
     """The dense weight, zeros where nothing lives. Trusts the numbers; `check` what comes from outside."""
-    rows, width = _grid(packed.shape)
+    rows, width = grid(packed.shape)
     values = _carried(packed.values)
     dense = np.zeros((rows, width), dtype=values.dtype)
     dense[_lives(packed)] = values
@@ -93,7 +94,7 @@ def alive(packed: Packed) -> Tensor:
 
 def check(packed: Packed, name: str) -> None:
     """Raise InputError unless bits, offsets, values and shape belong together, so that no reader leaves its bounds."""
-    rows, width = _grid(packed.shape)
+    rows, width = grid(packed.shape)
     every = stride(width)
     right = (
         packed.bits.dtype == torch.uint8
@@ -116,15 +117,24 @@ def check(packed: Packed, name: str) -> None:
 
 
 def _lives(packed: Packed) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    rows, width = _grid(packed.shape)
+    rows, width = grid(packed.shape)
     if not rows * width:
         return np.zeros((rows, width), dtype=bool)
     return np.unpackbits(packed.bits.numpy(), axis=1, count=width, bitorder="little").view(bool)
 
 
-def _grid(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(rows, width); a scalar is one row of one."""
-    return (prod(shape[:-1]), shape[-1]) if shape else (1, 1)
+def grid(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(rows, width) of a weight: width is the last dimension, joined by those before it while shorter than 32, but the first.
+
+    So kernels of convolutions do not waste most of a byte each, and a row of a matrix is a row.
+
+    >>> grid((512, 64)), grid((8, 512, 64)), grid((64, 16, 3, 3)), grid(())
+    ((512, 64), (4096, 64), (64, 144), (1, 1))
+    """
+    rows, width = (list(shape[:-1]), shape[-1]) if shape else ([], 1)
+    while width < SHORT and len(rows) > 1:
+        width *= rows.pop()
+    return prod(rows), width
 
 
 def _carried(tensor: Tensor) -> np.ndarray[Any, np.dtype[Any]]:

@@ -62,6 +62,8 @@ class PomonaQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_before_weight_loading(self, model: Any, checkpoint_files: Any = None, **_: Any) -> None:
         self.checkpoint = Checkpoint([Path(file) for file in checkpoint_files or ()])
+        if not self.checkpoint.packed:
+            raise InputError("The config of this folder promises packed weights and there are no packed weights in its files.")
         for name in self.checkpoint.packed:  # before anything is loaded: transformers answers what fails later with a traceback
             self.checkpoint.parts(name)
         ignored = {rf"_{part}$" for part in PARTS}

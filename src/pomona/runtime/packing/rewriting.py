@@ -26,10 +26,10 @@ def rewrite(
 ) -> dict[str, Any]:
     """Write the tensors of a checkpoint into a folder, one after the other; what is smaller packed is packed where `packed` says.
 
-    `dtype` is that of floating-point weights (None: as they are stored), `largest` the bytes of one file, `masks` (bool, by name,
-    in the weight's shape) which weights live; where there is no mask, all but +0.0 do. Returns `files`, `bytes`, `weights` (how
-    many were packed), `packed_bytes`, and `share`: these bytes as a share of what the same weights take dense. Raises InputError
-    where a value does not fit the type or a mask does not fit a weight.
+    `dtype` is that of floating-point weights (None: as they are stored), `largest` the bytes of one file, `masks` (bool, by
+    name, in the weight's shape) which weights live; where there is no mask, all but zeros do, which have no sign then. Returns
+    `files`, `bytes`, `weights` (how many were packed), `packed_bytes`, and `share`: these bytes as a share of what the same
+    weights take dense. Raises InputError where a value does not fit the type or a mask does not fit a weight.
     """
     tally = {"weights": 0, "packed_bytes": 0, "dense_bytes": 0}
 
@@ -66,14 +66,9 @@ def _packed(checkpoint: Checkpoint, name: str, stored: Tensor, tensor: Tensor, m
     """The packed weight where that saves bytes; norms and biases are left alone, as readers expect them."""
     if tensor.dim() < 2 or not tensor.is_floating_point():
         return None
-    # What lives is asked before the cast: a value that rounds to zero lives on.
+    # What lives is asked before the cast: a value that rounds to zero lives on. Zeros are -0.0 where a mask was multiplied.
     lives = masks.get(name)
     if lives is None or lives.shape != tensor.shape:
-        lives = checkpoint.alive(name) if name in checkpoint.packed else _nonzero(stored)
+        lives = checkpoint.alive(name) if name in checkpoint.packed else stored.ne(0)
     small = pack(tensor, lives)
     return small if small.nbytes < tensor.nbytes else None
-
-
-def _nonzero(tensor: Tensor) -> Tensor:
-    """What is not +0.0, so that -0.0 stays what it is."""
-    return tensor.ne(0) | tensor.signbit()

@@ -1,0 +1,95 @@
+"""What a config can say opens with plain `from_pretrained`, and answers as the pruned model does."""
+
+import pytest
+import torch
+
+import pomona
+from pomona.runtime.packing import weight_files
+
+transformers = pytest.importorskip("transformers")
+
+SIZES = {
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+
+
+def made(kind, **more):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more})
+    model = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM")(config).eval()
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=g))
+    ids = torch.randint(1, 48, (2, 12), generator=g)
+    return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+
+
+def pruned(model, inputs, **wish):
+    return pomona.prune(model, (), inputs, method="magnitude-uniform", latency=False, **wish)
+
+
+def opens(result, folder, inputs):
+    plain = type(result.model).from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        ours, theirs, loaded = (m(**inputs)[0] for m in (result.model, plain, pomona.load(folder)))
+    assert torch.equal(ours, theirs)
+    assert torch.equal(ours, loaded)
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "wish"),
+    [
+        ("Qwen3", {"head_dim": 16}, {"structure": "layers", "goal": "layers=0.5"}),
+        ("Qwen2", {}, {"structure": "heads", "goal": "heads=0.5"}),
+        ("Qwen2", {}, {"structure": "width", "goal": "width=0.75"}),
+        ("Mixtral", {"num_local_experts": 4, "num_hidden_layers": 2}, {"structure": "kv-groups", "goal": "kv-groups=0.5"}),
+        ("Mixtral", {"num_local_experts": 4, "num_hidden_layers": 2}, {"structure": "experts", "goal": "experts=0.5"}),
+    ],
+)
+def test_a_uniform_model_opens_by_its_rewritten_config(tmp_path, kind, more, wish):
+    """Widths of heads that the config divided out until now, and layers that lists of the config count as well."""
+    model, inputs = made(kind, **more)
+    result = pruned(model, inputs, **wish)
+    opens(result, result.save(tmp_path / "out"), inputs)
+
+
+def test_each_layer_that_stays_keeps_its_kind_of_attention(tmp_path):
+    """Sliding and full attention by turns; two layers leave, and the config's list loses just these."""
+    turns = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+    model, inputs = made("Qwen2", use_sliding_window=True, sliding_window=4, layer_types=turns, max_window_layers=0)
+    result = pruned(model, inputs, structure="layers", goal="layers=0.5")
+    stays = [int(name.rpartition(".")[2]) for site in result.plan.sites.values() for name in site.blocks]
+    kept = [n for n, lives in zip(stays, next(iter(result.plan.decisions.values())).keep.tolist(), strict=True) if lives]
+    plain = opens(result, result.save(tmp_path / "out"), inputs)
+    assert plain.config.num_hidden_layers == 2
+    assert plain.config.layer_types == [turns[n] for n in kept]
+
+
+def test_zeros_in_files_of_a_chosen_size_open_without_pomona_and_tied_weights_stay_tied(tmp_path):
+    model, inputs = made("Llama", tie_word_embeddings=True)
+    result = pruned(model, inputs, structure="weights", goal="sparsity=0.5")
+    folder = result.save(tmp_path / "out", largest=20_000)
+    assert len(weight_files(folder)) > 2
+    plain = opens(result, folder, inputs)
+    assert plain.lm_head.weight is plain.model.embed_tokens.weight
+    assert float((plain.model.layers[0].mlp.up_proj.weight == 0).float().mean()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_no_config_can_say_is_saved_without_one_and_opens_with_pomona(tmp_path):
+    """Rotary frequencies and the scale of attention follow from the width of a head."""
+    model, inputs = made("Llama", num_hidden_layers=2)
+    result = pruned(model, inputs, structure="head-dims", goal="head-dims=0.5")
+    folder = result.save(tmp_path / "out")
+    assert not (folder / "config.json").exists()
+    with torch.no_grad():
+        assert torch.equal(pomona.load(folder)(**inputs)[0], result.model(**inputs)[0])
