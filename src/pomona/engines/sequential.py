@@ -22,9 +22,8 @@ from pomona.engines.journal import Journal
 from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.engines.memory import resident, told
 from pomona.engines.oneshot import Outcome
-from pomona.engines.sweep import Room, Turn, Walk, change
+from pomona.engines.sweep import Room, Store, Turn, Walk, change
 from pomona.training.batches import seeded
-from pomona.training.checkpoint import restore, values
 from pomona.vocabulary import (
     Action,
     Batch,
@@ -120,12 +119,13 @@ def cuts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | None
     with progress.stage("blocks", len(order)) as stage:
         start = time.monotonic()
         for number, turn in enumerate(walk.turns(), 1):
-            cut = _taken(settled, turn, within[turn.block], journal, f"block-{number:04d}.safetensors")
+            cut = _taken(settled, walk.store, turn, within[turn.block], journal, f"block-{number:04d}.safetensors")
             yield cut
             error = {} if cut.error is None else {"error": f"{cut.error:.3g}"}
             left = (time.monotonic() - start) / number * (len(order) - number)
             stage.advance(1, block=turn.block, **error, left=f"{left:.0f} s", memory=told(resident()))
     if outside:
+        walk.store.fetch(member.tensor for site in outside for member in site.members)
         decisions = _decided(settled, outside, walk.model, _beyond(walk, outside, ground.seed))
         yield Cut("", *_parts(decisions))
 
@@ -169,30 +169,32 @@ def _surveyed(ground: Ground, walk: Walk, progress: Progress) -> dict[str, Score
     found: dict[str, Scores] = {}
     progress.note("The allocation compares blocks, so the dense model is scored first, block by block.")
     with progress.stage("scores", len(order)) as stage:
-        for turn in walk.turns(keep=False):
+        for turn in walk.turns():
             local, gather = _local(ground, within[turn.block]), _gathering(turn, within[turn.block], ground.seed)
             found |= scored(local, _action(ground), _tensors(turn.shell), everyone(local.sites), gather, 0)[1]
             turn.hand_on()
             stage.advance(1, block=turn.block)
     if outside:
+        walk.store.fetch(member.tensor for site in outside for member in site.members)
         gather = _beyond(walk, outside, ground.seed)
         found |= scored(_local(ground, outside), _action(ground), _tensors(walk.model), everyone(outside), gather, 0)[1]
     return found
 
 
-def _taken(ground: Ground, turn: Turn, sites: Sequence[Site], journal: Journal | None, file: str) -> Cut:
+def _taken(ground: Ground, store: Store, turn: Turn, sites: Sequence[Site], journal: Journal | None, file: str) -> Cut:
     """One block, as it was written down or cut now, and run once more for the next one."""
     state = journal.read(file) if journal else None
     if state is not None:
-        restore(turn.shell, state["weights"])
+        store.recall(turn.block, state["weights"])
         turn.hand_on()
         return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "error")})
     dense = turn.look()
     decisions = _decided(ground, sites, turn.shell, _gathering(turn, sites, ground.seed)) if sites else {}
+    weights = store.settle(turn.block)
     cut = Cut(turn.block, *_parts(decisions), change(dense, turn.hand_on()))
     if journal:
         done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "error": cut.error}
-        journal.write({"weights": values(turn.shell), **done}, file)
+        journal.write({"weights": weights, **done}, file)
     return cut
 
 

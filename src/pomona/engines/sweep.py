@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,23 +19,50 @@ from pomona.engines.capture import Calls, Done, ready, replaced
 from pomona.engines.shell import Shell
 from pomona.graph.export import without_cache
 from pomona.training.batches import seeded
+from pomona.training.checkpoint import restore
 from pomona.vocabulary import Batch, InputError, finite
 
 
 class Store(Protocol):
     """Where the weights of blocks are while nobody works on them."""
 
-    def held(self, block: str, *, keep: bool) -> AbstractContextManager[None]:
-        """Within it the block's tensors are in memory; with `keep`, what they are at the end stays."""
+    def held(self, block: str) -> AbstractContextManager[None]:
+        """Within it the block's values are in memory."""
+        ...
+
+    def settle(self, block: str) -> Mapping[str, Tensor]:
+        """The block is cut: its values stay. Returns what a journal must hold of it."""
+        ...
+
+    def recall(self, block: str, saved: Mapping[str, Tensor]) -> None:
+        """Be as the block was when it settled."""
+        ...
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Have these tensors, which lie outside of blocks, in memory from now on."""
         ...
 
 
+@dataclass(frozen=True, eq=False)
 class InMemory:
     """They are all there."""
 
-    def held(self, block: str, *, keep: bool) -> AbstractContextManager[None]:
+    model: nn.Module
+
+    def held(self, block: str) -> AbstractContextManager[None]:
         """Nothing to do."""
         return nullcontext()
+
+    def settle(self, block: str) -> Mapping[str, Tensor]:
+        """The values themselves."""
+        return self.model.get_submodule(block).state_dict()
+
+    def recall(self, block: str, saved: Mapping[str, Tensor]) -> None:
+        """Put the values back."""
+        restore(self.model.get_submodule(block), saved)
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,19 +86,19 @@ class Walk:
         seed: int = 0,
     ) -> None:
         self.model, self.chains, self.batches, self.seed = model, chains, batches, seed
-        self.store = store or InMemory()
+        self.store = store or InMemory(model)
         self._kept = Activations(room.budget, room.folder) if room else Activations()
         self._done: tuple[Done, ...] = ()
 
-    def turns(self, *, keep: bool = True) -> Iterator[Turn]:
-        """The blocks one after the other; each must `hand_on` before the next one has its turn. `keep`: new weights stay."""
+    def turns(self) -> Iterator[Turn]:
+        """The blocks one after the other; each must `hand_on` before the next one has its turn."""
         self._done = ()
         for place, chain in enumerate(self.chains):
             given = partial(self._given, place)
             for number, block in enumerate(chain.blocks):
                 before = (*self._done, Done(chain.blocks[:number], given)) if number else self._done
                 calls = None if self.batches is None else Calls(self.model, block, self.batches, before)
-                with self.store.held(block, keep=keep):
+                with self.store.held(block):
                     yield Turn(block, Shell(block, self.model.get_submodule(block)), calls, self._kept, place, self.seed)
             self._done = (*self._done, Done(chain.blocks, given))
 

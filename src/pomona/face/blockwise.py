@@ -23,6 +23,11 @@ class Way:
     recipe: Recipe
 
     @property
+    def blocks(self) -> list[str]:
+        """All blocks, in order."""
+        return [block for chain in self.chains for block in chain.blocks]
+
+    @property
     def told(self) -> str:
         """What the user should read."""
         lists = " and ".join(f"the {len(chain.blocks)} blocks of {chain.container}" for chain in self.chains)

@@ -1,0 +1,144 @@
+"""How much memory a run block by block takes, told before it starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from pomona.engines.blocks import Chain, inside, parted
+from pomona.engines.decide import Ground
+from pomona.engines.memory import told
+from pomona.engines.sequential import needs_of
+from pomona.vocabulary import Batch, InputError, Seen, Site, Statistic, Weight
+from pomona.vocabulary.layout import matrix_shape
+
+_OVERHEAD = 120_000_000  # the traced graph, buffers of the matrix kernels, what the allocator keeps
+_SPARE = 1.1
+_HELD = 3  # outputs of one pass in memory at once: what is read, what may be written to between blocks, what is made
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes at the most, by what they are for. `handed` is what a block gives in one pass, of which there are `passes`."""
+
+    outside: int
+    block: int
+    statistics: int
+    running: int
+    deciding: int
+    handed: int
+    passes: int
+
+    @property
+    def fixed(self) -> int:
+        """What no budget changes."""
+        busy = max(self.running, self.deciding)
+        return int(_SPARE * (self.outside + self.block + self.statistics + busy)) + _OVERHEAD
+
+    @property
+    def least(self) -> int:
+        """The least that will do."""
+        return self.fixed + _HELD * self.handed
+
+    def room(self, limit: int) -> int:
+        """How many bytes of what blocks give may stay in memory; raises InputError where the limit is too low for any."""
+        if limit < self.least:
+            raise InputError(
+                f"{told(limit)} of memory will not do: this run takes at least {told(self.least)} ({self}); raise --max-memory, "
+                "or give shorter sequences with --length."
+            )
+        return limit - self.least
+
+    def sentence(self, limit: int) -> str:
+        """What the user should know before the run starts."""
+        kept = min(self.room(limit), self.handed * self.passes)
+        rest = self.handed * self.passes - kept
+        there = f"; of what blocks give, {told(kept)} stay in memory" + (f" and {told(rest)} go to disk" if rest else "")
+        return f"At most {told(self.least + kept)} of memory, of {told(limit)} allowed: {self}{there if self.passes else ''}."
+
+    def __str__(self) -> str:
+        parts = {
+            "outside the blocks": self.outside,
+            "for a block": self.block,
+            "for statistics": self.statistics,
+            "to run it": self.running,
+            "to decide": self.deciding,
+            "for the program": _OVERHEAD,
+        }
+        return ", ".join(f"{told(size)} {what}" for what, size in parts.items() if size)
+
+
+def estimate(
+    ground: Ground, chains: Sequence[Chain], weights: Mapping[str, Weight], piece: Batch | None, passes: int, stored: int = 4
+) -> Estimate:
+    """What a run takes whose weights stream, in float32, from values of `stored` bytes; `piece` is what one pass is given."""
+    order = [block for chain in chains for block in chain.blocks]
+    within, _ = parted(ground.sites, order)
+    of_block = {block: [weights[name] for name in inside(weights, block)] for block in order}
+    needs = needs_of(ground.recipe, ground.goal)
+    tokens = _tokens(piece) if piece is not None and needs else 0
+    every = [weight for found in of_block.values() for weight in found if weight.prunable]
+    width = Counter(matrix_shape(weight)[1] for weight in every).most_common(1)[0][0]
+    return Estimate(
+        outside=sum(4 * weight.size for weight in _before(weights, order)) if needs else 0,
+        block=max(4 * sum(w.size for w in found) + stored * max(w.size for w in found) for found in of_block.values()),
+        statistics=max(sum(_state(need, site) for need in needs for site in within[block]) for block in order),
+        running=max(_running(found, tokens, width) for found in of_block.values()),
+        deciding=max(_deciding(ground, sites, needs) for sites in within.values()),
+        handed=4 * tokens * width,
+        passes=passes if tokens else 0,
+    )
+
+
+def _before(weights: Mapping[str, Weight], order: Sequence[str]) -> list[Weight]:
+    """What lies outside of the blocks and is used before the last of them: weights come in the order of first use."""
+    names = list(weights)
+    last = max(names.index(name) for name in inside(weights, order[-1]))
+    return [weights[name] for name in names[:last] if not any(name.startswith(f"{block}.") for block in order)]
+
+
+def _running(weights: Iterable[Weight], tokens: int, width: int) -> int:
+    """All that the matrices of a block read and write, and one of them in float64 with its square, as statistics take it."""
+    shapes = [matrix_shape(weight) for weight in weights if weight.prunable]
+    widest = max(columns for _, columns, _ in shapes)
+    return tokens * (4 * (sum(rows for rows, _, _ in shapes) + 6 * width + 2 * widest) + 16 * widest)
+
+
+def _deciding(ground: Ground, sites: Sequence[Site], needs: Sequence[Statistic]) -> int:
+    """Scores and masks of a block, sorting the largest; new weights and factors of the largest statistic where one solves."""
+    if not sites:
+        return 0
+    units, largest = sum(site.units for site in sites), max(site.units for site in sites)
+    solving = 0
+    if ground.recipe.solver is not None:
+        solving = 4 * units + 32 * largest + 3 * max((_state(need, site) for need in needs for site in sites), default=0)
+    return 6 * units + 16 * largest + solving
+
+
+def _state(need: Statistic, site: Site) -> int:
+    """Bytes that a statistic accumulates for a site: it is run once on tensors that have shapes only."""
+    weight = site.weight
+    if weight is None:
+        return 8 * site.units
+    columns = matrix_shape(weight)[1]
+    read, value = torch.empty(2, columns, device="meta"), torch.empty(weight.shape, device="meta")
+    seen = Seen(1, {weight.tensor: read}, weights={weight.tensor: value})
+    try:
+        return sum(_size(made) for made in need.update(None, site, seen).values())
+    except (RuntimeError, NotImplementedError):  # it looks at values, or at more than that: as if it were a gram matrix
+        return 8 * columns**2
+
+
+def _tokens(piece: Batch) -> int:
+    """Positions in one pass: rows times the longest other dimension of what goes in."""
+    leaves = [leaf for leaf in tree_leaves((piece.args, dict(piece.kwargs))) if isinstance(leaf, Tensor) and leaf.dim() > 1]
+    return max((leaf.shape[0] * max(leaf.shape[1:]) for leaf in leaves), default=1)
+
+
+def _size(value: Tensor) -> int:
+    return value.numel() * value.element_size()

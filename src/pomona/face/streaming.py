@@ -1,0 +1,200 @@
+"""A transformers folder goes in, a folder with the pruned model comes out, and at no time is the whole model in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pomona.collect.collector import split
+from pomona.engines.blocks import Chain, seen_by
+from pomona.engines.decide import Ground
+from pomona.engines.estimate import Estimate, estimate
+from pomona.engines.journal import Journal
+from pomona.engines.memory import Peak, parse, told
+from pomona.engines.prices import price
+from pomona.engines.sequential import cuts, needs_of
+from pomona.engines.streaming import INDEX, FromShards
+from pomona.engines.sweep import Room, Walk
+from pomona.face.blockwise import Way, way
+from pomona.face.folders import check_free, whole_folder
+from pomona.face.report import Report
+from pomona.face.streamed import PLANS, Record, Streamed
+from pomona.face.wish import Batches, check_folder, check_needs, goal_for, name_of, recipe_for, settle, sites_of
+from pomona.graph import Graph, survey
+from pomona.models import example_inputs
+from pomona.models.shards import Shards
+from pomona.models.skeleton import skeleton
+from pomona.report.twin import to_json
+from pomona.runtime.packing import weight_files
+from pomona.training.batches import onto, seeded
+from pomona.training.checkpoint import fingerprint
+from pomona.vocabulary import Batch, Goal, InputError, Limits, Progress, Recipe, Silent, Structure
+
+
+def prune_folder(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    method: str | Recipe = "wanda",
+    goal: str | Goal | None = None,
+    structure: str | Structure | None = None,
+    data: Any = None,
+    calibrate: int | None = 64,
+    max_memory: str | int = "4GB",
+    seed: int = 0,
+    limits: Limits | None = None,
+    only: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    blocks: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> Streamed:
+    """Prune the transformers model in `folder` into the new folder `out`, block by block, within `max_memory`.
+
+    Weights come from the safetensors files one block at a time and go to new ones in the type that they had; what blocks give
+    stays in memory as far as the limit allows and goes to disk beyond it. The limit is on what the process takes above what
+    it had at the start; what the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
+    goes on behind its last block and ends bit-identical. Everything else is as in `prune`, which also proves and measures;
+    here the whole model is never there. Raises InputError where the limit cannot be met, with the least that will do, and
+    for recipes that need more than activations.
+    """
+    source, target, progress = Path(folder), Path(out), progress or Silent()
+    check_free(target)
+    limit, journals, start = parse(max_memory), check_folder(checkpoint), time.monotonic()
+    files = weight_files(source)
+    shards = Shards.of(files)
+    model, bare = skeleton(source)
+    peak = Peak()
+    batches = Batches.of(data).first(calibrate) if data is not None else None
+    graph = _traced(bare, batches)
+    recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
+    found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches)
+    foretold, pieces = _foretold(ground, found.chains, graph, batches, limit, shards)
+    for note in (found.told, foretold.sentence(limit)):
+        progress.note(note)
+    journal = _journal(journals, shards, ground, found.chains, batches) if journals else None
+    with whole_folder(target) as partial:
+        store = FromShards(model, shards, found.blocks, journals or partial)
+        walk = Walk(model, found.chains, pieces, Room(foretold.room(limit), partial / "outputs"), store, seed)
+        record = Record(partial / PLANS, ground)
+        for cut in cuts(ground, walk, progress, journal):
+            record.add(cut)
+        store.finish(record.outside)
+        shutil.rmtree(partial / "outputs", ignore_errors=True)
+        if journals:
+            _move_weights(journals, partial)
+        _copy_others(source, partial, files)
+        memory = {"limit": limit, "foretold": foretold.least, "peak": peak.bytes}
+        told_of = {"command": command, "out": str(target), "memory": memory, "seconds": time.monotonic() - start}
+        report = record.report(graph, type(model).__name__, source, told_of)
+        (partial / "report.json").write_text(to_json(report), encoding="utf-8")
+    if journals:
+        _forget(journals)
+    progress.note(f"At its peak the run took {told(peak.bytes)} of memory, of {told(limit)} allowed.")
+    return Streamed(target, Report.of(report))
+
+
+def _traced(bare: nn.Module, batches: Batches | None) -> Graph:
+    """The graph, on shapes alone."""
+    given = Batch(*example_inputs(bare, None, None)) if batches is None else next(iter(batches)).unlabelled
+    batch = onto(given, torch.device("meta"))
+    return survey(bare, batch.args, batch.kwargs)
+
+
+def _asked(
+    bare: nn.Module,
+    graph: Graph,
+    recipe: Recipe,
+    name: str,
+    goal: str | Goal | None,
+    limits: Limits,
+    seed: int,
+    blocks: Sequence[str],
+    batches: Batches | None,
+) -> tuple[Way, Ground]:
+    wish = goal_for(goal)
+    found = way(bare, graph, recipe, wish, True, blocks)
+    assert found is not None  # it was asked for
+    recipe = found.recipe.but(recovery=None)
+    check_needs(recipe.needs, f"The method '{name}'", batches, None)
+    sites = sites_of(recipe.structure, graph)
+    wish = settle(wish, recipe.structure, sites)
+    if wish is None or wish.cost == "latency":
+        raise InputError("Say how far to prune with --goal (goal= in Python): sparsity=0.5, params=0.6x, ...")
+    if any(site.kind != "element" for site in sites):
+        raise InputError(
+            "A streamed run writes tensors of the shapes that it read: prune weights, blocks of them or 2:4 with it."
+        )
+    counting = seen_by(graph, sites, found.chains) if wish.cost == "sparsity" else graph
+    return found, Ground(recipe, sites, price(wish, counting, sites, recipe.structure), wish, limits, seed, name)
+
+
+def _foretold(
+    ground: Ground, chains: Sequence[Chain], graph: Graph, batches: Batches | None, limit: int, shards: Shards
+) -> tuple[Estimate, Iterable[Batch] | None]:
+    """What the run will take, and the data in the pieces that it will be run on: batches, or examples where those are large."""
+    stored = max(place.dtype.itemsize for place in shards.places.values())
+    if batches is None or not needs_of(ground.recipe, ground.goal):
+        return estimate(ground, chains, graph.weights, None, 0, stored), None
+    whole = estimate(ground, chains, graph.weights, next(iter(batches)), len(batches), stored)
+    if whole.least <= limit:
+        return whole, batches
+    singles = Singles(batches)
+    return estimate(ground, chains, graph.weights, next(iter(singles)), len(singles), stored), singles
+
+
+@dataclass(frozen=True, eq=False)
+class Singles:
+    """The examples of batches, each as a batch of one."""
+
+    batches: Batches
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (single for batch in self.batches for single in split(batch.unlabelled))
+
+
+def _journal(folder: Path, shards: Shards, ground: Ground, chains: Sequence[Chain], batches: Batches | None) -> Journal:
+    with seeded(ground.seed):
+        first = next(iter(batches)) if batches else None
+    run = {
+        "model": shards.stamp,
+        "recipe": str(ground.recipe),
+        "goal": str(ground.goal),
+        "limits": json.dumps(asdict(ground.limits), sort_keys=True),
+        "seed": str(ground.seed),
+        "data": fingerprint(nn.Module(), {"batches": len(batches) if batches else 0}, first or Batch()),
+        "list of blocks": " ".join(block for chain in chains for block in chain.blocks),
+    }
+    return Journal(folder, run)
+
+
+def _move_weights(work: Path, partial: Path) -> None:
+    for path in weight_files(work):
+        shutil.move(path, partial / path.name)
+    shutil.move(work / INDEX, partial / INDEX)
+
+
+def _forget(work: Path) -> None:
+    """The run is over: its folder of checkpoints would be taken for an unfinished one."""
+    for path in [*work.glob("block-*.safetensors"), work / "counts.safetensors"]:
+        path.unlink(missing_ok=True)
+
+
+def _copy_others(source: Path, partial: Path, weights: Sequence[Path]) -> None:
+    """The config, the tokenizer and whatever else makes the folder a model."""
+    for path in source.iterdir():
+        if path.is_file() and path not in weights and path.name not in (INDEX, "report.json"):
+            shutil.copy2(path, partial / path.name)
