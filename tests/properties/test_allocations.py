@@ -13,9 +13,11 @@ from pomona import registry
 from pomona.allocations.above import Above
 from pomona.allocations.erk import Erk
 from pomona.allocations.everywhere import Global
+from pomona.allocations.fair import Fair
 from pomona.allocations.knapsack import Knapsack
 from pomona.allocations.lamp import Lamp
 from pomona.allocations.per_layer import PerLayer
+from pomona.allocations.per_price import PerPrice
 from pomona.allocations.snapped import Snapped
 from pomona.allocations.uniform import Uniform
 from pomona.vocabulary import Allocation, InputError, Scores
@@ -37,6 +39,10 @@ EXAMPLES = [
     PerLayer((("b", 0.5),)),
     Knapsack(),
     Snapped(),
+    PerPrice(),
+    PerPrice(0.0),
+    Fair(),
+    Fair(PerPrice(), 0.8),
 ]
 SITES = {w.tensor: on(w) for w in (linear("a", 5, 7), transposed("b", 6, 4), conv("c", 4, 3), linear("d", 1, 2))}
 COSTS = [dict.fromkeys(SITES, 1.0), {"a": 1.0, "b": 3.0, "c": 0.5, "d": 2.0}]
