@@ -18,26 +18,31 @@ from typing import Any
 
 from torch import nn
 
-from pomona.graph.mend_calls import Call, Right
+from pomona.graph.mend_kinds import Right
+from pomona.graph.mend_places import Call
 from pomona.graph.mend_source import NUMBERS, Source, Unreadable
 
 
 def rewrite_calls(models: Sequence[nn.Module], calls: Mapping[str, Mapping[Call, Right]]) -> None:
     """Give the named modules of each model classes whose code makes these calls with the right sizes, in place.
 
-    Modules of one class share one new class. Raises Unreadable before anything is changed.
+    Modules of one class share one new class; a function that a module holds is that module's own. Raises Unreadable before
+    anything is changed.
     """
     by_class: dict[type, dict[Call, list[bool]]] = {}
+    held: dict[tuple[str, str], FunctionType] = {}
     for name, found in calls.items():
-        kind = type(models[0].get_submodule(name))
+        module = models[0].get_submodule(name)
+        for attribute in {call.held for call in found if call.held}:
+            own = {call: right for call, right in found.items() if call.held == attribute}
+            held[name, attribute] = _own(getattr(module, attribute), type(module), own)
         for call, right in found.items():
-            wrong = [r != 1 or call.kind == "attention" for r in right]
-            before = by_class.setdefault(kind, {}).setdefault(call, wrong)
-            if len(before) != len(wrong):
-                raise Unreadable(f"{kind.__name__} is called with other ranks")
-            by_class[kind][call] = [a or b for a, b in zip(before, wrong, strict=True)]
+            if call.held is None:
+                _add(by_class.setdefault(type(module), {}), call, _wrong(call, right), type(module))
     made = {kind: _rewritten(kind, found) for kind, found in by_class.items()}
     for model in models:
+        for (name, attribute), function in held.items():
+            vars(model.get_submodule(name)).update({attribute: function, NUMBERS: ()})
         for name, module in model.named_modules():
             kind = type(module)
             if kind in made and not vars(module).get(NUMBERS):
@@ -45,6 +50,17 @@ def rewrite_calls(models: Sequence[nn.Module], calls: Mapping[str, Mapping[Call,
                 module.__dict__[NUMBERS] = tuple(
                     _numbers(call, calls.get(name, {}).get(call), len(wrong)) for call, wrong in by_class[kind].items()
                 )
+
+
+def _add(into: dict[Call, list[bool]], call: Call, wrong: list[bool], kind: type) -> None:
+    before = into.setdefault(call, wrong)
+    if len(before) != len(wrong):
+        raise Unreadable(f"{kind.__name__} is called with other ranks")
+    into[call] = [a or b for a, b in zip(before, wrong, strict=True)]
+
+
+def _wrong(call: Call, right: Right) -> list[bool]:
+    return [r not in (1, None) or call.kind == "attention" for r in right]
 
 
 def adapted(model: nn.Module) -> dict[str, int]:
@@ -61,7 +77,18 @@ def _numbers(call: Call, right: Right | None, count: int) -> Any:
         return None if right is None else right[0]
     if call.kind in ("times", "over"):
         return 1.0 if right is None else right[0]
-    return tuple((Fraction(r).numerator, Fraction(r).denominator) for r in right or (1,) * count)
+    known = (1 if r is None else r for r in right or (1,) * count)
+    return tuple((Fraction(r).numerator, Fraction(r).denominator) for r in known)
+
+
+def _own(function: FunctionType, kind: type, calls: Mapping[Call, Right]) -> FunctionType:
+    """A function that a module holds, with the factors of its calls beside it."""
+    source = Source.of(function, kind, function.__name__, held=True)
+    for number, (call, right) in enumerate(calls.items()):
+        if call.through:
+            raise Unreadable(f"{function.__name__} calls what asks for sizes in line {call.line}")
+        source.mend(call, number, _wrong(call, right))
+    return source.compiled({NUMBERS: tuple(_numbers(call, right, len(right)) for call, right in calls.items())})
 
 
 def _rewritten(kind: type, calls: Mapping[Call, Sequence[bool]]) -> type:
@@ -94,8 +121,8 @@ def _source(
             raise Unreadable(f"what is called in line {site.line} of {site.code.co_name} has no name of its own")
         outer = _source(sources, kind, through[:-1], root)
         name = f"{called.__name__}_{NUMBERS}_{len(sources)}"
-        sources[key] = Source.of(called, kind, name).bound()
-        outer.call_own(site, called.__name__, name)
+        outer.call_own(site, called, name)
+        sources[key] = Source.bound(called, kind, name)
     return sources[key]
 
 
