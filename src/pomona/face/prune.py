@@ -61,16 +61,17 @@ def prune(
     `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs of one forward pass; or `args` is a graph that `trace`
     made before, such as a result's, so that several goals need one trace. `method` is a name of
     `pomona.methods()`, a recipe or its text form (None: magnitude, or latency-aware for a goal in latency);
-    `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable of batches (tensors, (input, target) pairs or dicts) for
-    recovery and for calibration, which takes the first `calibrate` of them (None: all); `loss` is a function of (output,
-    target). `test` is data of the same form, a `Data` or a function of the model, and is only ever measured on; `valid`
-    picks the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what
-    is pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`,
-    axes under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. A method that reads
-    activations prunes a model with a list of blocks block by block, each judged by what the pruned ones before it give;
-    `sequential` asks for that or forbids it, `blocks` names the lists (`model.layers`). `latency` may hold `batch`, `threads`,
-    `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round, block and epoch; called
-    again with the same arguments after a kill, it goes on and ends bit-identical.
+    `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable of
+    batches (tensors, (input, target) pairs or dicts) for recovery and for calibration, which takes the first `calibrate` of
+    them (None: all); `loss` is a function of (output, target). `test` is data of the same form, a `Data` or a function of
+    the model, and is only ever measured on; `valid` picks the best state of a recovery. `goal` may say how much stays by
+    family, `heads=0.5,neurons=0.7`, which then is what is pruned. `only` and `keep` (names, glob patterns, families, classes of
+    modules) and `limits` say where; with `exact`, axes under a normaliser stay whole; with `release="output"`, what the model
+    returns may become narrower. A method that reads activations prunes a model with a list of blocks block by block, each
+    judged by what the pruned ones before it give; `sequential` asks for that or forbids it, `blocks` names the lists
+    (`model.layers`). `latency` may hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written
+    down there after every round, block and epoch; called again with the same arguments after a kill, it goes on and ends
+    bit-identical.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
     does not equal the masked one.

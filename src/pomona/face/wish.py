@@ -117,6 +117,13 @@ def _implied(goal: Goal, recipe: Recipe) -> str | None:
     return "+".join([*(["axes"] if goal.priced else families), *blocks])
 
 
+def method_for(method: str | Recipe | None, goal: Goal | None) -> str | Recipe:
+    """What was asked for. Without it, magnitude; for a goal in latency, which zeros do not meet, what is made for such goals."""
+    if method is not None:
+        return method
+    return "latency-aware" if goal is not None and goal.cost == "latency" else "magnitude"
+
+
 def name_of(method: str | Recipe) -> str:
     """What the user calls the recipe."""
     return method if isinstance(method, str) and "=" not in method else "custom"
