@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -111,15 +112,14 @@ def _write(path: Path, arch: str, source: _Source, folder: Path, progress: Progr
         kind = source.type_of(shape)
         block, size = GGML_QUANT_SIZES[kind]
         writer.add_tensor_info(name, shape, np.dtype(np.float32), prod(shape) // block * size, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    with progress.stage("writing weights", len(source.names)) as stage:
+    with closing(writer), progress.stage("writing weights", len(source.names)) as stage:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
         for _, value in source:
             kind = source.type_of(tuple(value.shape))
             writer.write_tensor_data(quants.quantize(value.contiguous().numpy(), kind))
             stage.advance()
-    writer.close()
     return notes
 
 

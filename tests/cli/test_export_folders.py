@@ -1,0 +1,100 @@
+"""`pomona export` to packed and plain folders and to GGUF, over the real thing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pomona
+from pomona.cli import words
+from pomona.vocabulary import InputError
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ids = {"vocab_size": 48, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 32}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **ids, num_key_value_heads=2))
+    with torch.no_grad():
+        for parameter in model.model.layers.parameters():
+            if parameter.dim() > 1:
+                parameter[parameter.abs() < parameter.abs().median()] = 0
+    model.save_pretrained(tmp_path / "sparse")
+    monkeypatch.chdir(tmp_path)
+    return model
+
+
+def test_packed_halves_and_comes_back(cli, folder):
+    ran = cli("export", "sparse", "--to", "packed", "--dtype", "float16", "--max-shard", "50KB", "-o", "small", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["share"] <= 0.57
+    assert len(ran.json["files"]) > 1
+    assert cli("export", "small", "--to", "safetensors", "-o", "again").code == 0
+    again = transformers.AutoModelForCausalLM.from_pretrained("again")
+    packed = pomona.load("small")
+    for name, value in folder.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half())
+        assert torch.equal(packed.state_dict()[name], value.half().float())
+
+
+def test_a_packed_folder_is_a_model_for_every_command(cli, folder):
+    assert cli("export", "sparse", "--to", "packed", "-o", "small").code == 0
+    ran = cli("prune", "small", "--structure", "neurons", "--goal", "neurons=0.5", "--no-latency", "-o", "out", "--json")
+    assert ran.code == 0, ran.err
+    config = json.loads(Path("out/config.json").read_text())
+    assert config["intermediate_size"] == 48
+    assert "quantization_config" not in config
+    assert transformers.AutoModelForCausalLM.from_pretrained("out").config.intermediate_size == 48
+
+
+def test_gguf_is_written_and_told(cli, folder):
+    ran = cli("export", "sparse", "--to", "gguf", "--dtype", "q8_0", "-o", "model.gguf", "--json")
+    assert ran.code == 0, ran.err
+    assert 0 < ran.json["max_error"] < 0.01
+    assert "no tokenizer.json" in ran.err
+    assert Path("model.gguf").read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing", "--to", "packed"], "there is no folder 'nothing'"),
+        (["sparse", "--to", "packd"], "did you mean 'packed'"),
+        (["sparse", "--to", "packed", "--dtype", "float61"], "did you mean 'float16'"),
+        (["sparse", "--to", "packed", "--dtype", "q8_0"], "'q8_0' is not a type of weights"),
+        (["sparse", "--to", "packed", "--max-shard", "many"], "--max-shard 500MB"),
+        (["sparse", "--to", "onnx", "--dtype", "float16"], "--dtype does not go with --to onnx"),
+        (["sparse", "--to", "packed", "-o", "sparse"], "exists already"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(cli, folder, arguments, said):
+    ran = cli("export", *arguments)
+    assert ran.code == 2, ran.err
+    assert said in ran.err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(("text", "bytes"), [("500MB", 500_000_000), ("2 gb", 2 * 10**9), ("1.5GiB", 3 << 29), ("100B", 100)])
+def test_sizes_have_units(text, bytes):
+    assert words.size(text, "--max-shard") == bytes
+
+
+def test_a_size_without_a_unit_is_refused():
+    with pytest.raises(InputError, match="500MB"):
+        words.size("500", "--max-shard")
+
+
+def test_a_plain_folder_that_was_pruned_opens_where_nobody_knows_pomona(cli, folder):
+    assert cli("prune", "sparse", "--structure", "2:4", "--no-latency", "-o", "out").code == 0
+    lines = (
+        "import sys; sys.modules['pomona'] = None\n"  # any import of it fails
+        "from transformers import AutoModelForCausalLM as A; m = A.from_pretrained('out')\n"
+        "print(int((m.model.layers[0].mlp.up_proj.weight != 0).view(-1, 4).sum(1).max()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=100)
+    assert ran.stdout.strip().splitlines()[-1] == "2", ran.stderr
