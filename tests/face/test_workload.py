@@ -88,10 +88,41 @@ def test_the_table_foretells_the_order_of_what_is_measured():
 
 
 def test_single_weights_give_way_to_axes_only_where_nobody_asked_for_them():
-    result = pomona.prune(Plain(), X, goal="latency=0.7x", latency=ONE)
+    result = pomona.prune(Plain(), X, goal="latency=0.7x", method="magnitude-uniform", latency=ONE)
     assert {site.kind for site in result.plan.sites.values()} == {"axis"}
+    assert result.plan.provenance["method"] == "magnitude-uniform"
     with pytest.raises(InputError, match="--structure"):
         pomona.prune(Plain(), X, goal="latency=0.7x", structure="weights")
+
+
+class Narrowing(nn.Module):
+    """As in MobileNets, the first layers take most of the time and have the fewest weights, the last one has most of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, 4, 1)
+        self.last, self.head = nn.Conv2d(64, 256, 1), nn.Linear(256, 10)
+
+    def forward(self, x):
+        return self.head(self.last(self.deep(self.stem(x).relu()).relu()).relu().mean((2, 3)))
+
+
+def test_without_a_method_no_layer_is_starved_for_a_goal_in_latency(monkeypatch):
+    """By magnitude, one threshold for all, the stem of this model is left with nothing."""
+    monkeypatch.setattr("pomona.runtime.times.Times.seconds", lambda self, made: 1e-9 * made.bytes)
+    monkeypatch.setattr(Workload, "share", lambda self, plan, graph: 0.5)
+    torch.manual_seed(0)
+    model, x = Narrowing(), torch.randn(1, 3, 64, 64)
+
+    def shares(method):
+        plan = pomona.plan(model, x, method=method, goal="latency=0.5x")
+        return plan.provenance["method"], {name: float(plan.keep(name).float().mean()) for name in plan.sites}
+
+    (default, balanced), (_, ranked), (_, equal) = map(shares, (None, "magnitude", "magnitude-uniform"))
+    assert default == "latency-aware" and pomona.plan(model, x, goal="params=0.5x").provenance["method"] == "magnitude"
+    assert ranked["stem.weight:0"] < 0.5 * equal["stem.weight:0"]
+    assert all(share >= 0.45 * equal[name] for name, share in balanced.items())
+    assert balanced["stem.weight:0"] < balanced["last.weight:0"]  # what takes the time gives most
 
 
 def test_the_halp_recipe_meets_a_goal_in_latency():

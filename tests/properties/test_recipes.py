@@ -52,6 +52,7 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("bn-scale", NOTHING, "post"),
         ("depgraph", NOTHING, "post"),
         ("performance-aware", NOTHING, "post"),
+        ("latency-aware", NOTHING, "post"),
         ("apoz", DATA, "post"),
         ("mean-activation", DATA, "post"),
         ("hrank", DATA, "post"),
