@@ -7,7 +7,7 @@ from torch import nn
 from plans import axes_plan, prunable
 from pomona.graph import trace
 from pomona.graph.masked import masked
-from pomona.graph.mend_scale import asked, possible
+from pomona.graph.mend_scale import asked, possible, scales
 from pomona.graph.proof import prove
 from pomona.graph.restore import restored
 from pomona.graph.surgery import kept_units, realise
@@ -70,7 +70,7 @@ def test_each_role_is_a_question_and_every_answer_may_be_undone():
     graph = trace(model, x)
     plan = axes_plan(graph, [name for name in prunable(graph) if graph.axes[name].family == "head-dim"])
     keep = kept_units(graph, plan)
-    layers, pool = asked(graph, keep)
+    layers, pool = asked(graph, keep, scales(graph, keep))
     assert set(layers) == {f"layers.{n}.q.{kind}" for n in (0, 1) for kind in ("weight", "bias")}
     assert set(pool) == {"pools.one.q.weight", "pools.one.q.bias"}
     assert [sorted(found) for found in possible(graph, keep)] == [[], sorted({**layers, **pool}), sorted(layers), sorted(pool)]

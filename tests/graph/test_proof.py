@@ -9,10 +9,11 @@ from plans import axes_plan, elements_plan, prunable
 from pomona.graph import trace
 from pomona.graph.expr import take
 from pomona.graph.masked import masked
-from pomona.graph.precise import precisely
+from pomona.graph.precise import precise, precisely
 from pomona.graph.proof import another, difference, prove, require
-from pomona.graph.reference import put_back
+from pomona.graph.reference import answer, put_back
 from pomona.graph.surgery import realise
+from pomona.graph.tried import Tried
 from pomona.vocabulary import Decision, Plan, ProofError
 
 # No output depends on these: a bias on the keys shifts all attention scores of a query alike, which softmax does not see;
@@ -31,11 +32,11 @@ def prepared(make):
 @pytest.mark.parametrize("make", zoo.EVERY, ids=lambda make: make.__name__)
 def test_a_wrong_slice_of_any_parameter_fails(make):
     model, graph, plan, small, args, kwargs = prepared(make)
-    passed = []
+    tried, passed = realise(model, graph, plan).tried, []  # it was right, but is no twin of what has a wrong slice
     for name, parameter in small.named_parameters():
         right, widest = parameter.data, max(range(parameter.dim()), key=lambda d: parameter.shape[d])
         parameter.data = right.roll(1, widest)
-        if prove(model, graph, plan, small, args, kwargs).passed:
+        if prove(model, graph, plan, small, args, kwargs, tried=tried).passed:
             passed.append(name)
         parameter.data = right
     assert all(name.endswith(UNSEEN) for name in passed), passed
@@ -50,6 +51,29 @@ def test_a_wrong_kept_unit_fails(make):
         keep[alive], keep[dead] = False, True
         wrong = realise(model, graph, Plan(plan.sites, {**plan.decisions, name: Decision(keep)})).model
         assert not prove(model, graph, plan, wrong, args, kwargs).passed, name
+
+
+@pytest.mark.parametrize("make", zoo.EVERY, ids=lambda make: make.__name__)
+def test_what_was_tried_while_the_model_was_made_is_not_run_again(make, monkeypatch):
+    model, args = make()
+    graph = trace(model, args)
+    plan, (positional, keywords) = axes_plan(graph), graph.program.example_inputs
+    realised = realise(model, graph, plan)
+    proof = prove(model, graph, plan, realised.model, positional, keywords)
+    monkeypatch.setattr(Tried, "anew", None)
+    again = prove(model, graph, plan, realised.model, positional, keywords, tried=realised.tried)
+    assert proof.passed and again.passed
+    assert again.sensitivity == pytest.approx(proof.sensitivity, rel=1e-6)
+
+
+def test_sensitivity_is_taken_from_the_model_itself_only_where_rounding_is_small_beside_it():
+    model, graph, plan, small, args, kwargs = prepared(zoo.mlp)
+    proof = prove(model, graph, plan, small, args, kwargs)
+    (far,) = answer(precise(small), *another((args, kwargs)))
+    (near,) = answer(precise(small), args, kwargs)
+    assert prove(model, graph, plan, small, args, kwargs, elsewhere=[2 * far]).sensitivity > 1.5 * proof.sensitivity
+    for other in (near * (1 + 1e-4), near * torch.nan):  # may be rounding, may be what float32 cannot hold
+        assert prove(model, graph, plan, small, args, kwargs, elsewhere=[other]).sensitivity == proof.sensitivity
 
 
 def test_groups_under_a_normaliser_are_called_approximate():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pomona.face.account import account
 from pomona.face.job import Job
@@ -15,7 +15,9 @@ from pomona.face.recovering import held, recover
 from pomona.face.report import Report
 from pomona.face.result import Result
 from pomona.graph import Graph
-from pomona.graph.proof import Proof, prove, require
+from pomona.graph.proof import Proof, another, prove, require
+from pomona.graph.reference import tensors_of
+from pomona.graph.rehearsal import unchanged
 from pomona.graph.restore import restored
 from pomona.graph.standard import Standard
 from pomona.graph.surgery import Realised, realise
@@ -67,21 +69,23 @@ def _realise(job: Job, graph: Graph, plan: Plan, weights: nn.Module) -> tuple[Re
         standard = Standard.of(weights, graph, plan, job.args, job.kwargs)
         realised = realise(weights, graph, plan, standard)
         stage.advance()
-        proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs, standard))
-        check_runs(realised.model, job)
+        elsewhere = run_elsewhere(realised.model, job)
+        proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs, standard, realised.tried, elsewhere))
         stage.advance()
-    return realised, proof
+    return replace(realised, tried=None), proof  # which takes memory
 
 
 @torch.no_grad()
-def check_runs(small: nn.Module, job: Job) -> None:
-    """Whether the small model runs as users will run it: the proof is in float64, and some kernels want certain widths.
+def run_elsewhere(small: nn.Module, job: Job) -> list[Tensor]:
+    """What the small model answers to other inputs, run as users will run it: the proof is in float64, and some kernels want
+    certain widths.
 
     Raises InputError with what would do.
     """
+    args, kwargs = another((job.args, dict(job.kwargs)))
     try:
-        with evaluating(small):
-            small(*job.args, **job.kwargs)
+        with evaluating(small), unchanged(small):
+            return tensors_of(small(*args, **kwargs))
     except RuntimeError as error:
         raise InputError(
             f"The pruned model is right but this torch cannot run it at these widths ({first_line(error)}); "

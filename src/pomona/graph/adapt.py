@@ -17,14 +17,15 @@ from pomona.graph.mend_slots import groups, slots
 from pomona.graph.mend_source import Unreadable
 from pomona.graph.mend_trial import Trial
 from pomona.graph.precise import precise
+from pomona.graph.tried import Tried
 from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
 FEW = 12  # trials with new numbers first
 
 
-def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
-    """Put right the sizes that the code of a model with sliced tensors works out by itself, in place; None, or what fails.
+def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> Tried | str:
+    """Put right the sizes that the code of a model with sliced tensors works out by itself, in place; its twin, or what fails.
 
     `whole` is the model before slicing; `expected` is what the model must answer to the graph's example inputs, in float64.
     """
@@ -52,8 +53,9 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
         rewrite_calls([twin, small], beside.calls)
     except Unreadable as obstacle:
         return str(obstacle)
-    failure = Trial(twin, expected, args, kwargs).resolve(questions)
+    trial = Trial(twin, expected, args, kwargs)
+    failure = trial.resolve(questions)
     for group in questions:
         group.choose(group.chosen, small)
     settle_heads(small)
-    return failure
+    return Tried(twin, trial.answer) if trial.answer is not None else failure or ""

@@ -15,17 +15,18 @@ from pomona.graph.graph import Graph
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
 from pomona.graph.mend_own import Own
-from pomona.graph.mend_scale import Fold, Unscalable, asked, multiply, scales
+from pomona.graph.mend_scale import Fold, Unscalable, asked, joined, multiply, scales
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, informed, slots
 from pomona.graph.mend_trial import Trial
 from pomona.graph.precise import precise
+from pomona.graph.tried import Tried
 from pomona.graph.uneven import settle_heads, take_over
 from pomona.vocabulary import Plan
 
 
-def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> str | None:
-    """Bring the integers of a model with sliced tensors up to date, in place; None, or why it does not work.
+def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, expected: Sequence[Tensor]) -> Tried | str:
+    """Bring the integers of a model with sliced tensors up to date, in place; the twin that is right, or why it does not work.
 
     `whole` is the model before slicing; `expected` is what the model must answer to the graph's example inputs, in float64.
     """
@@ -34,7 +35,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
         sure = scales(graph, keep)
     except Unscalable as obstacle:
         return str(obstacle)
-    folds = [Fold(graph, keep, plan, asked(graph, keep))]
+    folds = [Fold(graph, keep, plan, asked(graph, keep, sure))]
     mend_layers(small, known)
     take_over(small)
     open_questions = groups(slots(small, known))
@@ -44,6 +45,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     open_questions = [*informed(open_questions, mended.blueprint, small), *groups(mended.doubts)]
     for group in open_questions:
         group.choose(group.chosen, small)
+    settle_heads(small)
     args, kwargs = graph.program.example_inputs
     twin = precise(small)
     multiply(twin, sure, graph, keep, plan)
@@ -67,4 +69,6 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
     for fold in folds:
         fold.settle(small)
     settle_heads(small)
-    return failure
+    if trial.answer is None:
+        return failure or ""
+    return Tried(twin, trial.answer, joined(sure, [part for fold in folds if fold.chosen for part in fold.parts]))

@@ -149,12 +149,11 @@ class Fold:
             multiply(model, self.more, self.graph, self.keep, self.plan)
 
 
-def asked(graph: Graph, keep: Keep) -> list[Scales]:
+def asked(graph: Graph, keep: Keep, sure: Scales) -> list[Scales]:
     """By what else weights may have to be multiplied for attention that is written out, in modules of one role or another.
 
-    Roles that read the same weights are one. Those that no weights will do for are left out.
+    `sure` is what `scales` says. Roles that read the same weights are one. Those that no weights will do for are left out.
     """
-    sure = scales(graph, keep)
     found: list[tuple[set[str], Scales]] = []
     for name in dict.fromkeys(_role(p) for p in _products(graph, keep) if p.written_out):
         together, more = {name}, _more(graph, keep, sure, {name})
@@ -178,12 +177,14 @@ def _more(graph: Graph, keep: Keep, sure: Scales, roles: Collection[str]) -> Sca
 
 def possible(graph: Graph, keep: Keep) -> list[Scales]:
     """By what the weights of a small model may have been multiplied: for written-out attention nowhere, everywhere, in places."""
-    sure, parts = scales(graph, keep), asked(graph, keep)
+    sure = scales(graph, keep)
+    parts = asked(graph, keep, sure)
     counts = dict.fromkeys([0, len(parts), *range(1, len(parts))])
-    return [_joined(sure, chosen) for count in counts for chosen in combinations(parts, count)]
+    return [joined(sure, chosen) for count in counts for chosen in combinations(parts, count)]
 
 
-def _joined(sure: Scales, parts: Sequence[Scales]) -> Scales:
+def joined(sure: Scales, parts: Sequence[Scales]) -> Scales:
+    """All factors together."""
     more = {name: factors * sure.get(name, 1.0) for part in parts for name, factors in part.items()}
     return {**sure, **more}
 
@@ -198,23 +199,26 @@ def multiply(small: nn.Module, found: Scales, graph: Graph, keep: Keep, plan: Pl
             parameter.copy_(parameter.double() / kept if undo else parameter.double() * kept)
 
 
-@torch.no_grad()
-def unrounded(twin: nn.Module, small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan) -> tuple[str, ...]:
-    """Give the float64 twin of a small model its folded weights as they were before they were rounded; returns their names.
+def unrounded(
+    small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Plan, found: Scales | None = None
+) -> dict[str, Tensor]:
+    """The folded weights of a small model as they were before they were rounded, in float64, by their names.
 
-    Only where the small model's weight is the rounded product, to the last digit of its precision, of the masked model's
-    weight in `whole`; any other stays, and the proof will see it.
+    `found` is by what they were multiplied, where that is known. Only those where the small model's weight is the rounded
+    product, to the last digit of its precision, of the masked model's weight in `whole`; the proof will see any other.
     """
-    done = []
-    for tensor, factors in _joined(scales(graph, keep), asked(graph, keep)).items():
+    exactly = {}
+    if found is None:
+        sure = scales(graph, keep)
+        found = joined(sure, asked(graph, keep, sure))
+    for tensor, factors in found.items():
         if (name := renamed(tensor, plan)) is not None:
             kept = take(whole.get_parameter(tensor).detach(), graph.dims[tensor], keep).double()
             exact = kept * take(factors, graph.dims[tensor], keep).to(kept.device)
-            had = small.get_parameter(name)
+            had = small.get_parameter(name).detach()
             if had.shape == exact.shape and torch.allclose(had.double(), exact, rtol=torch.finfo(had.dtype).eps, atol=0):
-                twin.get_parameter(name).copy_(exact)
-                done.append(name)
-    return tuple(done)
+                exactly[name] = exact
+    return exactly
 
 
 def unfolded(tensor: str, value: Tensor, found: Scales, graph: Graph, keep: Keep) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Any, Literal
 
@@ -17,15 +18,16 @@ from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks, masked
 from pomona.graph.mend_code import adapted
 from pomona.graph.mend_scale import unrounded
-from pomona.graph.precise import precise, wide
+from pomona.graph.precise import wide
 from pomona.graph.reference import answer, kept_outputs
-from pomona.graph.rehearsal import forget
 from pomona.graph.standard import Standard
+from pomona.graph.tried import Tried
 from pomona.graph.units import kept_units, pruned_axes
 from pomona.vocabulary import Plan, ProofError
 
 Form = Literal["eager", "graph", "masked"]
 TOLERANCE = 1e-9  # rounding of float64 over a deep network stays a thousand times below, a wrong slice far above
+COARSE = 1e4  # times its rounding an output has to move, for the rounding not to matter
 DEAD = 1e-6  # an output that answers less than this to another input could hide a wrong slice
 
 
@@ -57,36 +59,47 @@ def prove(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
     standard: Standard | None = None,
+    tried: Tried | None = None,
+    elsewhere: list[Tensor] | None = None,
 ) -> Proof:
     """Compare `small` with `model` masked by the plan, both in float64 and evaluation mode, on these inputs.
 
     `args` and `kwargs` have the structure that the graph was traced with. Nothing given is changed. `standard` is what the
-    masked model answers to these inputs, where that is known.
+    masked model answers to these inputs, where that is known. `tried` is a float64 copy of `small` that has answered them: it is
+    compared with `small`, and its answer taken, only where both are alike. `elsewhere` is what `small` itself answers to
+    `another` inputs: where it moves by far more than its rounding, that is how much it moves.
     """
     kwargs = dict(kwargs or {})
     axes = pruned_axes(graph, plan)
     exact = tuple(axis for axis in axes if graph.axes[axis].exact)
     approximate = tuple(axis for axis in axes if not graph.axes[axis].exact)
     standard = standard or Standard.of(model, graph, plan, args, kwargs)
-    keep, whole, tiny = kept_units(graph, plan), standard.whole, forget(precise(small), args, kwargs)
+    keep, whole, with_kept = kept_units(graph, plan), standard.whole, standard.answer
     form: Form = "graph" if isinstance(small, fx.GraphModule) else "eager" if axes or dead_blocks(plan) else "masked"
-    with_kept = standard.answer
-    got = answer(tiny, args, kwargs)
-    rounded: tuple[str, ...] = ()
-    if form == "eager" and not adapted(small) and not difference(got, with_kept) <= TOLERANCE:
-        rounded = unrounded(tiny, small, whole, graph, keep, plan)
-        got = answer(tiny, args, kwargs) if rounded else got
+    foldable = form == "eager" and not adapted(small)
+    folds = partial(unrounded, small, whole, graph, keep, plan) if foldable else lambda found: dict[str, Tensor]()
+    found = tried.still(small, folds) if tried is not None else None
+    found = found or Tried.anew(small, args, kwargs, folds, lambda got: difference(got, with_kept) <= TOLERANCE)
+    got = found.answer
     errors = [difference(got, with_kept)]
     if not approximate and not standard.plain:
         errors.append(difference(got, kept_outputs(answer(whole, args, kwargs), graph, keep)))
     if form == "masked":
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
     error = max(errors, key=_worst)
-    moved = difference(answer(tiny, *another((args, kwargs))), got)
-    moved = moved if isfinite(moved) else 1.0  # an output of another shape has moved, too
     random = graph.exported is not None and draws(graph.exported)
-    notes = tuple(_notes(moved, rounded, _narrower(graph, keep), random))
+    moved = _moved(small, elsewhere, got) if elsewhere is not None and not random else None
+    moved = difference(answer(found.twin, *another((args, kwargs))), got) if moved is None else moved
+    moved = moved if isfinite(moved) else 1.0  # an output of another shape has moved, too
+    notes = tuple(_notes(moved, found.rounded, _narrower(graph, keep), random))
     return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
+
+
+def _moved(small: nn.Module, elsewhere: list[Tensor], got: list[Tensor]) -> float | None:
+    """How far its answer to other inputs is from `got`; None where rounding might have a share in that."""
+    moved = difference(elsewhere, got)
+    coarsest = max((torch.finfo(p.dtype).eps for p in small.parameters() if p.is_floating_point()), default=1.0)
+    return moved if isfinite(moved) and moved > COARSE * coarsest else None
 
 
 def require(proof: Proof) -> Proof:

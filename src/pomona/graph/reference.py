@@ -16,6 +16,7 @@ from pomona.graph.graph import Graph
 from pomona.graph.nodes import name_of, short_cuts
 from pomona.graph.precise import precisely, wide, widened
 from pomona.graph.rewrite import resized
+from pomona.graph.zeros import LEAN
 
 
 def reference(
@@ -28,7 +29,7 @@ def reference(
     """
     module = graph.program.graph_module
     runner = _Runner(module, graph, keep, short_cuts(module.graph, tuple(dead_blocks)))
-    with precisely():
+    with precisely(LEAN):
         out = runner.run(*_inputs(masked, graph, args, kwargs))
     return kept_outputs(tensors_of(out), graph, keep)
 
@@ -44,9 +45,9 @@ def kept_outputs(outputs: list[Tensor], graph: Graph, keep: Keep) -> list[Tensor
     return [take(tensor, d, keep) for tensor, d in zip(outputs, dims, strict=True)]
 
 
-def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """The output tensors of a float64 model on copies of these inputs."""
-    with precisely():
+def answer(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], zeros: bool = False) -> list[Tensor]:
+    """The output tensors of a float64 model on copies of these inputs. `zeros`: many of its weights are, so it pays to look."""
+    with precisely(LEAN if zeros else {}):
         return tensors_of(model(*widened(args), **widened(dict(kwargs))))
 
 

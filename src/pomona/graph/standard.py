@@ -40,7 +40,7 @@ class Standard:
         keep = kept_units(graph, plan)
         with _in_double(model):
             if all(graph.axes[axis].exact for axis in pruned_axes(graph, plan)):
-                return cls(whole, kept_outputs(answer(whole, args, kwargs), graph, keep), True)
+                return cls(whole, kept_outputs(answer(whole, args, kwargs, zeros=True), graph, keep), True)
             return cls(whole, reference(whole, graph, keep, dead_blocks(plan), args, kwargs), False)
 
 

@@ -21,6 +21,7 @@ from pomona.graph.reference import answer
 from pomona.graph.rehearsal import forget
 from pomona.graph.rewrite import rewritten
 from pomona.graph.standard import Standard
+from pomona.graph.tried import Tried
 from pomona.graph.units import kept_units
 from pomona.vocabulary import InputError, Plan, ProofError, first_line
 
@@ -31,12 +32,14 @@ __all__ = ["Realised", "kept_units", "realise", "renamed"]
 class Realised:
     """`form` says what the model is: the "eager" module resized, the rewritten "graph", or "masked" at its old size.
 
-    "graph" is the fallback where the Python code of the module cannot be brought to the new sizes; `notes` say why.
+    "graph" is the fallback where the Python code of the module cannot be brought to the new sizes; `notes` say why. `tried` is
+    the float64 twin that was run meanwhile.
     """
 
     model: nn.Module
     form: Form
     notes: tuple[str, ...] = ()
+    tried: Tried | None = None
 
 
 def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | None = None) -> Realised:
@@ -50,21 +53,20 @@ def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | Non
     whole = deepcopy(model)
     write(whole, plan)
     if not keep and not gone:
-        return Realised(whole, "masked")
+        return Realised(whole, "masked", tried=Tried(standard.whole, standard.answer) if standard else None)
     args, kwargs = graph.program.example_inputs
     forget(whole, args, kwargs)
     expected = (standard or Standard.of(model, graph, plan, args, kwargs)).answer
     small = _cut(whole, graph, keep, plan)
     failure = mend(small, whole, graph, keep, plan, expected)
-    if failure is None:
-        return Realised(small, "eager")
+    if isinstance(failure, Tried):
+        return Realised(small, "eager", tried=failure)
     small = _cut(whole, graph, keep, plan)
     still = adapt(small, whole, graph, keep, plan, expected)
-    if still is None:
+    if isinstance(still, Tried):
         names = ", ".join(f"{count} x {name}" for name, count in adapted(small).items())
-        return Realised(
-            small, "eager", (f"The code of {names} worked out sizes that no longer hold; it was given those that do.",)
-        )
+        note = f"The code of {names} worked out sizes that no longer hold; it was given those that do."
+        return Realised(small, "eager", (note,), still)
     program = rewritten(state_of(shrunk(whole, graph, keep)), graph, keep, plan)
     try:
         got = answer(precise(program), args, kwargs)

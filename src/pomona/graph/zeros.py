@@ -1,0 +1,157 @@
+"""Products with zeros are left out: what a masked model computes, at the price of the small one.
+
+Where a row or column of a factor is zero all over, found by looking at its numbers and at nothing else, its products are zero for
+any finite numbers of the other factor. Where that is not finite (zero times infinity is no number) nothing is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WORTH = 256  # rows that a weight must meet: for fewer, looking at the weight costs what it saves
+LOOK = 8  # rows that say which columns may be zero
+
+
+def living(x: Tensor, dim: int, across: int) -> Tensor | None:
+    """Positions along a dimension where not all numbers are zero; None where that is nearly everywhere.
+
+    `across` is a dimension of which the first entries say where it is worth looking further.
+    """
+    few = x.narrow(across, 0, min(LOOK, x.shape[across]))
+    maybe = (~_any(few, dim)).nonzero().flatten()
+    if 8 * len(maybe) < x.shape[dim]:
+        return None
+    alive = torch.ones(x.shape[dim], dtype=torch.bool)
+    alive[maybe] = _any(x.index_select(dim, maybe), dim)
+    return None if 8 * int((~alive).sum()) < len(alive) else alive.nonzero().flatten()
+
+
+def _any(x: Tensor, dim: int) -> Tensor:
+    return x.any(dim=[d for d in range(x.dim()) if d != dim]) if x.dim() > 1 else x.bool()
+
+
+def _finite(*tensors: Tensor) -> bool:
+    """Whether all numbers are; a sum that overflows counts as not."""
+    return all(bool(x.sum().isfinite()) for x in tensors)
+
+
+def _placed(found: Tensor, dim: int, at: Tensor | None, length: int, bias: Tensor | None) -> Tensor:
+    """Results at their places among zeros, or among what the bias says."""
+    if at is None:
+        return found if bias is None else found + _along(bias, dim, found.dim())
+    shape = (*found.shape[:dim], length, *found.shape[dim + 1 :])
+    full = found.new_zeros(shape) if bias is None else _along(bias, dim, found.dim()).expand(shape).contiguous()
+    return full.index_copy_(dim, at, found if bias is None else found + _along(bias[at], dim, found.dim()))
+
+
+def _along(bias: Tensor, dim: int, dims: int) -> Tensor:
+    return bias.view([-1 if d == dim else 1 for d in range(dims)])
+
+
+def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    """(rows, in) @ (in, out); None where nothing can be left out."""
+    if len(a) < WORTH or min(b.shape) < LOOK:
+        return None
+    weight = b.t()  # as layers hold it
+    into, out = living(weight, 1, 0), living(weight, 0, 1)
+    if (into is None and out is None) or not _finite(a):
+        return None
+    weight = weight if out is None else weight.index_select(0, out)
+    if into is not None:
+        a, weight = a.index_select(1, into), weight.index_select(1, into)
+    return _placed(a @ weight.t(), 1, out, b.shape[1], bias)
+
+
+def _mm(a: Tensor, b: Tensor) -> Tensor | None:
+    return _linear(a, b)
+
+
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor | None:
+    return _linear(a, b, bias) if bias.dim() == 1 and len(bias) == b.shape[1] and beta == alpha == 1 else None
+
+
+def _bmm(a: Tensor, b: Tensor) -> Tensor | None:
+    """One product after the other, without those of a head that is zero."""
+    if a.shape[1] < WORTH or not len(a):
+        return None
+    alive = [x for x in (living(a, 0, 1), living(b, 0, 1)) if x is not None]
+    if not alive or not _finite(a, b):
+        return None
+    out = a.new_zeros(len(a), a.shape[1], b.shape[2])
+    for number in set.intersection(*(set(x.tolist()) for x in alive)):
+        torch.mm(a[number], b[number], out=out[number])
+    return out
+
+
+def _attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dropout: float = 0.0,
+    causal: bool = False,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """(batch, heads, length, width): what weighs values that are zero has no say. The second answer is for gradients only."""
+    if attn_mask is not None or dropout or q.shape[1] != v.shape[1] or q.shape[2] < WORTH:
+        return None
+    heads = living(v, 1, 2)
+    if heads is None or not _finite(q, k):
+        return None
+    found, _ = _FLASH(*(_picked(x, heads) for x in (q, k, v)), dropout, causal, scale=scale)
+    shape = *q.shape[:3], v.shape[3]
+    swapped = [shape[d] for d in (0, 2, 1, 3)]
+    out = q.new_zeros(shape) if found.is_contiguous() else q.new_zeros(swapped).transpose(1, 2)
+    return out.index_copy_(1, heads, found), q.new_full(q.shape[:3], torch.nan)
+
+
+def _picked(x: Tensor, heads: Tensor) -> Tensor:
+    """Some heads, laid out as they were: the kernel's answer lies as its queries do."""
+    return x.index_select(1, heads) if x.is_contiguous() else x.transpose(1, 2).index_select(2, heads).transpose(1, 2)
+
+
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor | None:
+    """Dense ones, and those that take every channel by itself."""
+    alone, channels = groups == x.shape[1] == len(weight) > 1, len(weight)
+    places = x.shape[0] * prod(x.shape[2:]) // max(1, prod(stride))
+    if transposed or x.dim() != weight.dim() or not x.is_contiguous() or places < WORTH or (groups != 1 and not alone):
+        return None
+    out = living(weight, 0, 1)
+    into = out if alone else living(weight, 1, 0)
+    if (into is None and out is None) or not _finite(x):
+        return None
+    weight = weight if out is None else weight.index_select(0, out)
+    weight = weight if into is None or alone else weight.index_select(1, into)
+    x = x if into is None else x.index_select(1, into)
+    if not x.shape[1] or not len(weight):
+        return None
+    groups = len(weight) if alone else 1
+    found = torch.convolution(x, weight, None, stride, padding, dilation, transposed, output_padding, groups)
+    return _placed(found, 1, out, channels, bias)
+
+
+_ATEN = torch.ops.aten
+_FLASH = _ATEN._scaled_dot_product_flash_attention_for_cpu.default
+LEAN: Mapping[Any, Callable[..., Any]] = {
+    _ATEN.mm.default: _mm,
+    _ATEN.addmm.default: _addmm,
+    _ATEN.bmm.default: _bmm,
+    _ATEN.convolution.default: _convolution,
+    _FLASH: _attention,
+}
