@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log
+from math import exp, log
 from typing import TypeVar
 
 from pomona.vocabulary import InputError
@@ -20,8 +20,9 @@ def aimed(goal: float, cut: Callable[[float], Found], measure: Callable[[Found],
 
     `cut` takes a share of the foretold price, `measure` says what is really left; both are shares of the dense model. The
     first request is the goal itself; the next ones come from a power law through the last two shots (through one: in
-    proportion). Never asks for less than `floor`, which is what can be reached, or for all. Raises InputError where `cut` cannot
-    meet the goal itself; a later request that it cannot meet ends the aiming.
+    proportion), or between shots on both sides of the goal as soon as there are such. Never asks for less than `floor`, which
+    is what can be reached, or for all. Raises InputError where `cut` cannot meet the goal itself; a later request that it
+    cannot meet ends the aiming.
     """
     asked, shots = goal, list[tuple[float, float, Found]]()
     for number in range(_SHOTS):
@@ -43,10 +44,18 @@ def aimed(goal: float, cut: Callable[[float], Found], measure: Callable[[Found],
 
 
 def _next(goal: float, shots: list[tuple[float, float, Found]]) -> float:
-    """Where the power law through the two nearest shots meets the goal; a slope that measuring has spoilt is taken as 1."""
+    """Where a power law meets the goal: through the nearest shots on both sides of it, else through the last two.
+
+    A slope that measuring has spoilt is taken as 1.
+    """
+    over, under = ([shot for shot in shots if (shot[1] > goal) is side] for side in (True, False))
     asked, got, _ = shots[-1]
     slope = 1.0
-    if len(shots) > 1:
+    if over and under:
+        (high, most, _), (low, least, _) = min(over, key=lambda shot: shot[1]), max(under, key=lambda shot: shot[1])
+        if high > low and least < most:
+            return low * exp(log(high / low) * log(goal / least) / log(most / least))
+    elif len(shots) > 1:
         before, had, _ = shots[-2]
         slope = _slope(got / had, asked / before)
     factor: float = (goal / got) ** (1 / slope)
