@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pomona.face.replay import replay as replay
     from pomona.face.result import Result as Result
     from pomona.face.sparsify import sparsify as sparsify
+    from pomona.face.streamed import Streamed as Streamed
+    from pomona.face.streaming import prune_folder as prune_folder
     from pomona.face.workload import forecast as forecast
     from pomona.graph import trace as trace
     from pomona.runtime import measure_latency as measure_latency
@@ -35,6 +37,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "prune": "pomona.face.prune",
     "plan": "pomona.face.prune",
+    "prune_folder": "pomona.face.streaming",
+    "Streamed": "pomona.face.streamed",
     "sparsify": "pomona.face.sparsify",
     "replay": "pomona.face.replay",
     "load": "pomona.face.loading",
@@ -61,6 +65,7 @@ __all__ = [
     "ProofError",
     "Recipe",
     "Result",
+    "Streamed",
     "demo",
     "evaluate",
     "forecast",
@@ -69,6 +74,7 @@ __all__ = [
     "methods",
     "plan",
     "prune",
+    "prune_folder",
     "replay",
     "sparsify",
     "trace",

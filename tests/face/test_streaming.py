@@ -1,7 +1,14 @@
 """A model that is never whole in memory is pruned as one that is."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +17,9 @@ from safetensors.torch import load_file
 import language
 import pomona
 from pomona.face.streaming import prune_folder
-from pomona.vocabulary import InputError, Silent
+from pomona.recipes.language import wanda
+from pomona.statistics.input_norm import InputNorm
+from pomona.vocabulary import Decision, InputError, Silent
 
 
 class Notes(Silent):
@@ -44,7 +53,7 @@ def test_streamed_is_what_in_memory_gives_and_opens_without_us(name, tmp_path):
 
 
 def test_stored_types_stay_and_everything_else_is_copied(tmp_path):
-    folder, model, data = folder_of("llama", tmp_path, torch.bfloat16)
+    folder, _, data = folder_of("llama", tmp_path, torch.bfloat16)
     (folder / "tokenizer.json").write_text("{}")
     streamed = prune_folder(folder, tmp_path / "small", goal="sparsity=0.5", data=data, max_memory="1GB")
     stored = {k: v for path in (tmp_path / "small").glob("*.safetensors") for k, v in load_file(path).items()}
@@ -59,7 +68,7 @@ def test_stored_types_stay_and_everything_else_is_copied(tmp_path):
 
 
 def test_what_does_not_fit_goes_to_disk_and_changes_nothing(tmp_path):
-    folder, model, data = folder_of("gpt2", tmp_path)
+    folder, _, data = folder_of("gpt2", tmp_path)
     wish = {"goal": "sparsity=0.5", "data": data}
     roomy = prune_folder(folder, tmp_path / "roomy", **wish, progress=(notes := Notes()))
     least = next(text for text in notes.told if text.startswith("At most"))
@@ -114,3 +123,84 @@ def test_bad_folders_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(InputError):
         attempt("d")
     assert not index.exists() and [path.name for path in tmp_path.iterdir()] == []
+
+
+RUN = "import sys; sys.path[:0] = sys.argv[1:3]; import test_streaming as t; t.attempt(t.Path(sys.argv[3]), 'out', t.Deadly(t.shoot))"
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def shoot():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stab():
+    raise Killed
+
+
+class Deadly(Silent):
+    """Dies when two blocks are done."""
+
+    def __init__(self, die):
+        self.left, self.die = 2, die
+
+    @contextmanager
+    def stage(self, name, total=None):
+        yield self if name == "blocks" else Silent()
+
+    def advance(self, amount=1, **numbers):
+        self.left -= 1
+        if not self.left:
+            self.die()
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """Makes survivors smaller by their input norms, so that weights are not what the files held."""
+
+    needs = (InputNorm(),)
+
+    def solve(self, view, proposal):
+        shrunk = {name: value * 0.7 * proposal for name, value in view.tensors.items()}
+        return Decision(proposal, shrunk, notes=("Survivors were shrunk.",))
+
+
+def attempt(path, out, progress=None, **wish):
+    recipe, data = wanda.but(solver=Shrinking()), language.model("llama")[1]
+    wish = {"goal": "sparsity=0.5", "data": data, "checkpoint": path / "work", "progress": progress} | wish
+    return prune_folder(path / "dense", path / out, method=recipe, **wish)
+
+
+def test_an_interrupted_run_goes_on_and_ends_bit_identical(tmp_path):
+    folder_of("llama", tmp_path, torch.bfloat16)
+    with pytest.raises(Killed):
+        attempt(tmp_path, "out", Deadly(stab))
+    goes_on(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_bit_identical(tmp_path):
+    folder_of("llama", tmp_path, torch.bfloat16)
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", RUN, str(here.parent), str(here), str(tmp_path)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    goes_on(tmp_path)
+
+
+def goes_on(path):
+    assert not (path / "out").exists()
+    done = {file: file.stat().st_mtime_ns for file in (path / "work").glob("model.layers.[01].safetensors")}
+    assert len(done) == 2
+    with pytest.raises(InputError, match="another seed"):
+        attempt(path, "other", seed=1)
+    assert done == {file: file.stat().st_mtime_ns for file in done}
+    resumed, whole = attempt(path, "out"), attempt(path, "whole", checkpoint=None)
+    files = sorted(file.name for file in whole.folder.glob("model*"))
+    assert files == sorted(file.name for file in resumed.folder.glob("model*"))
+    assert all((whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes() for name in files)
+    assert whole.report.notes == resumed.report.notes == ["Survivors were shrunk."]
+    assert resumed.report.blocks == whole.report.blocks and not list((path / "work").glob("*.safetensors"))
+    assert {file.name for file in path.iterdir()} == {"dense", "work", "out", "whole"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -89,6 +89,16 @@ def prune(
         list[str] | None,
         typer.Option(metavar="NAME", show_default="found", help="A list of blocks, like model.layers; may be repeated."),
     ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="TOKENS", show_default="2048, less where a text is short", help="Windows of text."),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", show_default="none", help="Stream the weights of a folder and take no more than this: 2GB, 800MB."
+        ),
+    ] = None,
     batch: options.Batch = None,
     threads: options.Threads = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
@@ -111,9 +121,27 @@ def prune(
         if out is None:
             progress.note("No --out: the result is measured and shown, but not saved.")
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
+        where: dict[str, Any] = {"only": tuple(only or ()), "keep": tuple(keep or ()), "blocks": tuple(blocks or ())}
+        if max_memory is not None:
+            unfit = {"--recover": recover, "--test": test, "--no-sequential": sequential is False, "--exact": exact}
+            return _streamed(
+                model,
+                words.streamed(out, unfit),
+                (data, length),
+                progress,
+                method=method,
+                goal=goal,
+                structure=structure,
+                limits=allowed,
+                seed=seed,
+                checkpoint=checkpoint,
+                max_memory=max_memory,
+                command=context.obj,
+                **where,
+            )
         opened = words.open_model(model, input, progress)
-        learn = words.open_data(data, opened, progress, seed) if data else None
-        held_out = words.open_data(test, opened, progress, seed) if test else learn
+        learn, window = words.calibration(data, opened, progress, seed, length) if data else (None, length or 128)
+        held_out = words.open_data(test, opened, progress, seed, window) if test else learn
         result = pomona.prune(
             opened.model,
             opened.args,
@@ -123,12 +151,10 @@ def prune(
             structure=structure,
             recover=recover,
             limits=allowed,
-            only=tuple(only or ()),
-            keep=tuple(keep or ()),
             exact=exact,
             release=release,  # type: ignore[arg-type]  # refused by name
             sequential=sequential,
-            blocks=tuple(blocks or ()),
+            **where,
             data=learn.train if learn else None,
             test=held_out.test if held_out else None,
             metric=metric or (held_out.metric if held_out else "accuracy"),
@@ -144,3 +170,18 @@ def prune(
             result.save(out)
     places = {} if out is None else {"out": str(out), "plan": str(out / "plan.safetensors")}
     return Answer(result.report | places, renderable(result.report))
+
+
+def _streamed(model: str, out: Path, text: tuple[str | None, int | None], progress: Any, **wish: Any) -> Answer:
+    """The run whose model is never whole in memory."""
+    opened = words.skeleton(model)
+    data = words.calibration(text[0], opened, progress, wish["seed"], text[1])[0] if text[0] else None
+    assert opened.loaded is not None
+    result = pomona.prune_folder(opened.loaded.source.value, out, data=data.train if data else None, progress=progress, **wish)
+    told, size = result.report, result.report["memory"]
+    lines = [
+        told["recipe"]["sentence"],
+        f"{told['nonzeros']['after']:,} of {told['nonzeros']['before']:,} parameters are left, in {out}.",
+        f"{size['peak'] / 1e9:.2f} GB of memory at the peak, of {size['limit'] / 1e9:.2f} allowed; {told['seconds']:.0f} s.",
+    ]
+    return Answer(told, "\n".join(lines))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pomona.vocabulary import Limits, Loss, Progress
 
 
+_WINDOW, _SHORTEST = 2048, 32  # tokens
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A model with the arguments of one forward pass; `loaded` says where it came from (None: a folder of ours)."""
@@ -42,6 +45,21 @@ def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
     return Opened(loaded.model, args, kwargs, loaded)
 
 
+def skeleton(text: str) -> Opened:
+    """What is known of a transformers folder without its weights: an empty model with its config, and the tokenizer."""
+    from pomona.models import Loaded, Source
+    from pomona.models.hub import tokenizer
+    from pomona.models.pretrained import smollm2_folder
+    from pomona.models.skeleton import skeleton as empty
+
+    folder = smollm2_folder() if text == "smollm2" else Path(text)
+    if not (folder / "config.json").is_file():
+        raise refused(f"--max-memory streams the weights of a transformers folder, and {text} is none; leave it out.")
+    model, _ = empty(folder)
+    loaded = Loaded(model, Source("transformers", str(folder)), tokenizer=tokenizer(str(folder)))
+    return Opened(model, (), {}, loaded)
+
+
 def _open_ours(folder: Path, shape: str | None) -> Opened:
     from pomona.face.loading import load_example
     from pomona.models import example_inputs
@@ -51,15 +69,49 @@ def _open_ours(folder: Path, shape: str | None) -> Opened:
     return Opened(model, args, kwargs, None)
 
 
-def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0) -> Data:
-    """The data that `--data` names, as the model takes them."""
+def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128) -> Data:
+    """The data that `--data` names, as the model takes them; text in windows of `length` tokens."""
     from pomona.data import load_data
 
     loaded = opened.loaded
-    data = load_data(text, tokenizer=loaded and loaded.tokenizer, pixels=loaded.pixels if loaded else None, seed=seed)
+    pixels = loaded.pixels if loaded else None
+    data = load_data(text, tokenizer=loaded and loaded.tokenizer, pixels=pixels, seed=seed, length=length)
     for note in data.notes:
         progress.note(note)
     return data
+
+
+def calibration(text: str, opened: Opened, progress: Progress, seed: int, length: int | None) -> tuple[Data, int]:
+    """The data to prune on, and the windows it came in: `length` tokens, or 2048 at the most where none was asked for.
+
+    Never the most that the model could read, which may be a hundred times as much memory; a text that fills no two windows of
+    2048 is cut into windows half as long, and so on.
+    """
+    from pomona.data.text import TooShort
+
+    if length is not None:
+        return open_data(text, opened, progress, seed, length), length
+    reach = getattr(getattr(opened.model, "config", None), "max_position_embeddings", None) or _WINDOW
+    length = min(_WINDOW, reach)
+    while True:
+        try:
+            found = open_data(text, opened, progress, seed, length)
+        except TooShort:
+            if length <= _SHORTEST:
+                raise
+            length = max(_SHORTEST, length // 2)
+            continue
+        return found, length
+
+
+def streamed(out: Path | None, unfit: Mapping[str, Any]) -> Path:
+    """The output folder of a streamed run, which cannot go without one, nor with what needs the whole model."""
+    asked = [option for option, given in unfit.items() if given]
+    if asked:
+        raise refused(f"{asked[0]} needs the whole model in memory; leave it or --max-memory out.")
+    if out is None:
+        raise refused("A run with --max-memory writes its result as it goes; say where with --out.")
+    return out
 
 
 def loss(text: str | None) -> Loss | None:

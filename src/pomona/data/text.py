@@ -15,6 +15,10 @@ from pomona.data.loaders import SentenceLoader, TokenLoader
 from pomona.vocabulary import InputError, generator
 
 
+class TooShort(InputError):
+    """The text fills no two windows of this length; it may fill shorter ones."""
+
+
 def load_text(path: Path, tokenizer: Any, length: int, batch: int, seed: int) -> Data:
     """Data from the documents under `path`; the last fifth is for testing."""
     need_tokenizer(tokenizer, path.name)
@@ -46,7 +50,7 @@ def windows(ids: Tensor, name: str, length: int) -> Tensor:
     if length < 2:
         raise InputError(f"A window of {length} tokens predicts nothing; use at least 2.")
     if len(ids) < 2 * length:
-        raise InputError(f"{name} has {len(ids)} tokens; windows of {length} need at least {2 * length}.")
+        raise TooShort(f"{name} has {len(ids)} tokens; windows of {length} need at least {2 * length}.")
     return ids[: len(ids) // length * length].view(-1, length)
 
 

@@ -24,7 +24,8 @@ def chains(model: nn.Module, graph: Graph, named: Sequence[str] = ()) -> tuple[C
     """The lists of blocks of a model in the order in which they first run; those that are `named` where any are.
 
     A list of blocks is an outermost `nn.ModuleList` whose entries all hold matrices and run once, or what the trace found to be
-    a run of blocks that hand on what they were given plus something. Raises InputError where there is none, or where a name is no container.
+    a run of blocks that hand on what they were given plus something. Raises InputError where there is none, or where a name
+    is no container.
     """
     found = [_named(model, graph, name) for name in named] if named else _found(model, graph)
     if not found:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.engines.blocks import inside
+from pomona.engines.memory import trim
 from pomona.graph.infer import tied
 from pomona.models.shards import Place, Shards, write_shard
 from pomona.vocabulary import InputError, write_atomically
@@ -48,6 +49,7 @@ class FromShards:
         finally:
             for name, value in bare.items():
                 _set(self.model, name, value)
+            trim()
 
     @torch.no_grad()
     def settle(self, block: str) -> Mapping[str, Tensor]:

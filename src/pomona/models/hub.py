@@ -53,7 +53,7 @@ def load(text: str) -> dict[str, Any]:
     return {
         "model": model.eval(),
         "source": Source("transformers", str(folder.resolve()) if folder.is_dir() else text, kind.__name__, _plain(config)),
-        "tokenizer": _tokenizer(text),
+        "tokenizer": tokenizer(text),
         "pixels": _pixels(folder, config),
         "notes": tuple(notes),
     }
@@ -141,7 +141,8 @@ def _plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _tokenizer(text: str) -> Any:
+def tokenizer(text: str) -> Any:
+    """The tokenizer of a folder or hub id, None where it has none; raises InputError where its files cannot be read."""
     transformers = import_transformers()
     folder = Path(text)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
