@@ -95,10 +95,12 @@ class _Source:
 
 
 def _write(path: Path, arch: str, source: _Source, folder: Path, progress: Progress) -> tuple[str, ...]:
-    from gguf import GGML_QUANT_SIZES, GGUFWriter, LlamaFileType, quants
+    from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGUFWriter, LlamaFileType, quants
 
     writer = GGUFWriter(path, arch)
     writer.add_name(folder.resolve().name)
+    writer.add_type("model")
+    writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_file_type(LlamaFileType[_FILE_TYPES[source.kind]])
     for field, number in fields(source.config).items():
         if isinstance(number, float):
