@@ -1,16 +1,32 @@
-"""Laws of every registered solver, on an axis of a small net; one that is for other sites must be listed with its reason."""
+"""Laws of every registered solver, on an axis of a small net, or on single weights where its problem is that of one weight."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from handmade import axis_site, data, net, view
+from layers import half, layer, lost, random_layer
 from pomona.collect import collect
 from pomona.registry import parts
-from pomona.vocabulary import Solver
+from pomona.statistics.input_gram import InputGram
+from pomona.structures.block import Block
+from pomona.structures.n_m import NM
+from pomona.structures.weights import Weights
+from pomona.vocabulary import InputError, Scores, Solver
 
 SOLVERS = {name: kind() for name, kind in parts("solvers").items()}
-each = pytest.mark.parametrize("name", sorted(SOLVERS))
+
+
+def of_one_weight(solver):
+    return InputGram() in solver.needs
+
+
+QUADRATIC = sorted(name for name, solver in SOLVERS.items() if of_one_weight(solver))
+each = pytest.mark.parametrize("name", sorted(set(SOLVERS) - set(QUADRATIC)))
+each_quadratic = pytest.mark.parametrize("name", QUADRATIC)
+STRUCTURES = [Weights(), NM(2, 4), NM(1, 4), Block(2, 2)]
 
 
 def solve(name, proposal, seed=0, model=None):
@@ -54,3 +70,114 @@ def test_solving_is_pure_and_the_seed_decides(name):
     assert torch.equal(one.keep, two.keep) and one.tensors.keys() == two.tensors.keys()
     assert all(torch.equal(value, two.tensors[tensor]) for tensor, value in one.tensors.items())
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+
+
+@each_quadratic
+def test_solvers_of_the_layer_problem_refuse_axes(name):
+    with pytest.raises(InputError, match="single weight"):
+        solve(name, torch.arange(5) < 3)
+
+
+def proposed(v, share=0.5):
+    """The largest units that the structure lets stay."""
+    worth = v.structure.reduce(v.site, {"w": v.tensors["w"].abs()}, roles=("self",))
+    feasible = v.structure.feasible(v.site)
+    return v.structure.select(v.site, Scores(worth), torch.tensor(int(v.site.units * share) if feasible is None else feasible))
+
+
+def sited(structure, rows=8, columns=24, seed=0, dtype=torch.float32):
+    v = random_layer(rows, columns, seed, structure, dtype)
+    if not isinstance(structure, Block):
+        return v
+    return replace(v, site=replace(v.site, shape=structure.grid(v.site.weight)))
+
+
+@each_quadratic
+@pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_counts_structure_and_dtype_are_kept_and_the_dead_are_zero(name, structure, dtype):
+    v = sited(structure, dtype=dtype)
+    proposal = proposed(v)
+    decision = SOLVERS[name].solve(v, proposal)
+    mask = structure.expand(v.site, decision.keep)["w"]
+    found = decision.tensors["w"]
+    assert isinstance(SOLVERS[name], Solver)
+    assert decision.keep.shape == v.site.shape and decision.keep.dtype == torch.bool
+    assert int(decision.keep.sum()) == int(proposal.sum())
+    assert not isinstance(structure, NM) or (mask.view(8, -1, structure.m).sum(2) == structure.n).all()
+    assert found.dtype == dtype and not found[~mask].any() and torch.isfinite(found).all()
+
+
+@each_quadratic
+@pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_outputs_lose_less_than_by_the_proposal_alone_and_the_error_says_how_much(name, structure, seed):
+    v = sited(structure, seed=seed, dtype=torch.float64)
+    w, gram = v.tensors["w"], v.stats[InputGram()][0]
+    proposal = proposed(v)
+    decision = SOLVERS[name].solve(v, proposal)
+    alone = lost(w, w * structure.expand(v.site, proposal)["w"], gram)
+    now = lost(w, decision.tensors["w"], gram)
+    assert now < alone
+    assert decision.error == pytest.approx(now / lost(w, 0 * w, gram), rel=1e-6)
+
+
+@each_quadratic
+def test_nothing_changes_where_all_weights_stay(name):
+    decision = SOLVERS[name].solve(random_layer(3, 8), torch.ones(3, 8, dtype=torch.bool))
+    assert decision.keep.all() and not decision.tensors
+
+
+@each_quadratic
+def test_nothing_is_left_where_no_weight_stays(name):
+    decision = SOLVERS[name].solve(random_layer(3, 8), torch.zeros(3, 8, dtype=torch.bool))
+    assert not decision.keep.any() and not decision.tensors["w"].any()
+
+
+@each_quadratic
+def test_uncorrelated_inputs_change_no_survivor(name):
+    v = layer(torch.randn(4, 16, dtype=torch.float64), torch.diag(torch.rand(16) + 0.5))
+    decision = SOLVERS[name].solve(v, half(v))
+    assert torch.equal(decision.keep, decision.tensors["w"] != 0)
+    torch.testing.assert_close(decision.tensors["w"], v.tensors["w"] * decision.keep, rtol=1e-9, atol=1e-9)
+
+
+@each_quadratic
+def test_inputs_that_were_never_seen_are_worth_nothing(name):
+    v = random_layer(4, 16, dtype=torch.float64)
+    gram = v.stats[InputGram()][0].clone()
+    gram[3], gram[:, 3] = 0, 0
+    v = layer(torch.cat([v.tensors["w"][:, :3], torch.full((4, 1), 1e3).double(), v.tensors["w"][:, 4:]], 1), gram)
+    decision = SOLVERS[name].solve(v, half(v, 0.25))
+    assert not decision.tensors["w"][:, 3].any() and torch.isfinite(decision.tensors["w"]).all()
+    assert decision.tensors["w"].abs().max() < 1e2
+
+
+@each_quadratic
+def test_too_few_tokens_for_the_width_are_no_obstacle(name):
+    x = torch.randn(3, 16, dtype=torch.float64)
+    v = layer(torch.randn(4, 16), x.T @ x)
+    decision = SOLVERS[name].solve(v, half(v))
+    assert torch.isfinite(decision.tensors["w"]).all() and decision.error is not None and decision.error < 1
+
+
+@each_quadratic
+def test_solving_a_layer_is_pure(name):
+    v = sited(Weights())
+    gram, w = v.stats[InputGram()].clone(), v.tensors["w"].clone()
+    proposal = proposed(v)
+    before = proposal.clone()
+    one, two = (SOLVERS[name].solve(v, proposal) for _ in range(2))
+    assert torch.equal(v.stats[InputGram()], gram) and torch.equal(v.tensors["w"], w) and torch.equal(proposal, before)
+    assert torch.equal(one.keep, two.keep) and torch.equal(one.tensors["w"], two.tensors["w"])
+
+
+@each_quadratic
+def test_columns_that_change_places_take_their_weights_with_them(name):
+    if name == "SparseGPT":  # settles columns in their order: another order is another answer
+        return
+    v = random_layer(4, 16, dtype=torch.float64)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    turned = layer(v.tensors["w"][:, order], v.stats[InputGram()][0][order][:, order])
+    one, two = SOLVERS[name].solve(v, half(v)), SOLVERS[name].solve(turned, half(v)[:, order])
+    torch.testing.assert_close(one.tensors["w"][:, order], two.tensors["w"], rtol=1e-6, atol=1e-6)
