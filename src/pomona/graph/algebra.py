@@ -125,6 +125,20 @@ def _cut_product(e: Product, k: int) -> tuple[Expr, Expr]:
     return sum_of((product_of((before, inner)), head)), sum_of((tail, product_of((after, inner))))
 
 
+def freeze_to(e: Expr, positions: Sequence[int], why: str) -> None:
+    """Freeze what must not change for these positions, counted from the end where they are negative, to stay what they are.
+
+    Of a concatenation these are the parts up to the farthest one from its end; otherwise the whole.
+    """
+    e = norm(e)
+    front, back = max((p + 1 for p in positions if p >= 0), default=0), max((-p for p in positions if p < 0), default=0)
+    start = 0
+    for part in e.parts if isinstance(e, Sum) else (e,):
+        if start < front or start + part.n > e.n - back:
+            freeze(part, why)
+        start += part.n
+
+
 def split(e: Expr, outer: int) -> tuple[Expr, Expr]:
     """(outer, inner) of a view of n positions as outer x n / outer."""
     e = norm(e)

@@ -15,6 +15,7 @@ from pomona.graph.expr import Atom, Const, Dims, Expr, atoms, freeze, fresh
 from pomona.graph.facts import Piece
 from pomona.graph.nodes import arguments, frames, name_of, tensor_names, traced
 from pomona.graph.op import Op, Record, Rule, Value, rule_of
+from pomona.graph.positions import hold_numbers, pass_numbers
 from pomona.graph.rules import load
 
 Release = Literal["output"]  # what may change although users see it
@@ -42,6 +43,8 @@ def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | 
         name = ties.get(names[n.name], names[n.name])
         # What the code itself writes down, a list of positions, say, is not there to be cut.
         literal = name.rpartition(".")[2].startswith("lifted_tensor")
+        if literal and isinstance(written := program.constants.get(name), Tensor):
+            record.literals[n] = written
         dims: Dims = tuple(Const(k, "written in the code") if literal else fresh(k) for k in value.shape)
         record.values[n] = tensors.setdefault(name, dims)
         if n.name in kinds:
@@ -51,16 +54,9 @@ def infer(program: ExportedProgram, ties: Mapping[str, str], release: Release | 
         for e in _expressions(record.values.get(n)):
             freeze(e, "output")
     for n in program.graph.output_node().all_input_nodes:
-        _hold_numbers(record.numbers.get(n), "output")
+        hold_numbers(record.numbers.get(n), "output")
     _freeze_cut_off(record)
     return record, tensors
-
-
-_SHAPE_ONLY = frozenset(("_assert_tensor_metadata", "zeros_like", "ones_like", "empty_like", "full_like"))
-_MOVE_NUMBERS = frozenset((
-    "view", "reshape", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "to", "_to_copy", "clone",
-    "contiguous", "detach", "alias", "index", "index_select", "gather", "select", "slice", "repeat_interleave", "sort",
-))  # fmt: skip
 
 
 def _freeze_cut_off(record: Record) -> None:
@@ -163,7 +159,7 @@ def _ruled(n: fx.Node, record: Record) -> Value:
         return _constants(value)
     try:
         found = _apply(rule, Op(n, name, arguments(n), value, record))
-        _pass_numbers(n, name, record)
+        pass_numbers(n, name, record)
         return found
     # IndexError, KeyError, TypeError: the op has fewer dimensions, other arguments or computed ones than the rule knows of.
     except (Misfit, IndexError, KeyError, TypeError) as error:
@@ -173,26 +169,8 @@ def _ruled(n: fx.Node, record: Record) -> Value:
         for v in n.all_input_nodes:
             for e in _expressions(record.values.get(v)):
                 freeze(e, why)
-            _hold_numbers(record.numbers.get(v), why)
+            hold_numbers(record.numbers.get(v), why)
         return _constants(value, why)
-
-
-def _pass_numbers(n: fx.Node, name: str, record: Record) -> None:
-    """What only moves numbers of positions about passes them on; what may do anything else with them fixes the positions."""
-    for v in n.all_input_nodes:
-        along = record.numbers.get(v)
-        if along is None or isinstance(along, list) or (n, v) in record.asked or name in _SHAPE_ONLY:
-            continue
-        if name in _MOVE_NUMBERS and v is n.args[0]:
-            record.numbers[n] = [along, None] if name == "sort" else along
-        else:
-            freeze(along, f"positions known by number in {name}")
-
-
-def _hold_numbers(along: Any, why: str) -> None:
-    for e in along if isinstance(along, list) else [along]:
-        if e is not None:
-            freeze(e, why)
 
 
 def _apply(rule: Rule | None, op: Op) -> Value:

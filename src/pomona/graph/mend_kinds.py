@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "filled": Kind(("new_full",), words=("size",)),
     "normed": Kind(("layer_norm", "rms_norm", "group_norm"), words=("normalized_shape", "num_groups")),
     "expand": Kind(("expand", "broadcast_to"), words=("size",), rest=True),
+    "repeat": Kind(("repeat",), words=("repeats",), rest=True),
     "unflatten": Kind(("unflatten",), 2, ("sizes",)),
     "split": Kind(("split", "split_with_sizes"), words=("split_size_or_sections", "split_size", "split_sizes")),
     "chunk": Kind(("chunk",)),

@@ -27,7 +27,7 @@ class Record:
     `sources` tells which parameter a node is, and in which order its dimensions come, `pieces` which of those are only a part
     of it; `live` holds what depends on the inputs of the model. `numbers` are the nodes whose values are positions along a
     dimension, `asked` the ops that took that into account, `floors` how many positions a dimension must keep, and `strides`
-    of what its length must be a multiple.
+    of what its length must be a multiple. `literals` are the tensors of numbers that the code itself writes down.
     `even` has pairs of dimensions that one number of a layer says.
     """
 
@@ -46,6 +46,7 @@ class Record:
     strides: list[tuple[Expr, int]] = field(default_factory=list)
     unknown: list[tuple[str, str]] = field(default_factory=list)
     even: list[tuple[Expr, Expr]] = field(default_factory=list)
+    literals: dict[Node, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,12 @@ class Op:
         self.record.asked.add((self.node, node))
         return norm(found)
 
+    def literal(self, argument: Any) -> list[int] | None:
+        """The whole numbers of an input that the code writes down (`x[..., [-2], :]`); None where it is something else."""
+        node = self.args.get(argument) if isinstance(argument, str) else argument
+        found = self.record.literals.get(node) if isinstance(node, Node) else None
+        return found.flatten().tolist() if found is not None and found.dtype == torch.int64 else None
+
     def numbers(self, *along: Expr | None) -> None:
         """The values of the outputs are positions along these dimensions; None for an output that is something else."""
         self.record.numbers[self.node] = list(along) if len(along) > 1 else along[0]
@@ -135,7 +142,10 @@ class Op:
 
     def carries(self, order: Sequence[int] | None = None) -> None:
         """The output is the first input itself, with its dimensions in this order."""
-        source = self.record.sources.get(self.node.args[0])  # type: ignore[arg-type]
+        first: Any = self.node.args[0]
+        if first in self.record.literals and order is None:
+            self.record.literals[self.node] = self.record.literals[first]
+        source = self.record.sources.get(first)
         if source is not None:
             name, dims = source
             self.record.sources[self.node] = (name, dims if order is None else tuple(dims[i] for i in order))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pomona.graph.algebra import Misfit, unify
+from pomona.graph.algebra import Misfit, freeze_to, unify
 from pomona.graph.expr import Const, Expr, freeze, norm
 from pomona.graph.facts import Counted
 from pomona.graph.op import Op, Result, broadcast, rule
@@ -24,8 +24,10 @@ def embedding(op: Op) -> Result:
 
 def _pick(op: Op, e: Expr, index: Any, why: str = "picked by number") -> None:
     """Positions along `e` are picked: by numbers along a dimension that is then the same, or by some that nobody knows."""
-    along = op.number(index)
-    if along is None or along.n != e.n:
+    along, written = op.number(index), op.literal(index)
+    if written is not None:
+        freeze_to(e, written, why)
+    elif along is None or along.n != e.n:
         for unknown in (e,) if along is None else (e, along):
             freeze(unknown, why)
     else:

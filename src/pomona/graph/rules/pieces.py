@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pomona.graph.algebra import cut, reshape
+from pomona.graph.algebra import cut, freeze_to, reshape
 from pomona.graph.expr import Const, Expr, freeze, norm
 from pomona.graph.facts import Piece, Pieces
 from pomona.graph.op import Op, Result, rule
@@ -52,7 +52,7 @@ def select(op: Op) -> Result:
     """One position."""
     x = op.input
     d = op.axis(x)
-    freeze(x[d], "a single position is picked")
+    freeze_to(x[d], [int(op.args["index"])], "a single position is picked")
     del x[d]
     return [norm(e) for e in x]
 

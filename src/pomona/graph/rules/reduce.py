@@ -40,10 +40,9 @@ def extreme(op: Op) -> Result:
     x = op.input
     over = _over(op, len(x))
     several = not hasattr(op.value, "shape")
-    if several and op.name in ("max", "min", "median", "mode") and _asks_where(op):
-        for d in over:
-            freeze(x[d], f"the position of the {op.name}")
     op.normalises(x[d] for d in over)
+    if several and op.name in ("max", "min", "median", "mode") and _asks_where(op):
+        op.numbers(None, *(x[d] for d in over))
     out = _without(op, op.input, over)
     return [out for _ in op.value] if several else out
 
