@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import language
 import pomona
 import zoo
-from pomona.face.packing import export_folder
+from pomona.face.packing import Masks, export_folder
+from pomona.face.streaming import prune_folder
 from pomona.runtime.packing import Checkpoint, weight_files
 from pomona.vocabulary import InputError
 
@@ -119,3 +121,43 @@ def test_a_program_cannot_be_packed(tmp_path):
     with pytest.raises(InputError, match="exported program"):
         export_folder(found.save(tmp_path / "plain"), tmp_path / "packed", packed=True)
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_streamed_folder_is_packed_by_its_masks_and_opens(tmp_path):
+    """Its plans are many files, of which one at a time is read; a dead weight that was dead already stays dead."""
+    model, data = language.model("llama")
+    model.save_pretrained(tmp_path / "dense")
+    streamed = prune_folder(tmp_path / "dense", tmp_path / "small", goal="sparsity=0.5", data=data)
+    told = export_folder(tmp_path / "small", tmp_path / "packed", packed=True)
+    checkpoint = Checkpoint.of(tmp_path / "packed")
+    assert told["weights"] == len(streamed.plan.sites)
+    assert all(torch.equal(checkpoint.alive(name), streamed.plan.keep(name)) for name in streamed.plan.sites)
+    ours, theirs = pomona.load(tmp_path / "packed").state_dict(), pomona.load(tmp_path / "small").state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(InputError, match="make it plain first"):
+        prune_folder(tmp_path / "packed", tmp_path / "again", goal="sparsity=0.6", data=data)
+
+
+def test_masks_come_from_the_file_that_has_them(sparse, saved):
+    masks = Masks.of([saved / "plan.safetensors"])
+    assert set(masks) == set(sparse[1].plan.sites) and len(masks) == len(sparse[1].plan.sites)
+    assert all(torch.equal(mask, sparse[1].plan.keep(name)) for name, mask in masks.items())
+
+
+def test_a_full_disk_is_said_in_a_sentence(saved, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pomona.runtime.packing.checkpoint.save_file", full)
+    with pytest.raises(InputError, match="No space left"):
+        export_folder(saved, tmp_path / "packed", packed=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"plain"}
+
+
+def test_a_transformers_folder_is_loaded_too_but_not_one_that_lost_its_description(saved, tmp_path):
+    model, _ = zoo.llama()
+    model.save_pretrained(tmp_path / "theirs")
+    assert all(torch.equal(v, model.state_dict()[n]) for n, v in pomona.load(tmp_path / "theirs").state_dict().items())
+    (saved / "pomona.json").unlink()
+    with pytest.raises(InputError, match=r"no pomona\.json"):
+        pomona.load(saved)

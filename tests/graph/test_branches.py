@@ -144,6 +144,22 @@ def test_a_goal_that_empties_a_stage_is_met_saved_and_loaded(tmp_path):
     assert torch.equal(again(*args), result.model(*args))
 
 
+def test_two_blocks_in_a_row_leave_a_program_too():
+    """T5 asks for its sublayers by their place, so the program is cut; the way round the second leads past the first."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "d_model": 16, "d_ff": 24, "d_kv": 8, "num_heads": 2, "num_layers": 1, "num_decoder_layers": 2}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).eval()
+    ids = torch.randint(1, 40, (2, 6))
+    inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :4], "use_cache": False}
+    graph = trace(model, (), inputs)
+    (site,) = (site for site in Layers().sites(graph) if site.name == "decoder.block.1.layer")
+    plan = Plan({site.name: site}, {site.name: Decision(torch.tensor([True, False, False]))})
+    small = realise(model, graph, plan)
+    assert small.form == "graph"
+    assert prove(model, graph, plan, small.model, (), inputs).passed
+
+
 def test_numbers_that_only_look_like_a_length_stay():
     model, args = zoo.resnet()
     model.two = 2  # not the number of blocks of layer1: no block goes there

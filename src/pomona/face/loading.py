@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from pomona.graph import trace
 from pomona.graph.surgery import realise
 from pomona.models import Source, load_model, rebuild
-from pomona.runtime.packing import Checkpoint, fill, is_packed, weight_files
+from pomona.runtime.packing import Checkpoint, fill, weight_files
 from pomona.vocabulary import InputError, Plan, evaluating, sha256
 
 FORMAT = 1  # of pomona.json
@@ -26,11 +26,11 @@ def load(folder: str | Path) -> nn.Module:
     """The pruned model of a folder that `Result.save` or `pomona export --to packed` wrote, in eval mode, bit for bit.
 
     Rebuilt from its source (a transformers config, a timm name, a function) and the plan, or read as an exported
-    program; a packed transformers folder is opened by its config. Raises InputError on folders that are not Pomona's, or whose
-    files are missing, truncated or altered.
+    program; transformers folders, packed or streamed, are opened by their config. Raises InputError on folders that are neither,
+    or whose files are missing, truncated or altered.
     """
     folder = Path(folder)
-    if not (folder / "pomona.json").is_file() and is_packed(folder):
+    if _is_transformers(folder):
         return load_model(str(folder)).model
     about = _about(folder)
     if about["form"] == "program":
@@ -83,6 +83,13 @@ def _lower(entry: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     if "dict" in entry:
         return {k: _lower(e, tensors) for k, e in entry["dict"].items()}
     return entry["value"]
+
+
+def _is_transformers(folder: Path) -> bool:
+    """Whether a folder has only a config to go by; with a plan it is one of ours that lost its description."""
+    return (folder / "config.json").is_file() and not any(
+        (folder / name).is_file() for name in ("pomona.json", "plan.safetensors")
+    )
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pomona.face.folders import whole_folder
 from pomona.face.loading import SEALED
+from pomona.face.streamed import PLANS
 from pomona.runtime.packing import FORMAT, INDEX, METHOD, Checkpoint, rewrite, weight_files
 from pomona.vocabulary import InputError, Plan, Progress, sha256
 
@@ -39,12 +40,15 @@ def export_folder(
     if (source / _PROGRAM).is_file():
         raise InputError(f"{source} holds an exported program, whose weights cannot be rewritten; export the model itself.")
     old = {path.name for path in weight_files(source)} | {INDEX}
-    plan = Plan.load(source / "plan.safetensors") if (source / "plan.safetensors").is_file() else None
+    plans = [path for path in (source / "plan.safetensors", *sorted((source / PLANS).glob("*.safetensors"))) if path.is_file()]
     with whole_folder(folder) as target:
         for path in source.iterdir():
             if path.is_file() and path.name not in old:
                 shutil.copy2(path, target / path.name)
-        found = rewrite_weights(source, target, masks_of(plan), packed=packed, dtype=dtype, largest=largest, progress=progress)
+        if (source / PLANS).is_dir():
+            shutil.copytree(source / PLANS, target / PLANS)
+        masks = Masks.of(plans) if packed else {}
+        found = rewrite_weights(source, target, masks, packed=packed, dtype=dtype, largest=largest, progress=progress)
         if packed and not found["weights"]:
             raise InputError(
                 f"No weight in {source} is sparse enough to be smaller packed; prune it, or export it to safetensors."
@@ -82,10 +86,33 @@ def rewrite_weights(
     return found
 
 
-def masks_of(plan: Plan | None) -> dict[str, Tensor]:
+class Masks(Mapping[str, Tensor]):
+    """The masks of plans in files, of which one at a time is in memory."""
+
+    def __init__(self, places: Mapping[str, Path]) -> None:
+        self.places = places
+        self._path: Path | None = None
+        self._held: Mapping[str, Tensor] = {}
+
+    @classmethod
+    def of(cls, plans: Sequence[Path]) -> Masks:
+        """Raises InputError where a plan is damaged."""
+        return cls({name: path for path in plans for name in masks_of(Plan.load(path))})
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._path != self.places[name]:
+            self._path, self._held = self.places[name], masks_of(Plan.load(self.places[name]))
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def masks_of(plan: Plan) -> dict[str, Tensor]:
     """Which elements of which weights a plan keeps, where it decides about single elements."""
-    if plan is None:
-        return {}
     sites = [(name, site) for name, site in plan.sites.items() if site.kind == "element"]
     return {site.members[0].tensor: plan.keep(name) for name, site in sites if site.shape == site.members[0].shape}
 

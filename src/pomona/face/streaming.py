@@ -18,7 +18,7 @@ from pomona.engines.blocks import Chain, seen_by
 from pomona.engines.decide import Ground
 from pomona.engines.estimate import Estimate, estimate
 from pomona.engines.journal import Journal
-from pomona.engines.memory import Peak, parse, told
+from pomona.engines.memory import Peak, frugal, parse, told
 from pomona.engines.prices import price
 from pomona.engines.sequential import cuts, needs_of
 from pomona.engines.streaming import INDEX, FromShards
@@ -33,7 +33,7 @@ from pomona.models import example_inputs
 from pomona.models.shards import Shards
 from pomona.models.skeleton import skeleton
 from pomona.report.twin import to_json
-from pomona.runtime.packing import weight_files
+from pomona.runtime.packing import is_packed, weight_files
 from pomona.training.batches import onto, seeded
 from pomona.training.checkpoint import fingerprint
 from pomona.vocabulary import Batch, Goal, InputError, Limits, Progress, Recipe, Silent, Structure
@@ -69,6 +69,10 @@ def prune_folder(
     """
     source, target, progress = Path(folder), Path(out), progress or Silent()
     check_free(target)
+    if is_packed(source):
+        raise InputError(
+            f"{source} holds packed weights; make it plain first: pomona export {source} --to safetensors -o FOLDER."
+        )
     limit, journals, start = parse(max_memory), check_folder(checkpoint), time.monotonic()
     files = weight_files(source)
     shards = Shards.of(files)
@@ -82,7 +86,7 @@ def prune_folder(
     for note in (found.told, foretold.sentence(limit)):
         progress.note(note)
     journal = _journal(journals, shards, ground, found.chains, batches) if journals else None
-    with whole_folder(target) as partial:
+    with frugal(), whole_folder(target) as partial:
         store = FromShards(model, shards, found.blocks, journals or partial)
         walk = Walk(model, found.chains, pieces, Room(foretold.room(limit), partial / "outputs"), store, seed)
         record = Record(partial / PLANS, ground)

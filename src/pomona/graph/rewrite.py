@@ -134,6 +134,8 @@ def _cut_out(program: ExportedProgram, twins: Mapping[fx.Node, fx.Node], gone: I
     """Lead round the blocks that are gone, and erase what they did (some of it may write in place)."""
     inside = short_cuts(program.graph, gone)
     for n, (_, entry) in inside.items():
+        while entry in inside:  # the block before is gone as well
+            entry = inside[entry][1]
         for user in [user for user in n.users if user not in inside]:
             twins[user].replace_input_with(twins[n], twins[entry])
     for n in reversed(inside):

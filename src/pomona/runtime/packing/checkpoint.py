@@ -133,7 +133,12 @@ def write_checkpoint(
         full = parts.pop()
         path = folder / f"part-{len(written)}.safetensors"
         any_packed = any(f"{name}_{PARTS[0]}" in full for name in full)
-        save_file(full, str(path), metadata=said if any_packed else {k: v for k, v in said.items() if k != _KEY})
+        try:
+            save_file(full, str(path), metadata=said if any_packed else {k: v for k, v in said.items() if k != _KEY})
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"The weights cannot be written to {folder.parent} ({error}); make room, or choose another place."
+            ) from None
         written.append((path, list(full)))
         parts.append({})
         held = 0
