@@ -16,6 +16,7 @@ from pomona.allocations.everywhere import Global
 from pomona.allocations.fair import Fair
 from pomona.allocations.knapsack import Knapsack
 from pomona.allocations.lamp import Lamp
+from pomona.allocations.owl import Owl
 from pomona.allocations.per_layer import PerLayer
 from pomona.allocations.per_price import PerPrice
 from pomona.allocations.snapped import Snapped
@@ -38,6 +39,8 @@ EXAMPLES = [
     PerLayer(),
     PerLayer((("b", 0.5),)),
     Knapsack(),
+    Owl(),
+    Owl(per="site"),
     Snapped(),
     PerPrice(),
     PerPrice(0.0),

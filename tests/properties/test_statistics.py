@@ -24,6 +24,7 @@ from pomona.statistics.gate_gradient import GateGradient
 from pomona.statistics.gradient import Gradient
 from pomona.statistics.independence import Independence
 from pomona.statistics.input_gram import InputGram
+from pomona.statistics.input_moments import InputMoments
 from pomona.statistics.input_norm import InputNorm
 from pomona.statistics.map_rank import MapRank
 from pomona.statistics.per_member import PerMember
@@ -40,6 +41,7 @@ EXAMPLES = [
     (SquaredTaylor(PerExampleGradient(), first="square"), "element"),
     (InputNorm(), "element"),
     (InputGram(), "element"),
+    (InputMoments(), "element"),
     (MapRank(), "axis"),
     (Independence(), "axis"),
     (Propagated(Propagation("equal")), "axis"),  # other scores of responses depend on how the data was cut

@@ -38,8 +38,11 @@ class Uniform:
 
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Equal shares that meet the budget; counts () or, per row, (rows,)."""
-        lists = {name: rows(site) if self.per == "row" else None for name, site in sites.items()}
-        return cut(sites, {name: _ramp(site.units, lists[name]) for name, site in sites.items()}, budget)
+        return cut(sites, self.keys(sites), budget)
+
+    def keys(self, sites: Mapping[str, Site]) -> dict[str, Tensor]:
+        """The ranks as shares, ascending, by site."""
+        return {name: _ramp(site.units, rows(site) if self.per == "row" else None) for name, site in sites.items()}
 
 
 def rows(site: Site) -> int | None:

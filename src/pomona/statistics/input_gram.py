@@ -54,7 +54,7 @@ class InputGram:
         x = seen.inputs[weight.tensor]
         if state is None:
             state = {"sum": torch.zeros(groups, columns, columns, dtype=torch.float64, device=x.device)}
-        for piece in _unfolded(weight, x if x.dtype == torch.float64 else x.float()):
+        for piece in unfolded(weight, x if x.dtype == torch.float64 else x.float()):
             for i in range(0, columns, _BLOCK):
                 state["sum"][:, i : i + _BLOCK, i:] += piece[..., i : i + _BLOCK].mT @ piece[..., i:]
         return state
@@ -76,8 +76,8 @@ def _weight(site: Site) -> Weight:
     return site.weight
 
 
-def _unfolded(weight: Weight, x: Tensor) -> Iterator[Tensor]:
-    """(groups, tokens, columns), in pieces."""
+def unfolded(weight: Weight, x: Tensor) -> Iterator[Tensor]:
+    """What the weight multiplies, (groups, tokens, columns) as in `layout.to_product`, in pieces."""
     groups, _, columns = product_shape(weight)
     if weight.conv is None:
         yield x.reshape(1, -1, columns)
