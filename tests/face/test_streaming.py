@@ -125,7 +125,12 @@ def test_bad_folders_are_refused_in_a_sentence(tmp_path):
     assert not index.exists() and [path.name for path in tmp_path.iterdir()] == []
 
 
-RUN = "import sys; sys.path[:0] = sys.argv[1:3]; import test_streaming as t; t.attempt(t.Path(sys.argv[3]), 'out', t.Deadly(t.shoot))"
+RUN = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import test_streaming as t
+t.attempt(t.Path(sys.argv[3]), "out", t.Deadly(t.shoot))
+"""
 
 
 class Killed(BaseException):

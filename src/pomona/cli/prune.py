@@ -103,6 +103,14 @@ def prune(
     threads: options.Threads = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
     seed: options.Seed = 0,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            show_default="none",
+            help="Where statistics are kept, for other goals without a new pass over the data.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -123,7 +131,13 @@ def prune(
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
         where: dict[str, Any] = {"only": tuple(only or ()), "keep": tuple(keep or ()), "blocks": tuple(blocks or ())}
         if max_memory is not None:
-            unfit = {"--recover": recover, "--test": test, "--no-sequential": sequential is False, "--exact": exact}
+            unfit = {
+                "--recover": recover,
+                "--test": test,
+                "--no-sequential": sequential is False,
+                "--exact": exact,
+                "--statistics": statistics,
+            }
             return _streamed(
                 model,
                 words.streamed(out, unfit),
@@ -160,6 +174,7 @@ def prune(
             metric=metric or (held_out.metric if held_out else "accuracy"),
             loss=wanted,
             seed=seed,
+            statistics=statistics,
             checkpoint=checkpoint,
             latency=latency and (words.given(batch=batch, threads=threads) or True),
             progress=progress,

@@ -6,10 +6,13 @@ import ctypes
 import re
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pomona.vocabulary import InputError
 
+_MMAP_THRESHOLD, _OWN, _SHARED = -3, 1 << 20, 1 << 25  # of glibc's mallopt; bytes: here, and what it goes up to by itself
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
@@ -53,10 +56,33 @@ class Peak:
         return max(0, (_status("VmHWM") or _highest()) - self.base)
 
 
+@contextmanager
+def frugal() -> Iterator[None]:
+    """Tensors get memory of their own, which goes back to the system when they are freed, where the C library can do so.
+
+    It would put those below 32 MB side by side into a heap, whose holes count as memory of the process.
+    """
+    if not _mallopt(_OWN):
+        yield
+        return
+    try:
+        yield
+    finally:
+        _mallopt(_SHARED)
+        trim()
+
+
 def trim() -> None:
     """Give freed memory back to the system, where the C library can: it keeps small pieces otherwise."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
+
+
+def _mallopt(size: int) -> bool:
+    """From how many bytes on an allocation is a mapping of its own; False where that cannot be set."""
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
+        return False
+    return bool(library.mallopt(_MMAP_THRESHOLD, size))
 
 
 def _reset_peak() -> bool:

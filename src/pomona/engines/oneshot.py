@@ -19,6 +19,7 @@ from pomona.collect import collect
 from pomona.engines.decide import Ground, decide, write
 from pomona.engines.journal import Journal
 from pomona.engines.masks import everyone, extent, impose, tensor_masks
+from pomona.engines.remembered import Remembered
 from pomona.graph.masked import skipping
 from pomona.training.batches import seeded
 from pomona.training.checkpoint import restore, values
@@ -64,14 +65,16 @@ def run(
     judge: Callable[[nn.Module], float] | None = None,
     progress: Progress | None = None,
     journal: Journal | None = None,
+    remembered: Remembered | None = None,
 ) -> Outcome:
     """Drive a recipe whose schedule counts rounds until it has nothing more to do. `model` stays untouched.
 
     `training` makes what a recovery is given (None: recoveries between rounds are skipped), `judge` measures the
     quality after each cut and each recovery. With a `journal` the run is written down after every round, and one that
-    was killed goes on from there and ends bit-identical to one that was not.
+    was killed goes on from there and ends bit-identical to one that was not. What the first cut needs of the dense model may be
+    `remembered`.
     """
-    return _Run(deepcopy(model), ground, batches, loss, training, judge, progress or Silent(), journal).go()
+    return _Run(deepcopy(model), ground, batches, loss, training, judge, progress or Silent(), journal, remembered).go()
 
 
 _STATE = ("next", "due", "alive", "solved", "dropped", "rounds", "snapshots")
@@ -90,9 +93,11 @@ class _Run:
         judge: Callable[[nn.Module], float] | None,
         progress: Progress,
         journal: Journal | None,
+        remembered: Remembered | None,
     ) -> None:
         self.model, self.ground, self.batches, self.loss = model, ground, batches, loss
         self.training, self.judge, self.progress, self.journal = training, judge, progress, journal
+        self.remembered = remembered
         self.next, self.due = -1, False  # round -1 is the training before the first cut
         self.alive = everyone(ground.sites)
         self.solved: dict[str, Mapping[str, Tensor]] = {}
@@ -167,6 +172,13 @@ class _Run:
         impose(model, tensor_masks(self.ground.recipe.structure, self.ground.sites, self.alive))
 
     def gather(self, needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
+        dense = self.next == 0 and not getattr(self.ground.recipe.schedule, "first_train", False)
+        if self.remembered and dense:
+            return self.remembered.over("model", self.ground.sites, self.collected)(needs)
+        return self.collected(needs)
+
+    def collected(self, needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
+        """The statistics of the model as it now is."""
         # Loaders that shuffle by torch's global generator give the same batches every time, in a resumed run too.
         with skipping(self.model, self.plan), seeded(self.ground.seed, self.next + 1):
             return collect(self.model, self.ground.sites, needs, self.batches, self.loss, self.progress)

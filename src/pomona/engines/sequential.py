@@ -22,6 +22,7 @@ from pomona.engines.journal import Journal
 from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.engines.memory import resident, told
 from pomona.engines.oneshot import Outcome
+from pomona.engines.remembered import Remembered
 from pomona.engines.sweep import Room, Store, Turn, Walk, change
 from pomona.training.batches import seeded
 from pomona.vocabulary import (
@@ -43,6 +44,8 @@ from pomona.vocabulary import (
     Site,
     Statistic,
 )
+
+_OUTSIDE = "outside"  # of all blocks
 
 
 def why_not(recipe: Recipe, goal: Goal) -> str | None:
@@ -69,20 +72,24 @@ def run(
     progress: Progress | None = None,
     journal: Journal | None = None,
     room: Room | None = None,
+    remembered: Remembered | None = None,
 ) -> Outcome:
     """Cut a copy of `model` block by block.
 
     Sites outside the blocks are cut last, on what the cut blocks give. With a `journal` every block is written down when it
-    is done; a run that was killed goes on behind the last one and ends bit-identical. Raises InputError where a site
-    reaches over blocks, and where a block gives NaN or infinities.
+    is done; a run that was killed goes on behind the last one and ends bit-identical. Where all statistics are `remembered`,
+    nothing is run. Raises InputError where a site reaches over blocks, and where a block gives NaN or infinities.
     """
-    model = deepcopy(model)
-    walk = Walk(model, chains, batches if needs_of(ground.recipe, ground.goal) else None, room, seed=ground.seed)
+    model, progress = deepcopy(model), progress or Silent()
+    runs = _runs(ground, chains, remembered)
+    if remembered and not runs:
+        progress.note("The statistics were gathered before; nothing is run, and errors of blocks are unknown.")
+    walk = Walk(model, chains, batches if runs else None, room, seed=ground.seed)
     alive: dict[str, Tensor] = {}
     solved: dict[str, Mapping[str, Tensor]] = {}
     errors: dict[str, float] = {}
     notes: list[str] = []
-    for cut in cuts(ground, walk, progress or Silent(), journal):
+    for cut in cuts(ground, walk, progress, journal, remembered):
         alive |= cut.alive
         errors |= {} if cut.error is None else {cut.block: cut.error}
         notes += cut.notes
@@ -111,7 +118,9 @@ class Cut:
     error: float | None = None
 
 
-def cuts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | None = None) -> Iterator[Cut]:
+def cuts(
+    ground: Ground, walk: Walk, progress: Progress, journal: Journal | None = None, remembered: Remembered | None = None
+) -> Iterator[Cut]:
     """Cut the model of the walk, in place, block by block; blocks that the journal holds are put back instead."""
     order = [block for chain in walk.chains for block in chain.blocks]
     within, outside = parted(ground.sites, order)
@@ -119,14 +128,16 @@ def cuts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | None
     with progress.stage("blocks", len(order)) as stage:
         start = time.monotonic()
         for number, turn in enumerate(walk.turns(), 1):
-            cut = _taken(settled, walk.store, turn, within[turn.block], journal, f"block-{number:04d}.safetensors")
+            gather = _kept(_gathering(turn, within[turn.block], ground.seed), remembered, turn.block, within[turn.block])
+            cut = _taken(settled, walk.store, turn, within[turn.block], gather, journal, f"block-{number:04d}.safetensors")
             yield cut
             error = {} if cut.error is None else {"error": f"{cut.error:.3g}"}
             left = (time.monotonic() - start) / number * (len(order) - number)
             stage.advance(1, block=turn.block, **error, left=f"{left:.0f} s", memory=told(resident()))
     if outside:
         walk.store.fetch(member.tensor for site in outside for member in site.members)
-        decisions = _decided(settled, outside, walk.model, _beyond(walk, outside, ground.seed))
+        gather = _kept(_beyond(walk, outside, ground.seed), remembered, _OUTSIDE, outside)
+        decisions = _decided(settled, outside, walk.model, gather)
         yield Cut("", *_parts(decisions))
 
 
@@ -181,7 +192,9 @@ def _surveyed(ground: Ground, walk: Walk, progress: Progress) -> dict[str, Score
     return found
 
 
-def _taken(ground: Ground, store: Store, turn: Turn, sites: Sequence[Site], journal: Journal | None, file: str) -> Cut:
+def _taken(
+    ground: Ground, store: Store, turn: Turn, sites: Sequence[Site], gather: Gather, journal: Journal | None, file: str
+) -> Cut:
     """One block, as it was written down or cut now, and run once more for the next one."""
     state = journal.read(file) if journal else None
     if state is not None:
@@ -189,7 +202,7 @@ def _taken(ground: Ground, store: Store, turn: Turn, sites: Sequence[Site], jour
         turn.hand_on()
         return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "error")})
     dense = turn.look()
-    decisions = _decided(ground, sites, turn.shell, _gathering(turn, sites, ground.seed)) if sites else {}
+    decisions = _decided(ground, sites, turn.shell, gather) if sites else {}
     weights = store.settle(turn.block)
     cut = Cut(turn.block, *_parts(decisions), change(dense, turn.hand_on()))
     if journal:
@@ -217,6 +230,19 @@ def _parts(decisions: Mapping[str, Decision]) -> tuple[dict[str, Tensor], dict[s
     keeps = {name: decision.keep for name, decision in decisions.items()}
     solved = {name: sorted(decision.tensors) for name, decision in decisions.items() if decision.tensors}
     return keeps, solved, list(dict.fromkeys(note for decision in decisions.values() for note in decision.notes))
+
+
+def _runs(ground: Ground, chains: Sequence[Chain], remembered: Remembered | None) -> bool:
+    """Whether the model must be run: not for parts that read no data, nor where everything is remembered."""
+    needs = needs_of(ground.recipe, ground.goal)
+    if not needs or remembered is None:
+        return bool(needs)
+    within, outside = parted(ground.sites, [block for chain in chains for block in chain.blocks])
+    return not all(remembered.holds(place, sites, needs) for place, sites in (*within.items(), (_OUTSIDE, outside)))
+
+
+def _kept(gather: Gather, remembered: Remembered | None, place: str, sites: Sequence[Site]) -> Gather:
+    return remembered.over(place, sites, gather) if remembered else gather
 
 
 def _gathering(turn: Turn, sites: Sequence[Site], seed: int) -> Gather:

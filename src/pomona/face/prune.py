@@ -14,12 +14,24 @@ from pomona.engines.decide import Ground
 from pomona.engines.journal import Journal
 from pomona.engines.oneshot import Outcome, run
 from pomona.engines.prices import price
+from pomona.engines.remembered import Remembered
 from pomona.engines.sequential import run as sequential_run
 from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
-from pomona.face.wish import Batches, check_needs, check_schedule, goal_for, method_for, name_of, recipe_for, settle, sites_of
+from pomona.face.wish import (
+    Batches,
+    check_folder,
+    check_needs,
+    check_schedule,
+    goal_for,
+    method_for,
+    name_of,
+    recipe_for,
+    settle,
+    sites_of,
+)
 from pomona.face.workload import Workload, bound
 from pomona.graph import Graph, Release
 from pomona.models import Source
@@ -50,6 +62,7 @@ def prune(
     valid: Any = None,
     sequential: bool | None = None,
     blocks: Sequence[str] = (),
+    statistics: str | Path | None = None,
     checkpoint: str | Path | None = None,
     latency: bool | Mapping[str, Any] = True,
     progress: Progress | None = None,
@@ -72,6 +85,9 @@ def prune(
     (`model.layers`). `latency` may hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written
     down there after every round, block and epoch; called again with the same arguments after a kill, it goes on and ends
     bit-identical.
+
+    Statistics that are kept in the folder `statistics` serve another goal or structure without a new pass over the data:
+    exactly where the whole model is pruned at once, nearly where blocks were judged by what others, cut to another goal, gave.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
     does not equal the masked one.
@@ -105,7 +121,7 @@ def prune(
     )
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
-    graph, ground, outcome = _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks)
+    graph, ground, outcome = _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics)
     due = recipe.recovery if outcome.recover else None
     return carry_out(job, graph, outcome.plan, outcome.model, recipe=ground.recipe, recovery=due, rounds=outcome.rounds)
 
@@ -129,6 +145,7 @@ def plan(
     release: Release | None = None,
     sequential: bool | None = None,
     blocks: Sequence[str] = (),
+    statistics: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """What `prune` would remove, and nothing more: no surgery, no proof, no recovery. `replay` carries it out.
@@ -148,7 +165,7 @@ def plan(
     recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact).but(recovery=None)
     check_schedule(recipe, name)
     job = Job.of(model, args, kwargs, data=data, loss=loss, seed=seed, progress=progress)
-    return _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks)[2].plan
+    return _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics)[2].plan
 
 
 def _planned(
@@ -161,6 +178,7 @@ def _planned(
     release: Release | None,
     sequential: bool | None,
     blocks: Sequence[str],
+    statistics: str | Path | None,
 ) -> tuple[Graph, Ground, Outcome]:
     """What stays; raises InputError where that is everything."""
     check_needs(recipe.but(recovery=None).needs, f"The method '{method}'", job.batches, job.loss)
@@ -170,7 +188,7 @@ def _planned(
     ground = _ground(job, recipe, goal, graph, limits or Limits(), method, chains)
     if through:
         job.progress.note(through.told)
-    outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None, chains)
+    outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None, chains, check_folder(statistics))
     if not outcome.plan.removes:
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
@@ -196,14 +214,20 @@ def _ground(
     return Ground(recipe, sites, told, goal, limits, job.seed, method, lambda plan: load.share(plan, graph))
 
 
-def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Sequence[Chain]) -> Outcome:
-    journal = None
-    if job.checkpoint is not None:
+def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Sequence[Chain], statistics: Path | None) -> Outcome:
+    journal = remembered = None
+    if job.checkpoint is not None or statistics is not None:
         with seeded(job.seed):
             first = next(iter(calibration)) if calibration else None
-        journal = Journal.of(job.checkpoint, job.model, ground, first, len(calibration) if calibration else 0)
+        known = Journal.of(job.checkpoint or Path(), job.model, ground, first, len(calibration) if calibration else 0)
+        journal = known if job.checkpoint is not None else None
+        if statistics is not None:
+            gathering = {"model": known.run["model"], "data": known.run["data"], "way through the blocks": str(chains)}
+            remembered = Remembered(Journal(statistics, gathering))
     if chains:
-        return sequential_run(job.model, ground, chains, batches=calibration or (), progress=job.progress, journal=journal)
+        return sequential_run(
+            job.model, ground, chains, batches=calibration or (), progress=job.progress, journal=journal, remembered=remembered
+        )
     return run(
         job.model,
         ground,
@@ -214,4 +238,5 @@ def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Seque
         progress=job.progress,
         training=job.training if job.batches else None,
         journal=journal,
+        remembered=remembered,
     )
