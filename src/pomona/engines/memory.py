@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pomona.vocabulary import InputError
 
-_MMAP_THRESHOLD, _OWN, _SHARED = -3, 1 << 20, 1 << 25  # of glibc's mallopt; bytes: here, and what it goes up to by itself
+_MMAP_THRESHOLD, _OWN, _SHARED = -3, 1 << 23, 1 << 25  # of glibc's mallopt; bytes: here, and what it goes up to by itself
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
