@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -106,6 +107,25 @@ def each_axis_alone(found: Halved) -> None:
         assert prove(found.model, found.graph, alone, small, found.args, found.kwargs).passed, name
 
 
+def laws(cases: Mapping[str, tuple[Any, ...]], **options: Any) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The two tests that every network must pass, by its name: a case is what makes it, its inputs, and options for `check`."""
+
+    @pytest.mark.parametrize("name", cases)
+    def half_of_everything_goes(name: str) -> None:
+        make, args, *more = cases[name]
+        torch.manual_seed(0)
+        check(make(), args, **{**options, **(more[0] if more else {})})
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", cases)
+    def each_axis_goes_alone(name: str) -> None:
+        make, args, *_ = cases[name]
+        torch.manual_seed(0)
+        each_axis_alone(halved(make(), args))
+
+    return half_of_everything_goes, each_axis_goes_alone
+
+
 def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
@@ -144,4 +164,4 @@ def words(*shape: int, kinds: int = 20, seed: int = 1) -> Tensor:
     return torch.randint(0, kinds, shape, generator=torch.Generator().manual_seed(seed))
 
 
-__all__ = ["Does", "F", "Halved", "alive", "check", "each_axis_alone", "grown", "halved", "noise", "parameters", "words"]
+__all__ = ["Does", "F", "Halved", "alive", "check", "each_axis_alone", "grown", "halved", "laws", "noise", "parameters", "words"]

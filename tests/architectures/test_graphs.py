@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from halving import F, check, noise
+from halving import F, check, laws, noise
 
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 1, 2, 3], [1, 2, 3, 4, 0, 0, 1, 2]])
 NODES = 5
@@ -115,11 +115,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_half_of_everything_goes_and_small_equals_masked(name):
-    make, args = CASES[name]
-    torch.manual_seed(0)
-    check(make(), args, batch=None)
+test_half_of_everything_goes_and_small_equals_masked, test_each_axis_goes_alone = laws(CASES, batch=None)
 
 
 GEOMETRIC = {

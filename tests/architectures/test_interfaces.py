@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import pomona
-from halving import Does, F, check, halved, noise, parameters, words
+from halving import Does, F, halved, laws, noise, parameters, words
 
 
 class Pair(NamedTuple):
@@ -160,11 +160,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_half_of_everything_goes_and_small_equals_masked(name):
-    make, args = CASES[name]
-    torch.manual_seed(0)
-    check(make(), args)
+test_half_of_everything_goes_and_small_equals_masked, test_each_axis_goes_alone = laws(CASES)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from halving import F, check, each_axis_alone, halved, noise
+from halving import F, laws, noise
 
 
 def conv_bn(before: int, after: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -441,41 +440,29 @@ def picture(batch: int = 2, channels: int = 3, side: int = 16, seed: int = 1) ->
 
 
 CASES = {
-    "u-net": (UNet, picture(), "eager"),
-    "u-net on odd sizes": (UNet, picture(side=19), "eager"),
-    "detector": (Detector, picture(), "eager"),
-    "super-resolution": (SuperResolution, picture(side=8), "eager"),
-    "shufflenet v2": (ShuffleNet, picture(), "eager"),
-    "shufflenet v1": (ShuffleNetV1, picture(), "eager"),
-    "segmenter": (Segmenter, picture(), "eager"),
-    "unpooling": (SegNet, picture(side=8), "eager"),
-    "inception": (Inception, picture(), "eager"),
-    "gate with literal widths": (LiteralGate, picture(side=6), None),
-    "gate that asks": (PoliteGate, picture(side=6), "eager"),
-    "selective kernels": (Selective, picture(side=6), "eager"),
-    "spatial attention": (SpatialAttention, picture(side=6), "eager"),
-    "ghost channels": (GhostNet, picture(side=6), "eager"),
-    "res2net": (Res2, picture(side=6), "eager"),
-    "cross stage": (CrossStage, picture(side=6), "eager"),
-    "box decoder": (BoxDecoder, picture(side=8), "eager"),
-    "siamese": (Siamese, (picture(2, 1, 8), picture(2, 1, 8, seed=2)), "eager"),
-    "volume": (Volume, noise(2, 3, 4, 6, 6), "eager"),
-    "time shift": (TimeShift, noise(2, 4, 3, 6, 6), "eager"),
-    "style": (Style, (picture(side=6), picture(side=6, seed=2), noise(2, 5)), "eager"),
-    "fixed blur": (Harmonic, picture(side=8), "eager"),
+    "u-net": (UNet, picture()),
+    "u-net on odd sizes": (UNet, picture(side=19)),
+    "detector": (Detector, picture()),
+    "super-resolution": (SuperResolution, picture(side=8)),
+    "shufflenet v2": (ShuffleNet, picture()),
+    "shufflenet v1": (ShuffleNetV1, picture()),
+    "segmenter": (Segmenter, picture()),
+    "unpooling": (SegNet, picture(side=8)),
+    "inception": (Inception, picture()),
+    "gate with literal widths": (LiteralGate, picture(side=6)),
+    "gate that asks": (PoliteGate, picture(side=6)),
+    "selective kernels": (Selective, picture(side=6)),
+    "spatial attention": (SpatialAttention, picture(side=6)),
+    "ghost channels": (GhostNet, picture(side=6)),
+    "res2net": (Res2, picture(side=6)),
+    "cross stage": (CrossStage, picture(side=6)),
+    "box decoder": (BoxDecoder, picture(side=8)),
+    "siamese": (Siamese, (picture(2, 1, 8), picture(2, 1, 8, seed=2))),
+    "volume": (Volume, noise(2, 3, 4, 6, 6)),
+    "time shift": (TimeShift, noise(2, 4, 3, 6, 6)),
+    "style": (Style, (picture(side=6), picture(side=6, seed=2), noise(2, 5))),
+    "fixed blur": (Harmonic, picture(side=8)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_half_of_everything_goes_and_small_equals_masked(name):
-    make, args, form = CASES[name]
-    torch.manual_seed(0)
-    check(make(), args, form)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_each_axis_goes_alone(name):
-    make, args, _ = CASES[name]
-    torch.manual_seed(0)
-    each_axis_alone(halved(make(), args))
+test_half_of_everything_goes_and_small_equals_masked, test_each_axis_goes_alone = laws(CASES)

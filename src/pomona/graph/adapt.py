@@ -12,13 +12,14 @@ from pomona.graph.mend_calls import Beside
 from pomona.graph.mend_code import rewrite_calls
 from pomona.graph.mend_config import mend_configs
 from pomona.graph.mend_layers import mend_layers
+from pomona.graph.mend_scale import widths
 from pomona.graph.mend_sizes import sizes
 from pomona.graph.mend_slots import groups, slots
 from pomona.graph.mend_source import Unreadable
 from pomona.graph.mend_trial import Trial
 from pomona.graph.precise import precise
 from pomona.graph.tried import Tried
-from pomona.graph.uneven import settle_heads, take_over
+from pomona.graph.uneven import settle_heads, take_over, tell_scales
 from pomona.vocabulary import Plan
 
 FEW = 12  # trials with new numbers first
@@ -32,6 +33,7 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
     known = sizes(graph, keep, plan, whole)
     mend_layers(small, known)
     take_over(small)
+    tell_scales(small, widths(graph, keep, plan))
     questions = groups(slots(small, known))
     old = [group.slots[0].told(small) or 0 for group in questions]
     for group in questions:

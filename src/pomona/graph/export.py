@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from pomona.graph.causal import unlooked
 from pomona.graph.lengths import settle
 from pomona.graph.nodes import tensor_names
 from pomona.graph.quiet import quiet
@@ -36,7 +37,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     """
     positional, keywords = inputs_of(args, kwargs)
     left = tables(model, positional, keywords)
-    with evaluating(model), without_cache(model), emptied(model, left), quiet(), _with_stacks(stacks):
+    with evaluating(model), without_cache(model), emptied(model, left), quiet(), unlooked(), _with_stacks(stacks):
         try:
             program = _exported(model, positional, keywords)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.

@@ -77,7 +77,8 @@ def _numbers(call: Call, right: Right | None, count: int) -> Any:
         return None if right is None else right[0]
     if call.kind in ("times", "over"):
         return 1.0 if right is None else right[0]
-    known = (1 if r is None else r for r in right or (1,) * count)
+    same = Fraction(1, count) if call.kind == "chunk" else 1  # each piece of a chunk is a share of the whole
+    known = (same if r is None else r for r in right or (None,) * count)
     return tuple((Fraction(r).numerator, Fraction(r).denominator) for r in known)
 
 

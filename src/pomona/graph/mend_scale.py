@@ -75,6 +75,16 @@ def scales(graph: Graph, keep: Keep, written_out: Collection[str] = ()) -> Scale
     return {name: factors.expand([e.n for e in graph.dims[name]]) for name, factors in found.items()}
 
 
+def widths(graph: Graph, keep: Keep, plan: Plan) -> dict[str, int]:
+    """By the names that they have in the small model: modules where a head loses width, and how wide it was."""
+    found = {}
+    for product in _products(graph, keep):
+        path, dims = (frames(product.node) or [""])[-1], graph.values[product.sides[0]]
+        if isinstance(dims, tuple) and (name := renamed(path, plan) if path else path) is not None:
+            found[name] = norm(dims[-1]).n
+    return found
+
+
 def _role(product: _Product) -> str:
     """The role of the module where a product is made."""
     return role((frames(product.node) or [""])[-1])

@@ -18,8 +18,11 @@ class UnevenAttention(nn.MultiheadAttention):
     """Multi-head attention whose heads may be wider or narrower, taken together, than its input.
 
     The width of a head is what the tensors make of `num_heads`; values may have another than queries and keys. Scores are
-    divided by the root of the width of the queries that are there, as torch does. Nested tensors are not taken.
+    divided by the root of the width of the queries that are there, as torch does, unless `scale` says by what they are
+    multiplied. Nested tensors are not taken.
     """
+
+    scale: float | None = None
 
     @property
     def inner(self) -> tuple[int, int]:
@@ -58,12 +61,12 @@ class UnevenAttention(nn.MultiheadAttention):
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+            scores = (q * (self.scale or q.shape[-1] ** -0.5)) @ k.transpose(-2, -1)
             weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout, self.training)
             mixed = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scale)
         out = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if alone:
             return out[0], None if weights is None else weights[0]
@@ -119,6 +122,17 @@ def take_over(model: nn.Module) -> None:
             if cannot_say(module):
                 module.__class__ = kind
                 settle(module)
+
+
+def tell_scales(model: nn.Module, widths: Mapping[str, int]) -> None:
+    """Let the attention layers of these names multiply scores by the inverse root of these widths, in place."""
+    for path, width in widths.items():
+        module = model.get_submodule(path)
+        if isinstance(module, nn.MultiheadAttention):
+            if not isinstance(module, UnevenAttention):
+                module.__class__ = UnevenAttention
+                _settle(module)
+            module.scale = width**-0.5
 
 
 def _unequal(attention: Any) -> bool:

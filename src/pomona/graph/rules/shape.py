@@ -55,6 +55,16 @@ def _ordered(op: Op, order: list[int]) -> Result:
     return [op.input[d] for d in order]
 
 
+@rule("view_as_complex", "view_as_real")
+def paired(op: Op) -> Result:
+    """Numbers in pairs: the last dimension goes, or comes."""
+    x = op.input
+    if op.name == "view_as_real":
+        return [*x, Const(2, "a complex number")]
+    freeze(x[-1], "a complex number")
+    return [norm(e) for e in x[:-1]]
+
+
 @rule("unsqueeze", "unsqueeze_")
 def unsqueeze(op: Op) -> Result:
     """A one is put in."""
