@@ -120,6 +120,31 @@ def test_bundles_are_kept_whole():
     assert all(k % 8 == 0 or k == 1 for k in counts(found)) and sum(counts(found)) <= 37
 
 
+@pytest.mark.parametrize("share", [0.32, 0.42, 0.48, 0.5, 0.56, 0.8])
+def test_where_the_sum_misjudges_the_price_bundles_stay_whole_and_no_less_is_bought_than_by_equal_shares(share):
+    """Two sites whose price is a product: what both of them give up saves less than the sum says."""
+
+    @dataclass(frozen=True)
+    class Product:
+        dense: float = 128.0
+
+        def __call__(self, keeps):
+            a, b, c = (int(keeps.get(n, torch.tensor(64))) for n in "abc")
+            return a * b / 64 + c
+
+    sites, values = flat(a=64, b=64, c=64), {"a": torch.linspace(0.5, 0.6, 64), "b": torch.linspace(0.5, 0.6, 64)}
+    values["c"] = torch.linspace(1, 2, 64)
+    budget = Budget(Product(), share * 128, dict.fromkeys("abc", 1), dict.fromkeys("abc", 64))
+    found = Knapsack(step=8).allocate(sites, scored(**values), budget)
+    equal = [k // 8 * 8 for k in counts(Uniform().allocate(sites, scored(**values), budget))]
+
+    def worth(kept):
+        return sum(float(values[n].flip(0)[:k].sum()) for n, k in zip("abc", kept, strict=True))
+
+    assert budget.price(found) <= budget.limit and all(k % 8 == 0 or k == 1 for k in counts(found))
+    assert worth(counts(found)) >= worth(equal)
+
+
 def test_the_targets_fall_by_equal_factors():
     rounds = Rounds(n=3, spacing="geometric")
     assert [round(100 * rounds.ratio(k, Goal("macs", 0.5)), 2) for k in range(3)] == [79.37, 63.0, 50.0]

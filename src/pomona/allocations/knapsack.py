@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from pomona.allocations.marginals import along
 from pomona.allocations.uniform import Uniform
 from pomona.vocabulary import Budget, InputError, Keeps, Scores, Site
 
-_ROUNDS, _TRIES, _MOST = 3, 5, 50_000
+_ROUNDS, _TRIES, _MOST = 3, 8, 50_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Knapsack:
     it is added. That is the augmented knapsack of the paper, here an integer programme (scipy's HiGHS; its dynamic
     programme needs integer costs). Costs are taken with the other sites as a first solution leaves them (at first equal
     shares), then solved for anew around the solution found; the price of the whole decides whether it fits. With prices that
-    are sums over sites the answer is optimal, otherwise nearly so. Scores should be additive within the model.
+    are sums over sites the answer is optimal, otherwise nearly so, and worth no less than equal shares in whole bundles.
+    Scores should be additive within the model.
     """
 
     step: int = 1
@@ -41,20 +43,23 @@ class Knapsack:
         if sum(map(len, counts.values())) > _MOST:
             raise InputError(f"Knapsack takes up to {_MOST} bundles of units; prune axes, or make bundles larger with step=.")
         values = {name: _values(scores[name], counts[name]) for name in sites}
-        best = around = Uniform().allocate(sites, scores, budget)
         everything = {name: torch.tensor(allowed[-1]) for name, allowed in counts.items()}
         if budget.price(everything) <= budget.limit:
             return everything
-        worth = -torch.inf
+        around = Uniform().allocate(sites, scores, budget)
+        best, worth, last = around, -torch.inf, -torch.inf
+        if budget.price(bundled := budget.even(_bundled(around, counts))) <= budget.limit:
+            best, worth = bundled, _worth(bundled, counts, values)
         for _ in range(_ROUNDS):
             ladders = [
                 Ladder(name, counts[name], values[name], along(budget.price, around, name, counts[name])) for name in sites
             ]
             found, exact = _solution(ladders, around, budget)
-            if found is None or (value := _worth(found, counts, values)) <= worth:
+            if found is None or (value := _worth(found, counts, values)) <= last:
                 break
-            best = around = found
-            worth = value
+            around, last = found, value
+            if value > worth:
+                best, worth = found, value
             if exact:
                 break
         return best
@@ -75,30 +80,45 @@ def _values(scores: Scores, counts: list[int]) -> Tensor:
     return torch.cat([finite.new_zeros(1), finite.cumsum(0)])[counts]
 
 
+def _places(keeps: Keeps, counts: Mapping[str, list[int]]) -> dict[str, int]:
+    """Where each site stands on its ladder; counts that lie between bundles count as the bundle below."""
+    return {name: max(0, bisect_right(counts[name], int(keeps[name])) - 1) for name in counts}
+
+
+def _bundled(keeps: Keeps, counts: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    return {name: torch.tensor(counts[name][place]) for name, place in _places(keeps, counts).items()}
+
+
 def _worth(keeps: Keeps, counts: Mapping[str, list[int]], values: Mapping[str, Tensor]) -> float:
-    """The value of a solution; counts that lie between bundles count as the bundle below."""
-    places = {name: int(torch.searchsorted(torch.tensor(counts[name]), keeps[name], right=True)) - 1 for name in counts}
-    return float(sum(values[name][max(0, place)] for name, place in places.items()))
+    """The value of a solution."""
+    return float(sum(values[name][place] for name, place in _places(keeps, counts).items()))
 
 
 def _solution(ladders: list[Ladder], around: Keeps, budget: Budget) -> tuple[Keeps | None, bool]:
-    """The best counts whose real price fits, and whether the sum over sites told that price exactly.
+    """The best counts found whose real price fits, and whether the sum over sites told that price exactly.
 
-    The sum is a first-order guess around a point; where it is wrong by some amount, the capacity is moved by as much.
+    The sum is a first-order guess around a point; where it is wrong by some amount, the capacity is moved by as much, and
+    once a solution that fits and one that does not are known, it stays between what they spend.
     """
-    centre, best = budget.price(around), None
-    capacity = budget.limit - centre
+    counts, values = {x.name: x.counts for x in ladders}, {x.name: x.values for x in ladders}
+    centre, dense = budget.price(around), budget.price.dense
+    fits, worth, best = -torch.inf, -torch.inf, None
+    capacity, high = budget.limit - centre, torch.inf
     for _ in range(_TRIES):
         raw, cost = chosen(ladders, capacity, centre)
         keeps = budget.even(raw)
-        price = budget.price(keeps)
-        if price <= budget.limit:
-            best = keeps
-        if abs(price - centre - cost) <= 1e-9 * budget.price.dense and all(int(keeps[name]) == int(raw[name]) for name in raw):
+        room = budget.limit - budget.price(keeps)
+        if room >= 0 and (value := _worth(keeps, counts, values)) > worth:
+            best, worth = keeps, value
+        if abs(budget.limit - room - centre - cost) <= 1e-9 * dense and all(int(keeps[name]) == int(raw[name]) for name in raw):
             return best, True
-        if 0 <= budget.limit - price <= 0.002 * budget.price.dense:
+        fits, high = (max(fits, cost), high) if room >= 0 else (fits, min(high, cost))
+        if 0 <= room <= 0.002 * dense or high - fits <= 1e-6 * dense:
             break
-        capacity += budget.limit - price
+        # What was not spent of the capacity is no help to a solution that is too dear: it goes down by a rung at least.
+        capacity = (capacity if room >= 0 else min(capacity, cost)) + room
+        if not fits < capacity < high and fits > -torch.inf and high < torch.inf:
+            capacity = (fits + high) / 2
     return best, False
 
 
