@@ -77,7 +77,7 @@ def run(
     return _Run(deepcopy(model), ground, batches, loss, training, judge, progress or Silent(), journal, remembered).go()
 
 
-_STATE = ("next", "due", "alive", "solved", "dropped", "rounds", "snapshots")
+_STATE = ("next", "due", "alive", "solved", "dropped", "rounds", "snapshots", "notes")
 
 
 class _Run:
@@ -103,6 +103,7 @@ class _Run:
         self.solved: dict[str, Mapping[str, Tensor]] = {}
         self.dropped: dict[str, int] = {}
         self.rounds: list[dict[str, Any]] = []
+        self.notes: list[str] = []  # what solvers said
         self.snapshots = {"start": values(model)} if self._rewinds else {}
 
     @property
@@ -152,7 +153,8 @@ class _Run:
 
     @property
     def plan(self) -> Plan:
-        return self.ground.plan(self.alive, self.solved)
+        plan = self.ground.plan(self.alive, self.solved)
+        return replace(plan, provenance={**plan.provenance, "notes": self.notes}) if self.notes else plan
 
     def cut(self, action: Prune | Drop | Regrow) -> None:
         tensors = {name: parameter.detach() for name, parameter in self.model.named_parameters(remove_duplicate=False)}
@@ -162,6 +164,7 @@ class _Run:
         if isinstance(action, Drop):
             self.dropped = {name: int(self.alive[name].sum() - keep.sum()) for name, keep in alive.items()}
         self.alive = alive
+        self.notes = list(dict.fromkeys([*self.notes, *(note for decision in decisions.values() for note in decision.notes)]))
         self.solved |= {name: d.tensors for name, d in decisions.items() if d.tensors}
         self.hold(self.model)
         size, density = extent(self.ground.recipe.structure, self.ground.sites, self.alive)

@@ -58,7 +58,9 @@ class Quadratic:
             ridge = torch.where(dead, unit, strength * unit).expand_as(diagonal)
             root, failed = torch.linalg.cholesky_ex(_flipped(gram, ridge))
             if not failed.any():
-                return cls(view, weight.masked_fill(dead[:, None], 0.0), gram, ridge, root, _said(strength, damping))
+                return cls(
+                    view, weight.masked_fill(dead[:, None], 0.0), gram, ridge, root, _said(given.tensor, strength, damping)
+                )
         raise InputError(
             f"The inputs of {given.tensor} cannot be made positive definite by any damping; check the model and data."
         )
@@ -130,10 +132,12 @@ def _strengths(damping: float) -> list[float]:
     return found
 
 
-def _said(strength: float, damping: float) -> tuple[str, ...]:
+def _said(name: str, strength: float, damping: float) -> tuple[str, ...]:
     if strength == damping:
         return ()
-    return (f"its inputs depend on each other: damping {strength:g} of the mean diagonal was needed instead of {damping:g}",)
+    return (
+        f"The inputs of {name} depend on each other: damping {strength:g} instead of {damping:g} was needed to solve for it.",
+    )
 
 
 def _flipped(gram: Tensor, ridge: Tensor) -> Tensor:
