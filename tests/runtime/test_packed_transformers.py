@@ -84,25 +84,24 @@ def test_what_was_opened_is_a_plain_model_that_can_be_cast_trained_and_saved(tmp
     assert all(torch.equal(again[name], value) for name, value in load_file(tmp_path / "plain" / "model.safetensors").items())
 
 
-def in_a_new_python(lines):
-    return subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=100)
+WITHOUT_AND_WITH = """
+import sys
+from transformers import AutoModelForCausalLM
+try:
+    AutoModelForCausalLM.from_pretrained(sys.argv[1])
+except RuntimeError:
+    print("refused")
+assert not any(name.split(".")[0] == "pomona" for name in sys.modules)
+import pomona
+print(AutoModelForCausalLM.from_pretrained(sys.argv[1]).dtype)
+"""
 
 
-@pytest.mark.parametrize("first", ["import pomona, transformers", "from transformers import LlamaForCausalLM; import pomona"])
-def test_the_order_of_imports_does_not_matter(tmp_path, first):
-    folder = packed(tmp_path, "llama")
-    lines = f"{first}; from transformers import AutoModelForCausalLM as A; print(A.from_pretrained({str(folder)!r}).dtype)"
-    ran = in_a_new_python(lines)
-    assert ran.stdout.strip().endswith("torch.float16"), ran.stderr
-
-
-def test_without_pomona_transformers_names_it_and_loads_nothing(tmp_path):
-    folder = packed(tmp_path, "llama")
-    ran = in_a_new_python(
-        f"import transformers; transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r}); print('made')"
+def test_without_pomona_transformers_names_it_and_loads_nothing_and_it_may_be_imported_late(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_AND_WITH, str(packed(tmp_path, "llama"))], capture_output=True, text=True, timeout=200
     )
-    assert ran.returncode != 0
-    assert "made" not in ran.stdout
+    assert ran.stdout.split() == ["refused", "torch.float16"], ran.stderr
     assert "got pomona" in ran.stderr
 
 
@@ -138,3 +137,40 @@ def test_a_later_format_is_refused_by_its_number(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(pomona.InputError, match="format 2; this Pomona reads 1"):
         transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_the_bare_model_and_a_device_map_find_their_weights_too(tmp_path):
+    """Names lose their prefix, and weights go where their parameter goes."""
+    folder = packed(tmp_path, "llama", largest=60_000)
+    whole = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain").state_dict()
+    bare = transformers.AutoModel.from_pretrained(folder).state_dict()
+    assert all(torch.equal(value, whole[f"model.{name}"]) for name, value in bare.items())
+    pytest.importorskip("accelerate")  # transformers asks for it
+    mapped = transformers.AutoModelForCausalLM.from_pretrained(folder, device_map="cpu").state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in mapped.items())
+
+
+PEAK = """
+import re, sys, pomona, torch
+from transformers import LlamaForCausalLM
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+before = peak()
+model = LlamaForCausalLM.from_pretrained(sys.argv[1])
+print((peak() - before) / sum(p.nbytes for p in model.parameters()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_opening_takes_little_more_memory_than_the_dense_model(tmp_path):
+    """All packed weights at once beside the dense ones would be more than 1.56."""
+    sizes = {**SIZES, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8, "vocab_size": 1000}
+    made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).half()
+    with torch.no_grad():
+        for parameter in made.model.layers.parameters():
+            if parameter.dim() > 1:
+                parameter[:, ::2] = 0
+    made.save_pretrained(tmp_path / "plain")
+    export_folder(tmp_path / "plain", tmp_path / "packed", packed=True)
+    ran = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path / "packed")], capture_output=True, text=True, timeout=300)
+    assert float(ran.stdout.strip().splitlines()[-1]) < 1.45, ran.stderr

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,6 +21,8 @@ METHOD = "pomona"  # as `quantization_config` of a packed folder names it
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARTS = ("bits", "offsets", "values")
 _KEY = "pomona_packed"
+# Mapped pages count as the process's memory until the system wants them back; since 0.8 safetensors can read instead.
+_READ: Any = {"backend": "pread"} if tuple(map(int, safetensors.__version__.split(".")[:2])) >= (0, 8) else {}
 
 
 class Checkpoint:
@@ -34,7 +37,7 @@ class Checkpoint:
         self._opened: dict[str, Any] = {}
         for path in files:
             try:
-                file: Any = safe_open(str(path), framework="pt")
+                file: Any = safe_open(str(path), framework="pt", **_READ)
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{path} is not readable ({error}); it may be truncated.") from None
             said = file.metadata() or {}
