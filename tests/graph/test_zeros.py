@@ -24,6 +24,7 @@ def drawn(*shape: int, dead: tuple[int, ...] = ()) -> Tensor:
 
 
 Q, K, V = drawn(2, 8, 300, 16), drawn(2, 8, 300, 16) + 1, drawn(2, 8, 300, 16, dead=(1,))
+NARROW = drawn(2, 8, 300, 16) * (torch.arange(16) % 4 > 0)
 ROWS, BIAS, IMAGE = drawn(2, 300, 64), drawn(48), drawn(1, 32, 40, 40)
 WORK: dict[str, Callable[[], Tensor]] = {
     "linear": lambda: F.linear(ROWS, drawn(48, 64, dead=(0, 1)), BIAS),
@@ -31,6 +32,10 @@ WORK: dict[str, Callable[[], Tensor]] = {
     "heads": lambda: F.scaled_dot_product_attention(Q, K, V),
     "heads as they lie": lambda: F.scaled_dot_product_attention(
         *(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (Q, K, V))
+    ),
+    "widths of heads": lambda: F.scaled_dot_product_attention(NARROW, K, drawn(2, 8, 300, 16, dead=(3,))),
+    "widths and heads": lambda: F.scaled_dot_product_attention(
+        NARROW, drawn(2, 8, 300, 16, dead=(3,)), V[..., :4].repeat(1, 1, 1, 4)
     ),
     "causal heads": lambda: F.scaled_dot_product_attention(Q, K, V, is_causal=True, scale=0.3),
     "written out": lambda: (Q @ K.transpose(-1, -2)).softmax(-1) @ V,

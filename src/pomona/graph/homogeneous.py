@@ -5,7 +5,7 @@ Attention scores are proportional to what writes the queries, whatever lies betw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from pomona.graph.nodes import arguments, name_of, tensor_names
 
+FEW = 64  # numbers of a constant that are looked at
 Entries = dict[str, Tensor]  # parameter -> bool that broadcasts to its shape
 
 _THROUGH = frozenset({
@@ -42,6 +43,7 @@ class Proportions:
         self.constants = program.constants
         self.live: set[fx.Node] = set()  # what depends on the inputs of the model
         self.ways: dict[fx.Node, list[fx.Node] | None] = {}
+        self.known: dict[str, list[Tensor] | None] = {}  # by what is computed: blocks of one kind ask the same again and again
         for n in program.graph.nodes:
             if (n.op == "placeholder" and n.name not in self.names) or not self.live.isdisjoint(n.all_input_nodes):
                 self.live.add(n)
@@ -50,14 +52,38 @@ class Proportions:
         """The parameters' entries that reach a node's value and that it is proportional to; None where there are none."""
         if self.way(node) is None:
             return None
+        order = list(self._order(node))
+        told = self._told(order)
+        if told not in self.known:
+            self.known[told] = self._reached(node, order)
+        masks, leaves = self.known[told], (n for n in order if n.op == "placeholder")
+        return None if masks is None else {self.names[n.name]: mask for n, mask in zip(leaves, masks, strict=True)}
+
+    def _reached(self, node: fx.Node, order: Sequence[fx.Node]) -> list[Tensor] | None:
+        """Which entries of the leaves have a gradient, leaf by leaf; None where the value cannot be computed."""
         leaves: dict[fx.Node, Tensor] = {}
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            found = self._value(node, leaves, {})
+            found = self._value(node, order, leaves)
             if found is None:
                 return None
             grads = torch.autograd.grad(found.sum(), list(leaves.values()))
-        return {self.names[n.name]: grad != 0 for n, grad in zip(leaves, grads, strict=True)}
+        return [grad != 0 for grad in grads]
+
+    def _told(self, order: Sequence[fx.Node]) -> str:
+        """What `_value` computes, without the names: the ops, on whose results, and the shapes and constants beside them."""
+        number = {n: f"#{place}" for place, n in enumerate(order)}
+
+        def told(n: fx.Node) -> str:
+            value = n.meta["val"]
+            if n in number:
+                return number[n]
+            held = None if not isinstance(value, Tensor) or value.is_floating_point() else self._held(n)
+            return f"{value} {id(held) if held is not None and held.numel() > FEW else held}"
+
+        return "; ".join(
+            f"{n.meta['val']} {_rows(n, number)}" if n.op == "placeholder" else f"{n.target} {_named(n, told)}" for n in order
+        )
 
     def way(self, node: Any) -> list[fx.Node] | None:
         """The inputs of a node that have to grow for its value to grow by the same factor; [] for a parameter itself."""
@@ -85,16 +111,14 @@ class Proportions:
             return None
         return wanted if wanted and all(self.way(n) is not None for n in wanted) else None
 
-    def _value(self, node: fx.Node, leaves: dict[fx.Node, Tensor], done: dict[fx.Node, Any]) -> Any:
+    def _value(self, node: fx.Node, order: Sequence[fx.Node], leaves: dict[fx.Node, Tensor]) -> Any:
         """The node's value for random parameters, with random numbers for all that it need not be proportional to."""
-        order = list(self._order(node))
+        done: dict[fx.Node, Any] = {}
         inside = set(order)
         for n in order:
             if n.op == "placeholder":
                 value = n.meta["val"]
-                readers = [user for user in n.users if user in inside]
-                rows = readers and all(_writes(n, user) for user in readers)
-                shape = (len(value), *(1,) * (value.dim() - 1)) if rows else value.shape
+                shape = (len(value), *(1,) * (value.dim() - 1)) if _rows(n, inside) else value.shape
                 done[n] = leaves[n] = torch.rand(shape, dtype=value.dtype).add_(0.5).requires_grad_()
                 continue
             if name_of(n) in _AFFINE:
@@ -120,12 +144,25 @@ class Proportions:
 
     def _stand_in(self, node: fx.Node) -> Tensor | None:
         value = node.meta["val"]
-        if value.is_floating_point():
-            return torch.rand(value.shape, dtype=value.dtype) + 0.5
+        return torch.rand(value.shape, dtype=value.dtype) + 0.5 if value.is_floating_point() else self._held(node)
+
+    def _held(self, node: fx.Node) -> Tensor | None:
+        """The constant that a node stands for; None where it is none."""
         while name_of(node) in ("lift_fresh_copy", "detach_", "detach", "clone", "alias"):
             node = node.all_input_nodes[0]
         held = self.constants.get(self.names.get(node.name, ""))
         return held if isinstance(held, Tensor) else None
+
+
+def _rows(weight: fx.Node, inside: Container[fx.Node]) -> bool:
+    """Whether all entries of a row of this weight are one for those of its readers that matter."""
+    readers = [user for user in weight.users if user in inside]
+    return bool(readers) and all(_writes(weight, user) for user in readers)
+
+
+def _named(node: fx.Node, told: Callable[[fx.Node], str]) -> Any:
+    """What an op is called with, nodes as they are told."""
+    return fx.map_arg((node.args, dict(node.kwargs)), told)  # type: ignore[arg-type]
 
 
 def _writes(weight: fx.Node, user: fx.Node) -> bool:

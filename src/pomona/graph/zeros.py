@@ -101,19 +101,41 @@ def _attention(
     """(batch, heads, length, width): what weighs values that are zero has no say. The second answer is for gradients only."""
     if attn_mask is not None or dropout or q.shape[1] != v.shape[1] or q.shape[2] < WORTH:
         return None
-    heads = living(v, 1, 2)
-    if heads is None or not _finite(q, k):
+    heads, width = living(v, 1, 2), q.shape[3]
+    asking, told = _both(living(q, 3, 2), living(k, 3, 2), width), living(v, 3, 2)
+    narrow = max(width if x is None else len(x) for x in (asking, told))  # the kernel wants them equal
+    if (heads is None and narrow == width) or not narrow or (heads is not None and not len(heads)) or not _finite(q, k, v):
         return None
-    found, _ = _FLASH(*(_picked(x, heads) for x in (q, k, v)), dropout, causal, scale=scale)
-    shape = *q.shape[:3], v.shape[3]
-    swapped = [shape[d] for d in (0, 2, 1, 3)]
-    out = q.new_zeros(shape) if found.is_contiguous() else q.new_zeros(swapped).transpose(1, 2)
-    return out.index_copy_(1, heads, found), q.new_full(q.shape[:3], torch.nan)
+    asking, told = (_filled(x, narrow, width) for x in (asking, told))
+    given = (_picked(x, heads).index_select(3, at) for x, at in ((q, asking), (k, asking), (v, told)))
+    found, _ = _FLASH(*(_lying_as(x, q) for x in given), dropout, causal, scale=width**-0.5 if scale is None else scale)
+    full = _lying_as(q.new_zeros(*found.shape[:3], v.shape[3]), found).index_copy_(3, told, found)
+    out = full if heads is None else _lying_as(torch.zeros_like(v), found).index_copy_(1, heads, full)
+    return out, q.new_full(q.shape[:3], torch.nan)
 
 
-def _picked(x: Tensor, heads: Tensor) -> Tensor:
-    """Some heads, laid out as they were: the kernel's answer lies as its queries do."""
-    return x.index_select(1, heads) if x.is_contiguous() else x.transpose(1, 2).index_select(2, heads).transpose(1, 2)
+def _both(a: Tensor | None, b: Tensor | None, length: int) -> Tensor | None:
+    """Positions that are in both; None where these are all."""
+    given = [x for x in (a, b) if x is not None]
+    if not given:
+        return None
+    return torch.bincount(torch.cat(given), minlength=length).eq(len(given)).nonzero().flatten()
+
+
+def _filled(at: Tensor | None, many: int, length: int) -> Tensor:
+    """So many positions, those that must be among them first."""
+    first = torch.arange(length) if at is None else at
+    rest = torch.ones(length, dtype=torch.bool).index_fill_(0, first, False).nonzero().flatten()
+    return torch.cat([first, rest])[:many].sort().values
+
+
+def _picked(x: Tensor, heads: Tensor | None) -> Tensor:
+    return x if heads is None else x.index_select(1, heads)
+
+
+def _lying_as(x: Tensor, like: Tensor) -> Tensor:
+    """The same numbers, heads before or behind the length in memory: the kernel's answer lies as its queries do."""
+    return x.contiguous() if like.is_contiguous() else x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 def _convolution(
