@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import pomona
+from pomona.models import load_model
 from pomona.runtime.packing import weight_files
 
 transformers = pytest.importorskip("transformers")
@@ -93,3 +94,30 @@ def test_what_no_config_can_say_is_saved_without_one_and_opens_with_pomona(tmp_p
     assert not (folder / "config.json").exists()
     with torch.no_grad():
         assert torch.equal(pomona.load(folder)(**inputs)[0], result.model(**inputs)[0])
+
+
+def test_the_tokenizer_of_a_folder_comes_along(tmp_path):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    model, inputs = made("Llama", num_hidden_layers=2)
+    model.save_pretrained(tmp_path / "dense")
+    words = Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=words, chat_template="{{ messages }}")
+    theirs.save_pretrained(tmp_path / "dense")
+    loaded = load_model(str(tmp_path / "dense"))
+    result = pruned(loaded.model, inputs, structure="weights", goal="sparsity=0.5", source=loaded.source)
+    saved = transformers.AutoTokenizer.from_pretrained(result.save(tmp_path / "out"))
+    assert saved.chat_template == "{{ messages }}"
+    assert saved.get_vocab() == {"a": 0, "b": 1}
+
+
+def test_heads_and_width_that_leave_together_fit_a_config_that_divides_one_by_the_other(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=48, n_embd=32, n_layer=2, n_head=4, n_positions=32, bos_token_id=0, eos_token_id=0
+    )
+    model, inputs = transformers.GPT2LMHeadModel(config).eval(), {"input_ids": torch.arange(12)[None], "use_cache": False}
+    both, alone = (pruned(model, inputs, goal=goal) for goal in ("heads=0.5,width=0.5", "heads=0.5"))
+    opens(both, both.save(tmp_path / "both"), inputs)
+    assert not (alone.save(tmp_path / "alone") / "config.json").exists()
