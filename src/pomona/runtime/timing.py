@@ -121,7 +121,7 @@ def _repeats(function: Callable[[], object]) -> int:
     function()
     once = _loop(function, 1, perf_counter)
     if once < _LONG:
-        once = _loop(function, 1, perf_counter)
+        once = min(once, _loop(function, 1, perf_counter))
     return max(1, min(1000, round(_SHORTEST / max(once, 1e-7))))
 
 
