@@ -85,3 +85,16 @@ def test_sizes_have_units(text, bytes):
 def test_a_size_without_a_unit_is_refused():
     with pytest.raises(InputError, match="500MB"):
         words.size("500", "--max-shard")
+
+
+def test_a_model_that_lost_layers_and_groups_of_heads_goes_on_in_gguf(cli, folder):
+    pytest.importorskip("accelerate")  # transformers asks for it
+    assert cli("prune", "sparse", "--goal", "layers=0.5,kv-groups=0.5", "--no-latency", "-o", "out").code == 0
+    ran = cli("export", "out", "--to", "gguf", "--dtype", "float32", "-o", "out/small.gguf", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["max_error"] == 0
+    again = transformers.AutoModelForCausalLM.from_pretrained("out", gguf_file="small.gguf", dtype=torch.float32)
+    assert (again.config.num_hidden_layers, again.config.num_key_value_heads) == (1, 1)
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, pomona.load("out")(ids).logits)
