@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from pomona.graph.capture import capture
 from pomona.graph.causal import unlooked
 from pomona.graph.lengths import settle
 from pomona.graph.nodes import tensor_names
@@ -39,7 +40,7 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     left = tables(model, positional, keywords)
     with evaluating(model), without_cache(model), emptied(model, left), quiet(), unlooked(), _with_stacks(stacks):
         try:
-            program = _exported(model, positional, keywords)
+            program = _exported(model, positional, keywords, stacks)
         # Tracing runs the user's own forward pass, which may raise anything; it all means the same: no graph.
         except Exception as error:
             raise Untraceable(_explain(model, error)) from error
@@ -66,8 +67,8 @@ def _without_dead_code(program: ExportedProgram) -> None:
     def stays(n: fx.Node) -> bool:
         return n.is_impure() or (n in live and not held.isdisjoint(n.all_input_nodes))
 
-    program.graph.eliminate_dead_code(stays)
-    program.graph_module.recompile()
+    if program.graph.eliminate_dead_code(stays):
+        program.graph_module.recompile()
 
 
 def runnable(program: ExportedProgram) -> nn.Module:
@@ -97,8 +98,13 @@ def inputs_of(args: Any, kwargs: Mapping[str, Any] | None = None) -> tuple[tuple
     return positional, keywords
 
 
-def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    """The program; once more where a dataclass that came out was in the way."""
+def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], stacks: bool) -> ExportedProgram:
+    """The program, recorded where that is enough; once more where a dataclass that came out was in the way."""
+    # Whatever goes wrong there, in torch or in the model's code, torch's own way may not mind, and it has the last word.
+    try:
+        return capture(model, args, kwargs, stacks)
+    except Exception:
+        pass
     try:
         return torch.export.export(model, args, kwargs, strict=False)
     except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -88,4 +89,4 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 def _copied(value: Any) -> Any:
     """Containers are copied, what is in them is not."""
-    return value.copy() if type(value) in (dict, list, set) else value
+    return value.copy() if type(value) in (dict, OrderedDict, list, set) else value  # modules keep their hooks in ordered ones
