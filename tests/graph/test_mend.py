@@ -36,6 +36,31 @@ def test_depthwise_convolutions_have_as_many_groups_as_channels():
     assert small.norm.normalized_shape == (4,)
 
 
+def test_normalisers_without_weights_are_told_their_widths():
+    """16 is a width, a number of groups times a width and a length here, so no guess by number could tell them apart."""
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+            self.one, self.other = nn.LayerNorm(16, elementwise_affine=False), nn.LayerNorm(16, elementwise_affine=False)
+            self.groups = nn.GroupNorm(4, 16, affine=False)
+
+        def forward(self, x):
+            x = self.one(self.a(x))
+            x = self.groups(x.transpose(1, 2)).transpose(1, 2)
+            return self.c(self.other(self.b(x).relu()))
+
+    model, args = Plain().eval(), (torch.randn(2, 16, 6),)
+    graph = trace(model, args)
+    plan = axes_plan(graph, [name for name in prunable(graph) if name.startswith("a")])
+    realised = realise(model, graph, plan)
+    assert realised.form == "eager" and prove(model, graph, plan, realised.model, args).passed
+    small = realised.model
+    assert small.one.normalized_shape == (small.a.out_features,) and small.other.normalized_shape == (16,)
+    assert small.groups.num_groups == 2 and small.a.out_features == 4
+
+
 def test_a_recurrent_layer_knows_its_sizes():
     model, args = zoo.lstm()
     graph = trace(model, args)

@@ -6,6 +6,7 @@ Sizes never change here: a proper part of an expression is shorter than the whol
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import gcd
 
 from pomona.graph.expr import Atom, Const, Dims, Expr, Product, Sum, freeze, fresh, norm, product_of, sum_of
 
@@ -67,20 +68,37 @@ def _align(xs: list[Expr], ys: list[Expr]) -> None:
             xs[0:1] = split(x, y.n)
         elif y.n % x.n == 0:
             ys[0:1] = split(y, x.n)
+        elif (common := _common(x, y)) > 1:
+            xs[0:1], ys[0:1] = split(x, common), split(y, common)
         else:
-            for e in _block(xs, ys):
-                freeze(e, "two factorings that do not align")
+            _freeze_middle(*_block(xs, ys))
 
 
-def _block(xs: list[Expr], ys: list[Expr]) -> list[Expr]:
+def _block(xs: list[Expr], ys: list[Expr]) -> tuple[list[Expr], list[Expr]]:
     """Take from the left of both until the products are equal."""
     a = b = 1
-    taken: list[Expr] = []
+    taken: tuple[list[Expr], list[Expr]] = [], []
     while a != b or a == 1:
-        e = norm((xs if a <= b else ys).pop(0))
-        a, b = (a * e.n, b) if a <= b else (a, b * e.n)
-        taken.append(e)
+        which = int(a > b)
+        e = norm((xs, ys)[which].pop(0))
+        a, b = (a, b * e.n) if which else (a * e.n, b)
+        taken[which].append(e)
     return taken
+
+
+def _common(x: Expr, y: Expr) -> int:
+    """The largest factor that two factors of unequal length share; one where they are no atoms."""
+    return gcd(x.n, y.n) if not isinstance(x, (Product, Sum)) and not isinstance(y, (Product, Sum)) else 1
+
+
+def _freeze_middle(xs: list[Expr], ys: list[Expr]) -> None:
+    """Unify what two factorings have in common on the right, and freeze the rest: 3 x 4 and 2 x 6 are 6 x 2 and 6 x 2."""
+    common = _common(norm(xs[-1]), norm(ys[-1]))
+    if common > 1:
+        (xs[-1], x), (ys[-1], y) = (split(e[-1], e[-1].n // common) for e in (xs, ys))
+        unify(x, y)
+    for e in (*xs, *ys):
+        freeze(e, "two factorings that do not align")
 
 
 def cut(e: Expr, k: int) -> tuple[Expr, Expr]:
@@ -183,8 +201,8 @@ def _split_sum(e: Sum, inner: int) -> tuple[Expr, Expr]:
 def reshape(dims: Iterable[Expr], shape: Sequence[int]) -> Dims:
     """The dimensions of a view: factors are dealt out in order, and split where the new shape cuts them.
 
-    Dimensions and shape are paired into the smallest blocks of equal product; a block that does not align (6 x 4 -> 4 x 6)
-    is frozen, the others are not.
+    Dimensions and shape are paired into the smallest blocks of equal product; a block that does not align (9 x 4 -> 4 x 9)
+    is frozen but for what both share at its ends, the others are not.
     """
     queue = [e for d in dims if (e := norm(d)).n != 1]
     if any(n == 0 for n in shape) or any(e.n == 0 for e in queue):
@@ -212,7 +230,7 @@ def reshape(dims: Iterable[Expr], shape: Sequence[int]) -> Dims:
 
 
 def _deal(given: Sequence[Expr], sizes: Sequence[int]) -> list[Expr]:
-    queue, out = list(given), []
+    queue, out = list(given), list[Expr]()
     for n in sizes:
         taken: list[Expr] = []
         while n > 1:
@@ -224,9 +242,30 @@ def _deal(given: Sequence[Expr], sizes: Sequence[int]) -> list[Expr]:
             elif e.n % n == 0:
                 queue[0:1] = split(e, n)
             else:
-                why = "a view that does not align"
-                for d in given:
-                    freeze(d, why)
-                return [Const(k, why) for k in sizes]
+                return [*out, *_deal_ends(taken, queue, [n, *sizes[len(out) + 1 :]])]
         out.append(product_of(taken))
     return out
+
+
+def _deal_ends(taken: Sequence[Expr], queue: list[Expr], sizes: list[int]) -> list[Expr]:
+    """Where factors do not align with the lengths of a view: what they share at both ends is dealt, the middle frozen.
+
+    8 x 6 seen as 12 x 4 is 4 x 6 x 2 in the memory that both lie in: blocks of 12 positions and every second one can still go.
+    """
+    why = "a view that does not align"
+    outer = gcd(queue[0].n, sizes[0])
+    head: list[Expr] = list(taken)
+    if outer > 1 and not isinstance(queue[0], Sum):
+        first, queue[0] = split(queue[0], outer)
+        head.append(first)
+        sizes[0] //= outer
+    last = norm(queue[-1])
+    shared = gcd(last.n, sizes[-1])
+    tail: Expr = Const(1)
+    if shared > 1 and isinstance(last, (Atom, Const)):
+        queue[-1], tail = split(last, last.n // shared)
+        sizes[-1] //= shared
+    for e in queue:
+        freeze(e, why)
+    middle: list[Expr] = [Const(k, why) for k in sizes]
+    return [product_of((*head, middle[0])), *middle[1:-1], product_of((middle[-1], tail))]

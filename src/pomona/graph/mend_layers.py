@@ -63,9 +63,15 @@ _SLIDING = tuple(f"torch.nn.modules.{kind}" for kind in ("conv", "pooling", "fol
 
 
 def mend_layers(model: nn.Module, known: Sizes) -> None:
-    """Set the integers of every layer that the table knows, in place. A layer without its tensors keeps its integers."""
+    """Set the integers of every layer that the table knows, in place.
+
+    Of a layer without its tensors only those are known that its op is told; it keeps the others.
+    """
     for path, module in model.named_modules():
         if not any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.buffers(recurse=False)):
+            told = {"normalized_shape": known.normed.get(path), "num_groups": known.groups.get(path)}
+            for attribute in (word for word in settled(module) if told.get(word) is not None):
+                setattr(module, attribute, told[attribute])
             continue
         divided = known.groups.get(path, getattr(module, "groups", getattr(module, "num_groups", 1)))
         for attribute, read in settled(module).items():

@@ -12,7 +12,7 @@ from pomona.graph.expr import Atom, Const, Dims, Expr, Keep, Product, norm, prod
 from pomona.graph.facts import Groups
 from pomona.graph.graph import Graph
 from pomona.graph.masked import dead_blocks
-from pomona.graph.nodes import frames
+from pomona.graph.nodes import arguments, frames
 from pomona.vocabulary import Plan
 
 Changes = dict[int, dict[int, None]]  # old length -> new lengths, most telling first
@@ -20,12 +20,16 @@ Changes = dict[int, dict[int, None]]  # old length -> new lengths, most telling 
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """By the name of a module in the small model: what lengths became in its frame, its number of groups, the lists in it."""
+    """By the name of a module in the small model: what lengths became in its frame, its number of groups, the lists in it.
+
+    And the lengths over which it normalises by an op that is told them.
+    """
 
     frames: Mapping[str, Changes] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, list[Shortened]] = field(default_factory=dict)
     called: Collection[str] = ()
+    normed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def around(self, path: str) -> Changes:
         """What a module's code meets: its own frame; that of whoever uses it, too, where it is never called itself."""
@@ -55,6 +59,7 @@ def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
     own: dict[str, list[Dims]] = {}
     below: dict[str, list[Dims]] = {}
     groups: dict[str, int] = {}
+    normed: dict[str, tuple[int, ...]] = {}
     called = set()
     first = _first_names(whole)
     for name, dims in graph.dims.items():
@@ -68,8 +73,10 @@ def sizes(graph: Graph, keep: Keep, plan: Plan, whole: nn.Module) -> Sizes:
                 (below if number else own).setdefault(there, []).extend(_seen(n, graph, value))
         if stack and isinstance(fact := graph.facts.get(n), Groups):
             groups[renamed(stack[-1], plan) or ""] = size(fact.groups, keep)
+        if stack and isinstance(value, tuple) and (over := arguments(n).get("normalized_shape")):
+            normed[renamed(stack[-1], plan) or ""] = tuple(size(e, keep) for e in value[-len(over) :])
     found = {path: _changes([*own.get(path, []), *below.get(path, [])], keep) for path in {**own, **below}}
-    return Sizes(found, groups, _lists(plan, whole), called)
+    return Sizes(found, groups, _lists(plan, whole), called, normed)
 
 
 def _first_names(whole: nn.Module) -> dict[str, str]:
