@@ -45,9 +45,22 @@ class Checkpoint:
                 raise InputError(f"{path} has packed weights of format {said[_KEY]}; this Pomona reads {FORMAT}.")
             self.metadata.update(said)
             self._opened.update(dict.fromkeys(file.keys(), file))
-        self.packed = tuple(n for n in self._opened if _KEY in self.metadata and f"{n}_{PARTS[0]}" in self._opened)
+        self.packed = self._complete() if _KEY in self.metadata else ()
         parts = {f"{name}_{part}" for name in self.packed for part in PARTS}
         self.names = tuple(name for name in self._opened if name not in parts)
+
+    def _complete(self) -> tuple[str, ...]:
+        """Names of packed weights; raises InputError where one lacks a part. One part alone is a tensor that is called so."""
+        found: dict[str, int] = {}
+        for name in self._opened:
+            whole, _, part = name.rpartition("_")
+            if part in PARTS:
+                found[whole] = found.get(whole, int(whole in self._opened)) + 1
+        for whole, count in found.items():
+            if count == len(PARTS):
+                lost = next(n for n in (whole, *(f"{whole}_{part}" for part in PARTS)) if n not in self._opened)
+                raise InputError(f"The packed weight {whole} is incomplete: {lost} is missing.")
+        return tuple(whole for whole, count in found.items() if count > len(PARTS))
 
     @classmethod
     def of(cls, folder: Path) -> Checkpoint:
@@ -66,9 +79,6 @@ class Checkpoint:
 
     def parts(self, name: str) -> Packed:
         """A packed weight as it is stored, checked, so that it can be read without looking at bounds again."""
-        for wanted in (name, *(f"{name}_{part}" for part in PARTS)):
-            if wanted not in self._opened:
-                raise InputError(f"The packed weight {name} is incomplete: {wanted} is missing.")
         ticket = self._read(name)
         if ticket.dtype != torch.int64 or ticket.dim() != 1 or not len(ticket) or bool((ticket < 0).any()):
             raise InputError(f"The packed weight {name} is damaged: its number and shape are not whole numbers.")
