@@ -102,6 +102,21 @@ def test_groups_are_chosen_with_the_weights_as_they_are_by_then():
     assert_close(decision.tensors["w"], w, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_survivors_are_rounded_in_the_same_sweep(bits):
+    v = random_layer(12, 48, dtype=torch.float64)
+    w, gram, most = v.tensors["w"], v.stats[InputGram()][0], 2 ** (bits - 1) - 1
+    scale = w.abs().amax(1, keepdim=True) / most
+    found = SparseGPT(bits=bits, block=16).solve(v, half(v))
+    whole = found.tensors["w"] / scale
+    assert_close(whole, whole.round())
+    assert whole.abs().max() <= most + 1e-9
+    assert int(found.keep.sum()) == 288 and not found.tensors["w"][~found.keep].any()
+    after = SparseGPT(block=16).solve(v, half(v)).tensors["w"]
+    rounded = (after / scale).round().clamp(-most, most) * scale
+    assert lost(w, found.tensors["w"], gram) < lost(w, rounded, gram)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_on_one_mask_it_lies_between_doing_nothing_and_least_squares(seed):
     v = random_layer(12, 48, seed, dtype=torch.float64)

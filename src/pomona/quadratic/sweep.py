@@ -11,7 +11,7 @@ from pomona.quadratic.problem import Quadratic
 
 # (current weights, their scores, first column) of a range of columns -> who stays there.
 Choose = Callable[[Tensor, int], Tensor]
-Snap = Callable[[Tensor, int], Tensor]
+Snap = Callable[[Tensor], Tensor]
 
 
 def swept(
@@ -21,7 +21,7 @@ def swept(
 
     `choose(worth, start)` says who of the columns from `start` on stays, where worth is w^2 / [U_jj]^2, what losing a weight
     costs when all columns before are settled. It is asked once a block, or where `window` columns must be chosen together,
-    once a window, with the weights as they are then. `snap(column values, column)` puts values on a grid.
+    once a window, with the weights as they are then. `snap` puts the values of a column, (groups, rows), on a grid.
 
     With H = R R^T, R upper triangular, and E the change of the settled columns P, the best that the others can do is
     W_b + E R_Pb R_bb^-1: one Cholesky and no inverse, and a block is looked at once, when its turn has come.
@@ -55,7 +55,7 @@ def _block(now: Tensor, factor: Tensor, choose: Choose, start: int, window: int,
         alive[:, here] = choose((columns[:, here] / scale[:, here]).square().mT, start + first).mT
         for j in range(here.start, here.stop):
             value = columns[:, j] - (factor[:, None, first:j, j] @ errors[:, first:j])[:, 0]
-            settled = (value if snap is None else snap(value, start + j)) * alive[:, j]
+            settled = (value if snap is None else snap(value)) * alive[:, j]
             errors[:, j] = (value - settled) / scale[:, j]
             columns[:, j] = settled
     return columns.mT, alive.mT

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from pomona.quadratic.choice import Choice, Per
 from pomona.quadratic.problem import Quadratic
-from pomona.quadratic.sweep import swept
+from pomona.quadratic.sweep import Snap, swept
 from pomona.vocabulary import Decision, InputError, Statistic, View
 
 
@@ -19,29 +20,41 @@ class SparseGPT:
 
     As many stay as the proposal keeps: the same share of every block of columns, over all rows as in the paper, or in each row
     (`per="row"`); of n:m groups always n. `mask="given"` leaves the proposal as it is and only repairs, as it does where units
-    are not single weights. `damping` is in mean diagonals of H.
+    are not single weights. With `bits` the survivors are also rounded, in the same sweep, to integers of so many bits times one
+    scale a row, so that columns to the right make up for that as well. `damping` is in mean diagonals of H.
     """
 
     block: int = 128
     damping: float = 0.01
     per: Per = "site"
     mask: Literal["chosen", "given"] = "chosen"
+    bits: Literal[4, 8] | None = None
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
 
     def __post_init__(self) -> None:
         if self.block < 1:
             raise InputError(f"SparseGPT settles at least 1 column at a time, not {self.block}.")
+        if self.bits not in (None, 4, 8):
+            raise InputError(f"SparseGPT rounds to 4 or 8 bits, not to {self.bits}.")
 
     def solve(self, view: View, proposal: Tensor) -> Decision:
         """As many survivors as proposed, and their weights; nothing changes where everyone stays."""
         if proposal.all():
             return Decision(proposal)
         problem, choice = Quadratic.of(view, self.damping), Choice(view, proposal, self.per)
-        window = choice.window
+        window, snap = choice.window, None if self.bits is None else _rounding(problem, self.bits)
         if self.mask == "chosen" and choice.apart:
-            weight, alive = swept(problem, choice.among, -(-self.block // window) * window, window)
+            weight, alive = swept(problem, choice.among, -(-self.block // window) * window, window, snap)
             return problem.decision(problem.keep(alive), weight)
         given = problem.mask(proposal)
-        weight, _ = swept(problem, lambda worth, start: given[..., start : start + worth.shape[2]], self.block)
+        weight, _ = swept(problem, lambda worth, start: given[..., start : start + worth.shape[2]], self.block, snap=snap)
         return problem.decision(proposal, weight)
+
+
+def _rounding(problem: Quadratic, bits: int) -> Snap:
+    """Values of a column, (groups, rows), to the nearest of the integers times the row's scale; 0 is one of them."""
+    most = 2 ** (bits - 1) - 1
+    scale = (problem.weight.abs().amax(2) / most).to(problem.dtype)
+    scale = torch.where(scale > 0, scale, 1.0)
+    return lambda values: (values / scale).round().clamp(-most, most) * scale
