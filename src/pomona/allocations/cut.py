@@ -21,7 +21,8 @@ _INFINITY = 0x7F800000  # the bits of +inf in float32
 def cut(sites: Mapping[str, Site], keys: Mapping[str, Tensor], budget: Budget) -> Keeps:
     """Counts whose price is at most the limit, met within one unit's cost (one step of `multiple`).
 
-    `keys`: float32, shape (units,) for one list or (rows, units per row), ascending along the last dimension. Ties at
+    `keys`: float32, shape (units,) for one list or (rows, units per row), ascending along the last dimension; rows that are alike
+    may be one row, expanded. Ties at
     the threshold leave by site order, then by row. Bounds by site hold whatever the keys say; a row keeps at least its
     share of `lower`. Raises InputError, with what is reachable, when the lower bounds alone cost more than the limit.
     """
@@ -56,6 +57,7 @@ class _Ladder:
 
     name: str
     keys: Tensor
+    lists: int
     rows: bool
     lower: Tensor
     upper: Tensor
@@ -72,7 +74,16 @@ class _Ladder:
         if multiple > 1:
             lower = min(length, -(-lower // multiple) * multiple)
             upper = max(lower, upper if upper == length else upper // multiple * multiple)
-        return cls(site.name, table, rows, torch.full((lists,), lower), torch.full((lists,), upper), multiple)
+        alike = lists > 1 and table.stride(0) == 0
+        return cls(
+            site.name,
+            table[:1] if alike else table,
+            lists,
+            rows,
+            torch.full((lists,), lower),
+            torch.full((lists,), upper),
+            multiple,
+        )
 
     @property
     def length(self) -> int:
@@ -82,7 +93,7 @@ class _Ladder:
     def below(self, threshold: float, right: bool) -> Tensor:
         """How many keys of each list lie under the threshold, or (`right`) at it as well."""
         wanted = torch.full((len(self.keys), 1), threshold, dtype=self.keys.dtype, device=self.keys.device)
-        return torch.searchsorted(self.keys, wanted, right=right)[:, 0].cpu()
+        return torch.searchsorted(self.keys, wanted, right=right)[:, 0].cpu().expand(self.lists)
 
     def keep(self, removed: Tensor) -> Tensor:
         """The count that stays in each list within the bounds, rounded down to a multiple; () or (rows,)."""

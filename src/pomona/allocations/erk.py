@@ -30,15 +30,20 @@ class Erk:
 
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts () in proportion to r; raises InputError for sites that are not on a weight."""
-        return cut(sites, {name: self._keys(site) for name, site in sites.items()}, budget)
+        sizes = {name: (site.units, self._density(site)) for name, site in sites.items()}
+        known = {size: _keys(*size) for size in set(sizes.values())}  # sites of one kind share their keys
+        return cut(sites, {name: known[size] for name, size in sizes.items()}, budget)
 
-    def _keys(self, site: Site) -> Tensor:
+    def _density(self, site: Site) -> float:
         weight = site.weight
         if weight is None:
             raise InputError(f"ERK divides single weights and blocks; {site.name} is neither: use uniform or global there.")
         flat = weight.out_dim is None or weight.in_dim is None
         widths = weight.shape if self.kernel or flat else (weight.shape[weight.out_dim or 0], weight.shape[weight.in_dim or 0])
-        density = sum(widths) / prod(widths)
-        # The j-th best unit stays while (j + 1/2) / (units * density) is below the common factor: least negative, last to go.
-        best = torch.arange(site.units - 1, -1, -1, dtype=torch.float64) + 0.5
-        return (-best / (site.units * density)).float()
+        return sum(widths) / prod(widths)
+
+
+def _keys(units: int, density: float) -> Tensor:
+    # The j-th best unit stays while (j + 1/2) / (units * density) is below the common factor: least negative, last to go.
+    best = torch.arange(units - 1, -1, -1, dtype=torch.float64) + 0.5
+    return (-best / (units * density)).float()

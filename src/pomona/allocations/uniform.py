@@ -42,7 +42,10 @@ class Uniform:
 
     def keys(self, sites: Mapping[str, Site]) -> dict[str, Tensor]:
         """The ranks as shares, ascending, by site."""
-        return {name: _ramp(site.units, rows(site) if self.per == "row" else None) for name, site in sites.items()}
+        sizes = {name: (site.units, rows(site) if self.per == "row" else None) for name, site in sites.items()}
+        # Sites of one size share one ramp: a language model would need as much memory for them as it has weights.
+        ramps = {size: _ramp(*size) for size in set(sizes.values())}
+        return {name: ramps[size] for name, size in sizes.items()}
 
 
 def rows(site: Site) -> int | None:
@@ -55,4 +58,4 @@ def rows(site: Site) -> int | None:
 def _ramp(units: int, rows: int | None) -> Tensor:
     length = units // (rows or 1)
     ramp = (torch.arange(length, dtype=torch.float64) + 0.5).div(length).float()  # + .5: counts round to the nearest
-    return ramp if rows is None else ramp.expand(rows, length).contiguous()
+    return ramp if rows is None else ramp.expand(rows, length)

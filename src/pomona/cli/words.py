@@ -70,12 +70,14 @@ def _open_ours(folder: Path, shape: str | None) -> Opened:
 
 
 def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128) -> Data:
-    """The data that `--data` names, as the model takes them; text in windows of `length` tokens."""
+    """The data that `--data` names, as the model takes them; text in windows of `length` tokens, long ones some 4096 at once."""
     from pomona.data import load_data
 
     loaded = opened.loaded
-    pixels = loaded.pixels if loaded else None
-    data = load_data(text, tokenizer=loaded and loaded.tokenizer, pixels=pixels, seed=seed, length=length)
+    pixels, tokenizer = (loaded.pixels, loaded.tokenizer) if loaded else (None, None)
+    # 64 batches are then 128 windows of 2048, as in the papers.
+    batch = max(1, 4096 // length) if tokenizer is not None and length > 512 else None
+    data = load_data(text, tokenizer=tokenizer, pixels=pixels, seed=seed, length=length, batch=batch)
     for note in data.notes:
         progress.note(note)
     return data

@@ -20,6 +20,7 @@ class _Leaf:
 
     shape: torch.Size
     dtype: torch.dtype
+    device: torch.device
     offset: int
 
 
@@ -63,9 +64,9 @@ class Activations:
             with self._path(key).open("wb") as file:
                 for leaf in leaves:
                     if isinstance(leaf, Tensor):
-                        flat = leaf.detach().contiguous().view(-1).view(torch.uint8)
+                        flat = leaf.detach().cpu().contiguous().view(-1).view(torch.uint8)
                         file.write(flat.numpy().data)
-                        kept.append(_Leaf(leaf.shape, leaf.dtype, offset))
+                        kept.append(_Leaf(leaf.shape, leaf.dtype, leaf.device, offset))
                         offset += len(flat)
                     else:
                         kept.append(leaf)
@@ -84,7 +85,7 @@ class Activations:
         with self._path(key).open("rb") as file:
             file.seek(leaf.offset)
             file.readinto(made.view(-1).view(torch.uint8).numpy().data)
-        return made
+        return made.to(leaf.device)
 
     def _path(self, key: tuple[int, int]) -> Path:
         assert self._folder is not None

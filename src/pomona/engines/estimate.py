@@ -31,14 +31,15 @@ class Estimate:
     statistics: int
     running: int
     deciding: int
+    settling: int
     handed: int
     passes: int
 
     @property
     def fixed(self) -> int:
         """What no budget changes."""
-        busy = max(self.running, self.deciding)
-        return int(_SPARE * (self.outside + self.block + self.statistics + busy)) + _OVERHEAD
+        working = self.outside + self.block + self.statistics + max(self.running, self.deciding)
+        return int(_SPARE * max(working, self.settling)) + _OVERHEAD
 
     @property
     def least(self) -> int:
@@ -68,6 +69,7 @@ class Estimate:
             "for statistics": self.statistics,
             "to run it": self.running,
             "to decide": self.deciding,
+            "to share out what stays": self.settling,
             "for the program": _OVERHEAD,
         }
         return ", ".join(f"{told(size)} {what}" for what, size in parts.items() if size)
@@ -90,6 +92,7 @@ def estimate(
         statistics=max(sum(_state(need, site) for need in needs for site in within[block]) for block in order),
         running=max(_running(found, tokens, width) for found in of_block.values()),
         deciding=max(_deciding(ground, sites, needs) for sites in within.values()),
+        settling=_settling(ground),
         handed=4 * tokens * width,
         passes=passes if tokens else 0,
     )
@@ -118,6 +121,15 @@ def _deciding(ground: Ground, sites: Sequence[Site], needs: Sequence[Statistic])
     if ground.recipe.solver is not None:
         solving = 4 * units + 32 * largest + 3 * max((_state(need, site) for need in needs for site in sites), default=0)
     return 6 * units + 16 * largest + solving
+
+
+def _settling(ground: Ground) -> int:
+    """What an allocation holds at once: scores and sorted keys of all sites, or, where it reads none, keys of unlike sites."""
+    if all(ground.recipe.structure.feasible(site) is not None for site in ground.sites):
+        return 0
+    if getattr(ground.recipe.allocation, "blind", False):
+        return 4 * sum({site.shape: site.units for site in ground.sites}.values()) + 12 * max(s.units for s in ground.sites)
+    return 12 * sum(site.units for site in ground.sites)
 
 
 def _state(need: Statistic, site: Site) -> int:

@@ -167,7 +167,7 @@ def _counts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | N
         return found
     fixed = all(recipe.structure.feasible(site) is not None for site in sites)
     scores = {} if fixed or getattr(recipe.allocation, "blind", False) else _surveyed(ground, walk, progress)
-    counts = counted(ground, action, ground.goal.at(action.ratio), scores, everyone(sites), {})
+    counts = counted(ground, action, ground.goal.at(action.ratio), scores, {}, {})
     if journal:
         journal.write({"counts": counts}, "counts.safetensors")
     return counts
