@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,73 @@ def counted(m, x):
     return m.out(torch.stack([y[:, c] * (c + 1) for c in range(6)], 1))
 
 
+class Held(nn.Module):
+    """Whatever function it is given."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Shortcut(nn.Module):
+    """Every other pixel and zeros in place of channels, in a lambda that knows how many."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.stem, self.wide, self.out = nn.Conv2d(3, 8, 3), nn.Conv2d(8, width, 3, 2, 1), nn.Conv2d(width, 2, 1)
+        self.short = Held(lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, width // 4, width // 4)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.out(self.wide(x) + self.short(x))
+
+
+def shared_queries(m, x):
+    b, n, _ = x.shape
+    fused = m.qkv(m.norm(x))
+    q, k, v = fused[..., :32], fused[..., 32:48], fused[..., 48:]
+    q, k, v = q.view(b, n, 4, 8), *(t.view(b, n, 2, 8).repeat_interleave(2, dim=2) for t in (k, v))
+    y = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), is_causal=True)
+    return m.out(x + m.back(y.transpose(1, 2).reshape(b, n, 32)))
+
+
+def shuffled(m, x):
+    x = m.a(x).relu()
+    y = torch.cat([x[:, :16], m.b(x[:, 16:])], 1)
+    return m.c(y.view(len(y), 2, 16, *y.shape[2:]).transpose(1, 2).flatten(1, 2))
+
+
+def within(m, x):
+    b, n = x.shape[:2]
+
+    def heads(t):
+        return t.view(b, n, 3, 8).transpose(1, 2)
+
+    whole = lambda t: t.transpose(1, 2).reshape(b, n, 24)  # noqa: E731
+    q, k, v = (heads(t) for t in m.qkv(x).chunk(3, -1))
+    return m.out(whole(F.scaled_dot_product_attention(q, k, v)))
+
+
 CASES = {
+    "a shortcut in a lambda": (Shortcut, noise(2, 3, 10, 10), {"share": 0.9}),
+    "shared queries in slices": (
+        lambda: Does(
+            shared_queries,
+            norm=nn.LayerNorm(16),
+            qkv=nn.Linear(16, 64),
+            back=nn.Linear(32, 16),
+            out=nn.Linear(16, 2),
+        ),
+        noise(2, 5, 16),
+    ),
+    "halves in slices, shuffled": (
+        lambda: Does(shuffled, a=nn.Conv2d(3, 32, 1), b=nn.Conv2d(16, 16, 3, padding=1, groups=16), c=nn.Conv2d(32, 2, 1)),
+        noise(2, 3, 6, 6),
+    ),
+    "functions within": (lambda: Does(within, qkv=nn.Linear(6, 72), out=nn.Linear(24, 3)), noise(2, 5, 6)),
     "heads in a view": (lambda: Does(heads, **{n: nn.Linear(16, 16) for n in "qkvo"}), noise(2, 5, 16), {"share": 1.0}),
     "a list of sizes": (lambda: Does(lists, a=nn.Linear(6, 16), b=nn.Linear(12, 3)), noise(2, 6)),
     "written into slices": (lambda: Does(written, a=nn.Linear(6, 8), b=nn.Linear(6, 4), c=nn.Linear(12, 3)), noise(2, 6)),

@@ -19,7 +19,10 @@ Model = Annotated[
 Input = Annotated[
     str | None,
     typer.Option(
-        "--input", metavar="SHAPE", show_default="known from MODEL", help="Shapes like 1,3,224,224, or module:function."
+        "--input",
+        metavar="SHAPE",
+        show_default="known from MODEL",
+        help="Shapes like 1,3,224,224 (several: 1,8;1,3), or module:function.",
     ),
 ]
 Data = Annotated[
