@@ -162,11 +162,12 @@ def trained(method, steps=10, **more):
 
 
 @pytest.mark.parametrize("method", ["greg1", "gradual-magnitude"])
-def test_a_training_run_ends_at_the_latency_that_is_measured(method):
+def test_a_training_run_ends_near_the_latency_that_is_measured(method):
     plan, net = trained(method)
     result = pomona.replay(net.eval(), plan, X, latency=ONE)
     assert {site.kind for site in plan.sites.values()} == {"axis"} and result.report.proof.passed
-    assert Workload.of(net, (X,), {}, ONE).share(plan, result.graph) == pytest.approx(0.5, rel=0.15)
+    # Wide, since a busy machine moves the times of so small a model; that the aim is true is shown below, without a clock.
+    assert 0.35 < Workload.of(net, (X,), {}, ONE).share(plan, result.graph) < 0.7
 
 
 def test_only_the_cut_that_reaches_the_goal_of_a_training_run_is_timed(monkeypatch):
