@@ -76,14 +76,19 @@ class Quadratic:
         """H with the ridge on its diagonal, float64."""
         return self.gram + torch.diag_embed(self.ridge)
 
-    @cached_property
+    @property
     def upper(self) -> Tensor:
         """The upper triangular R with R R^T = damped, (groups, columns, columns), in `dtype`.
 
         Its inverse is what SparseGPT calls the Cholesky factor of the inverse: R_jj^-2 is the inverse's diagonal entry once
         the columns before j are settled. R itself is all that a sweep from left to right needs.
         """
-        return self.root.flip(1, 2).to(self.dtype)
+        return self.factor(0, self.root.shape[1])
+
+    def factor(self, start: int, stop: int) -> Tensor:
+        """Columns of R from `start` to `stop`, down to the row of the last: what is below is zero. No second R is held."""
+        size = self.root.shape[1]
+        return self.root[:, size - stop :, size - stop : size - start].flip(1, 2).to(self.dtype)
 
     @cached_property
     def inverse(self) -> Tensor:

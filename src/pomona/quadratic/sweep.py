@@ -26,16 +26,17 @@ def swept(
     With H = R R^T, R upper triangular, and E the change of the settled columns P, the best that the others can do is
     W_b + E R_Pb R_bb^-1: one Cholesky and no inverse, and a block is looked at once, when its turn has come.
     """
-    upper, dtype = problem.upper, problem.dtype
+    dtype = problem.dtype
     weight = problem.weight.to(dtype)
     change = torch.empty_like(weight)
     alive = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
     columns = weight.shape[2]
     for start in range(0, columns, block):
         here = slice(start, min(start + block, columns))
-        corner = upper[:, here, here]
+        upper = problem.factor(start, here.stop)
+        corner = upper[:, start:]
         factor = torch.linalg.solve_triangular(corner, torch.eye(corner.shape[1], dtype=dtype, device=weight.device), upper=True)
-        now = weight[..., here] + change[..., :start] @ upper[:, :start, here] @ factor
+        now = weight[..., here] + change[..., :start] @ upper[:, :start] @ factor
         settled, alive[..., here] = _block(now, factor, choose, start, window, snap)
         change[..., here] = weight[..., here] - settled
     return weight - change, alive
