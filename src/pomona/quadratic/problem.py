@@ -14,6 +14,7 @@ from pomona.vocabulary.layout import from_product, to_product
 
 _STRONGER = 10.0  # what damping grows by while the matrix is not positive definite
 _WEAKEST, _STRONGEST = 1e-6, 10.0
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,4 +154,9 @@ def _flipped(gram: Tensor, ridge: Tensor) -> Tensor:
 
 
 def _form(change: Tensor, gram: Tensor) -> float:
-    return float((change @ gram.to(change.dtype)).mul_(change).sum(dtype=torch.float64).clamp_min(0.0))
+    """tr(D H D^T), a few columns at a time: H is never copied whole into another dtype."""
+    total = 0.0
+    for start in range(0, gram.shape[1], _AT_ONCE):
+        part = gram[..., start : start + _AT_ONCE].to(change.dtype)
+        total += float((change @ part).mul_(change[..., start : start + _AT_ONCE]).sum(dtype=torch.float64))
+    return max(total, 0.0)

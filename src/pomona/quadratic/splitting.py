@@ -25,9 +25,11 @@ class Scaled:
     @classmethod
     def of(cls, problem: Quadratic) -> Scaled:
         """With the ridge added."""
-        norms = problem.damped.diagonal(dim1=1, dim2=2).sqrt()
-        gram = problem.damped / norms[:, :, None] / norms[:, None, :]
-        return cls(gram.to(problem.dtype), (problem.weight * norms[:, None]).to(problem.dtype), norms)
+        norms = (problem.gram.diagonal(dim1=1, dim2=2) + problem.ridge).sqrt()
+        gram = problem.gram.to(problem.dtype, copy=True)
+        gram.diagonal(dim1=1, dim2=2).add_(problem.ridge)
+        gram.div_(norms[:, :, None]).div_(norms[:, None, :])
+        return cls(gram, (problem.weight * norms[:, None]).to(problem.dtype), norms)
 
     def back(self, weight: Tensor) -> Tensor:
         """Weights in the problem's own units, float64."""
