@@ -1,6 +1,6 @@
 """Importance per price, and no site bearing far more than its part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import pytest
@@ -89,6 +89,16 @@ class Free:
 
     def __call__(self, keeps):
         return float(keeps["a"]) + 0.01 * (10 - float(keeps["b"]))
+
+
+def test_a_stream_counts_for_every_weight_that_it_runs_through():
+    """Four times the price and four weights: as much leaves as from a site of one weight, where one weight would lose more."""
+    sites = flat(layer=16, stream=16)
+    several = replace(sites["stream"], members=sites["stream"].members * 4)
+    budget = wish(sites, 0.5, {"layer": 1.0, "stream": 4.0})
+    alike = scored(layer=torch.ones(16), stream=torch.ones(16))
+    assert counts(PerPrice().allocate({**sites, "stream": several}, alike, budget)) == [8, 8]
+    assert counts(PerPrice().allocate(sites, alike, budget)) == [16, 6]
 
 
 def test_units_that_save_nothing_stay():

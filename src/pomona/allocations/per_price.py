@@ -23,9 +23,10 @@ class PerPrice:
 
     At `balance` 0 a unit is worth its score, whatever is left beside it: the paper's knapsack without its integers, the best
     buy while prices are straight lines in the counts. It empties dear sites before it touches cheap ones. At 1 a unit is
-    worth its share of what is left at its site, so that the product of the shares of importance that sites keep is the
-    largest: the first units are cheap to lose and the last ones dear, and only costs decide between sites, not scales of
-    scores. A unit's cost is the mean over its site, the other sites having equal shares of their units.
+    worth its share of what is left at its site, once for each weight that the site runs through, so that the product over all
+    weights of the shares of importance that they keep is the largest: the first units are cheap to lose and the last ones
+    dear, a residual stream counts for all the layers on it, and scales of scores do not matter. A unit's cost is the mean
+    over its site, the other sites having equal shares of their units.
     """
 
     balance: float = 1.0
@@ -42,10 +43,10 @@ class PerPrice:
         around = Uniform().allocate(sites, scores, budget)
         costs = torch.tensor([_unit(site, around, budget) for site in sites.values()], dtype=torch.float64).clamp_min(0)
         costs = costs.clamp_min(_LEAST * float(costs.mean()) or 1.0)
-        keys = {name: self._keys(name, scores[name]) / float(cost) for name, cost in zip(sites, costs, strict=True)}
+        keys = {name: self._keys(site, scores[name]) / float(c) for (name, site), c in zip(sites.items(), costs, strict=True)}
         return cut(sites, {name: key.float() for name, key in keys.items()}, budget)
 
-    def _keys(self, name: str, scores: Scores) -> Tensor:
+    def _keys(self, site: Site, scores: Scores) -> Tensor:
         """(units,) float64, never falling; -inf for the dead."""
         values = leaving(scores)
         if not self.balance:
@@ -53,9 +54,10 @@ class PerPrice:
         competing = torch.isfinite(values)
         worth = torch.where(competing, values, 0.0)
         if bool((worth < 0).any()):
-            raise InputError(f"Shares need scores that are not negative; the smallest at {name} is {float(worth.min()):g}.")
+            raise InputError(f"Shares need scores that are not negative; the smallest at {site.name} is {float(worth.min()):g}.")
         left = worth.flip(0).cumsum(0).flip(0).clamp_min(torch.finfo(worth.dtype).tiny)
-        return torch.where(competing, worth / left**self.balance, values).cummax(0).values
+        weights = max(1, sum(member.role in ("self", "out", "in") for member in site.members))
+        return torch.where(competing, weights**self.balance * worth / left**self.balance, values).cummax(0).values
 
 
 def _unit(site: Site, around: Keeps, budget: Budget) -> float:
