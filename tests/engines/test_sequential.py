@@ -59,25 +59,33 @@ def test_methods_that_read_no_data_cut_the_same_as_at_once(method):
     assert all(torch.equal(ours.keep(name), theirs.keep(name)) for name in theirs.sites)
 
 
+def norms_of(model, names, batches):
+    """Squares of what each weight reads, summed over the tokens of all batches that are no padding."""
+    squares, now = {name: 0.0 for name in names}, []
+
+    def reading(name):
+        def hook(module, args):
+            squares[name] = squares[name] + visible(args[0], now[0]).double().square().sum(0)
+
+        return hook
+
+    handles = [model.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(reading(name)) for name in names]
+    with torch.no_grad():
+        for batch in batches:
+            now[:] = [batch]
+            model(**batch.kwargs)
+    for handle in handles:
+        handle.remove()
+    return squares
+
+
 def by_hand(model, batches, found, ground):
     """Wanda block after block: the whole model, cut so far, runs up to each weight; hooks take the norms."""
     model, masks = deepcopy(model), {}
     for block in (block for chain in found for block in chain.blocks):
         names = [site.name for site in ground.sites if site.name.startswith(f"{block}.")]
-        squares = {name: 0.0 for name in names}
-
-        def reading(name):
-            def hook(module, args):
-                squares[name] = squares[name] + visible(args[0], batch).double().square().sum(0)
-
-            return hook
-
-        handles = [model.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(reading(name)) for name in names]
+        squares = norms_of(model, names, batches)
         with torch.no_grad():
-            for batch in batches:
-                model(**batch.kwargs)
-            for handle in handles:
-                handle.remove()
             for name in names:
                 weight, site = model.get_parameter(name), next(s for s in ground.sites if s.name == name)
                 turned = weight.T if site.weight.in_dim == 0 else weight  # GPT-2 stores its matrices the other way round
@@ -155,7 +163,7 @@ def test_outputs_that_lie_on_disk_change_nothing(name, tmp_path):
 
 
 def test_an_error_of_the_model_is_its_own_and_the_model_comes_back_whole():
-    model, batches, found, ground = ground_of("gpt2", "wanda")
+    model, _, found, ground = ground_of("gpt2", "wanda")
     forwards = [vars(module).get("forward") for module in model.modules()]
     with pytest.raises(IndexError):
         sequential.run(model, ground, found, batches=[Batch(kwargs={"input_ids": torch.tensor([[999]])})])
@@ -190,7 +198,7 @@ def test_a_block_that_runs_twice_is_refused():
 
 
 def test_sites_that_reach_over_blocks_are_refused():
-    model, _, found, ground = ground_of("llama", "magnitude")
+    model, _, found, _ = ground_of("llama", "magnitude")
     graph = survey(model, (), {"input_ids": language.ids(), "use_cache": False})
     sites = [site for site in structure("axes").sites(graph) if site.axis.family == "width"]
     with pytest.raises(InputError, match="reaches beyond one block"):

@@ -120,7 +120,7 @@ def _deciding(ground: Ground, sites: Sequence[Site], needs: Sequence[Statistic])
     solving = 0
     if ground.recipe.solver is not None:
         solving = 4 * units + 32 * largest + 3 * max((_state(need, site) for need in needs for site in sites), default=0)
-    return 6 * units + 16 * largest + solving
+    return 6 * units + max(16 * largest, solving)
 
 
 def _settling(ground: Ground) -> int:
@@ -129,7 +129,7 @@ def _settling(ground: Ground) -> int:
         return 0
     if getattr(ground.recipe.allocation, "blind", False):
         return 4 * sum({site.shape: site.units for site in ground.sites}.values()) + 12 * max(s.units for s in ground.sites)
-    return 12 * sum(site.units for site in ground.sites)
+    return 8 * sum(site.units for site in ground.sites) + 16 * max(site.units for site in ground.sites)
 
 
 def _state(need: Statistic, site: Site) -> int:
