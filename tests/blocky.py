@@ -1,4 +1,4 @@
-"""A small network with a list of blocks, written without any library of models: starts fast, for tests in processes of their own."""
+"""A small network with a list of blocks, without any library of models: starts fast, for tests in processes of their own."""
 
 from __future__ import annotations
 

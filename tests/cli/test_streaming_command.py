@@ -69,3 +69,10 @@ def test_what_cannot_be_is_refused(options, said, wish, cli, home):
     ran = cli(*wish, *options)
     assert ran.code == 2 and said in ran.err, ran.err
     assert not (home / "new").exists()
+
+
+def test_measuring_on_what_was_calibrated_on_needs_to_be_asked_for(wish, cli, home):
+    (home / "again.txt").write_text((home / "text.txt").read_text()[400:])
+    ran = cli(*wish, "--test", "again.txt", "--no-latency", "--length", "32")
+    assert ran.code == 2 and "hold passages of text.txt" in ran.err
+    assert cli(*wish, "--test", "again.txt", "--no-latency", "--length", "32", "--overlap").code == 0

@@ -24,3 +24,10 @@ def test_no_batch_is_refused():
         batch_of((torch.tensor(1.0),), {})
     with pytest.raises(InputError, match="at least one example"):
         resized((torch.zeros(2, 5),), {}, 0)
+
+
+def test_inputs_within_lists_and_dicts_are_rows_too():
+    nested = ({"a": torch.arange(2), "b": [torch.zeros(2, 3), 7]},)
+    assert batch_of(nested, {}) == 2
+    (grown,), _ = resized(nested, {}, 5)
+    assert grown["a"].tolist() == [0, 1, 0, 1, 0] and grown["b"][0].shape == (5, 3) and grown["b"][1] == 7

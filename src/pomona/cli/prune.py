@@ -40,6 +40,7 @@ def prune(
         str | None,
         typer.Option(metavar="DATA", show_default="--data", help="Held-out data for the quality in the report."),
     ] = None,
+    overlap: Annotated[bool, typer.Option("--overlap", help="Allow a --test that holds passages of --data.")] = False,
     metric: options.Metric = None,
     loss: Annotated[
         str | None,
@@ -156,6 +157,8 @@ def prune(
         opened = words.open_model(model, input, progress)
         learn, window = words.calibration(data, opened, progress, seed, length) if data else (None, length or 128)
         held_out = words.open_data(test, opened, progress, seed, window) if test else learn
+        if test and learn and held_out and not overlap:
+            words.apart(learn, held_out)
         result = pomona.prune(
             opened.model,
             opened.args,

@@ -106,6 +106,13 @@ def calibration(text: str, opened: Opened, progress: Progress, seed: int, length
         return found, length
 
 
+def apart(learn: Data, held_out: Data) -> None:
+    """Refuse to measure on text that was calibrated on."""
+    from pomona.data.overlap import check_apart
+
+    check_apart(learn, held_out)
+
+
 def streamed(out: Path | None, unfit: Mapping[str, Any]) -> Path:
     """The output folder of a streamed run, which cannot go without one, nor with what needs the whole model."""
     asked = [option for option, given in unfit.items() if given]

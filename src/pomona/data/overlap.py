@@ -15,10 +15,10 @@ GRAM = 32  # tokens; shorter runs are idioms, licences and headings
 def overlap(learn: Tensor, test: Tensor, gram: int = GRAM) -> float:
     """Share of the test windows (int64 (n, length)) that hold a run of `gram` tokens which is also in `learn`.
 
-    Runs are compared by a 64-bit hash at every place, so windows that are cut differently are found. Windows shorter than
-    `gram` are compared whole, with windows of the same length.
+    Runs are compared by a 64-bit hash at every place, so windows that are cut differently are found; of windows that are shorter
+    than two runs, halves are.
     """
-    size = min(gram, learn.shape[1], test.shape[1])
+    size = max(1, min(gram, learn.shape[1] // 2, test.shape[1] // 2))
     ours, theirs = _runs(learn, size).flatten(), _runs(test, size)
     return float(torch.isin(theirs, ours).any(1).double().mean()) if len(theirs) else 0.0
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pomona.vocabulary import Batch, InputError, Watch
 
 
 def examples(batch: Batch) -> int:
-    """How many examples a batch holds: the first dimension of its first tensor."""
-    for value in (*batch.args, *batch.kwargs.values()):
+    """How many examples a batch holds: the first dimension of its first tensor, in lists and dicts as well."""
+    for value in tree_leaves((batch.args, dict(batch.kwargs))):
         if isinstance(value, Tensor) and value.ndim:
             return len(value)
     raise InputError("A batch holds no tensor with a batch dimension; give tensors whose first dimension counts the examples.")

@@ -10,7 +10,22 @@ from collections.abc import Sequence
 GAP = "\u00a0"
 MINUS = "\u2212"
 MISSING = "\u2013"
-FRACTIONS = ("accuracy", "acc", "top1", "top5", "top-1", "top-5", "f1", "precision", "recall", "agreement", "choice", "cloze", "auc", "map")
+FRACTIONS = (
+    "accuracy",
+    "acc",
+    "top1",
+    "top5",
+    "top-1",
+    "top-5",
+    "f1",
+    "precision",
+    "recall",
+    "agreement",
+    "choice",
+    "cloze",
+    "auc",
+    "map",
+)
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pomona.vocabulary import InputError
 
 
 def batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """The first dimension of the first tensor input; raises InputError when no input is a tensor with dimensions."""
-    for value in (*args, *kwargs.values()):
+    """The first dimension of the first tensor input, in lists and dicts as well; raises InputError when there is none."""
+    for value in tree_leaves((args, dict(kwargs))):
         if isinstance(value, Tensor) and value.dim() > 0:
             return len(value)
     raise InputError("None of the example inputs is a tensor with a batch dimension.")
@@ -33,4 +34,4 @@ def resized(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> tup
         fits = isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
         return value[rows.to(value.device)] if fits else value
 
-    return tuple(grow(value) for value in args), {name: grow(value) for name, value in kwargs.items()}
+    return tree_map(grow, args), tree_map(grow, dict(kwargs))
