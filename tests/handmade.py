@@ -64,7 +64,7 @@ def axis_site(order: Tensor | None = None) -> Site:
     units = torch.arange(5) if order is None else order
     place, features = units.unsqueeze(1), units.unsqueeze(1) * 16 + torch.arange(16)
     conv = Weight("conv.weight", "conv", (5, 2, 3, 3), 0, 1, macs=1440, conv=Convolution((1, 1), (1, 1), (1, 1)))
-    fc, gamma = Weight("fc.weight", "linear", (6, 80), 0, 1, macs=480), Weight("norm.weight", "norm", (5,))
+    fc, gamma = Weight("fc.weight", "linear", (6, 80), 0, 1, macs=480, bias="fc.bias"), Weight("norm.weight", "norm", (5,))
     members = (
         Member("conv.weight", "out", 0, place, shape=(5, 2, 3, 3), weight=conv),
         Member("conv.bias", "scale", 0, place, shape=(5,), weight=Weight("conv.bias", "bias", (5,))),
@@ -99,7 +99,8 @@ SITES = {"axis": (axis_site, Axes()), "element": (element_site, Weights()), "bra
 
 def view(model: nn.Module, site: Site, stats: Gathered | None = None, seed: int = 0) -> View:
     """The site with the model's values, everyone alive."""
-    values = {m.tensor: model.get_parameter(m.tensor).detach() for m in site.members if not m.buffer}
+    names = [name for m in site.members if not m.buffer for name in (m.tensor, m.weight and m.role == "in" and m.weight.bias)]
+    values = {name: model.get_parameter(name).detach() for name in names if name}
     structure = SITES[site.kind][1]
     return View(site, structure, values, torch.ones(site.shape, dtype=torch.bool), stats or Gathered(), generator(seed))
 

@@ -30,7 +30,7 @@ class Halving:
         return ()
 
     def solve(self, view, proposal):
-        return Decision(proposal, {name: value * 0.5 * proposal for name, value in view.tensors.items()})
+        return Decision(proposal, {view.site.name: view.tensors[view.site.name] * 0.5 * proposal})
 
 
 def prune(recipe, **wish):

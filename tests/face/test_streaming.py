@@ -168,7 +168,7 @@ class Shrinking:
     needs = (InputNorm(),)
 
     def solve(self, view, proposal):
-        shrunk = {name: value * 0.7 * proposal for name, value in view.tensors.items()}
+        shrunk = {view.site.name: view.tensors[view.site.name] * 0.7 * proposal}
         return Decision(proposal, shrunk, notes=("Survivors were shrunk.",))
 
 

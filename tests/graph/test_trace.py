@@ -306,3 +306,22 @@ def test_tracing_needs_no_weights():
     assert costs.params < 0.4 * graph.costs().params
     attention = graph.macs_by_weight()["model.layers.0.self_attn.k_proj.weight"]
     assert attention == 16 * 8192 * 1024
+
+
+def test_a_weight_knows_the_bias_that_its_op_adds():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.bare, self.conv = nn.Linear(4, 6, bias=False), nn.Conv1d(1, 3, 2)
+            self.two.weight = self.one.weight
+
+        def forward(self, x):
+            return self.conv(self.bare(self.two(self.one(x)))[:, None])
+
+    weights = trace(Shared(), torch.randn(2, 4)).weights
+    assert (weights["bare.weight"].bias, weights["conv.weight"].bias) == (None, "conv.bias")
+    assert weights["one.weight"].bias is None  # two ops add different ones
+    model, args = zoo.gpt2()
+    for name, weight in trace(model, args).weights.items():
+        assert not name.endswith("c_proj.weight") or weight.bias == name.replace("weight", "bias")

@@ -74,6 +74,8 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("coreset", NOTHING, "post"),
         ("lrp", DATA | {"labels"}, "post"),
         ("shortgpt", DATA, "post"),
+        ("flap", DATA, "post"),
+        ("deeper-layers", DATA, "post"),
         ("taylor", ALL, "post"),
         ("taylor-activation", ALL, "post"),
         ("taylor-iterative", ALL, "post"),

@@ -24,7 +24,10 @@ def of_one_weight(solver):
 
 
 QUADRATIC = sorted(name for name, solver in SOLVERS.items() if of_one_weight(solver))
-ELSEWHERE = {"Dsnot": "exchanges single weights by the moments of their inputs; its laws are in tests/methods/test_dsnot.py"}
+ELSEWHERE = {
+    "Dsnot": "exchanges single weights by the moments of their inputs; its laws are in tests/methods/test_dsnot.py",
+    "Consecutive": "exchanges blocks; its laws are in tests/methods/test_deeper_layers.py",
+}
 each = pytest.mark.parametrize("name", sorted(set(SOLVERS) - set(QUADRATIC) - set(ELSEWHERE)))
 each_quadratic = pytest.mark.parametrize("name", QUADRATIC)
 STRUCTURES = [Weights(), NM(2, 4), NM(1, 4), Block(2, 2)]
@@ -53,10 +56,10 @@ def test_where_everyone_stays_nothing_changes(name):
 
 
 @each
-def test_solved_tensors_are_finite_members_of_their_shape_and_dtype(name):
+def test_solved_tensors_are_finite_members_or_their_biases_of_their_shape_and_dtype(name):
     model = net()
     decision = solve(name, torch.arange(5) < 3)
-    members = {m.tensor for m in axis_site().members if not m.buffer}
+    members = {m.tensor for m in axis_site().members if not m.buffer} | {"fc.bias"}
     for tensor, value in decision.tensors.items():
         now = model.get_parameter(tensor)
         assert tensor in members and value.shape == now.shape and value.dtype == now.dtype and torch.isfinite(value).all()

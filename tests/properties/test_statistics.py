@@ -29,7 +29,9 @@ from pomona.statistics.input_norm import InputNorm
 from pomona.statistics.map_rank import MapRank
 from pomona.statistics.per_member import PerMember
 from pomona.statistics.propagated import Propagated
+from pomona.statistics.reader_moments import ReaderMoments
 from pomona.statistics.relevance import Relevance
+from pomona.statistics.run_distance import RunDistance
 from pomona.statistics.second_order import SecondOrder
 from pomona.statistics.squared_taylor import SquaredTaylor
 from pomona.vocabulary import Batch, Statistic
@@ -51,7 +53,9 @@ EXAMPLES = [
     (ZeroShare(), "axis"),
     (GateGradient(), "axis"),
     (AngularChange(), "branch"),
+    (RunDistance(), "branch"),
     (ContributionGram(), "axis"),
+    (ReaderMoments(), "axis"),
     (CarriedRelevance(), "axis"),
     (SecondOrder(), "axis"),
     (SecondOrder(), "element"),

@@ -201,9 +201,18 @@ def write(model: nn.Module, decisions: Mapping[str, Decision]) -> None:
 
 
 def members(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The members' values, and under `gate/<name>` what a gate has learned here (`<site>/gate/<name>` in `tensors`)."""
+    """The members' values and, where `tensors` holds them, the biases beside those that are read, by name.
+
+    Under `gate/<name>` is what a gate has learned here (`<site>/gate/<name>` in `tensors`).
+    """
     learned = {key.removeprefix(f"{site.name}/"): value for key, value in tensors.items() if key.startswith(f"{site.name}/gate/")}
-    return {member.tensor: tensors[member.tensor] for member in site.members if not member.buffer} | learned
+    own = [member for member in site.members if not member.buffer]
+    read = [weight for m in own if m.role in ("self", "in") and (weight := site.weight or m.weight) is not None]
+    names = [
+        *(member.tensor for member in own),
+        *(bias for weight in read if (bias := weight.bias) is not None and bias in tensors),
+    ]
+    return {name: tensors[name] for name in names} | learned
 
 
 def _score(criterion: Criterion, view: View) -> Scores:

@@ -74,3 +74,4 @@ class Use:
     out_dim: int | None = None
     in_dim: int | None = None
     conv: Convolution | None = None
+    bias: str | None = None

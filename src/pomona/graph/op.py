@@ -159,9 +159,17 @@ class Op:
             self.record.pieces.add(self.node)
 
     def reads(
-        self, node: Any, kind: WeightKind, out_dim: int | None = None, in_dim: int | None = None, conv: Convolution | None = None
+        self,
+        node: Any,
+        kind: WeightKind,
+        out_dim: int | None = None,
+        in_dim: int | None = None,
+        conv: Convolution | None = None,
+        bias: str | None = None,
     ) -> str | None:
         """Note that the op reads this input as a weight; returns the parameter's name, None when it is an activation.
+
+        `bias` is the parameter that it adds to the product.
 
         A parameter that is read in parts has dimensions like a weight, but it is none: each part has an input of its own.
         """
@@ -170,7 +178,7 @@ class Op:
             return None
         name, dims, part = source
         pick = [None if d is None else dims[d] for d in (out_dim, in_dim)]
-        self.record.uses.append(Use(name, "other" if part else kind, pick[0], pick[1], conv))
+        self.record.uses.append(Use(name, "other" if part else kind, pick[0], pick[1], conv, None if part else bias))
         return name
 
     def _source(self, node: Node) -> tuple[str, tuple[int, ...], bool] | None:

@@ -35,4 +35,6 @@ def _weight(name: str, shape: tuple[int, ...], readings: Sequence[Use], macs: in
     order = ("embedding", "linear", "conv", "recurrent")
     chosen = min(readings, key=lambda r: order.index(r.kind) if r.kind in order else len(order))
     calls = sum(r.kind in order for r in readings) or len(readings)
-    return Weight(name, chosen.kind, shape, chosen.out_dim, chosen.in_dim, macs, calls, chosen.conv)
+    biases = {r.bias for r in readings if r.kind in order}  # ops that add different ones leave none that is the weight's own
+    bias = biases.pop() if len(biases) == 1 else None
+    return Weight(name, chosen.kind, shape, chosen.out_dim, chosen.in_dim, macs, calls, chosen.conv, bias=bias)

@@ -56,7 +56,10 @@ class Gathered(dict["Statistic", Tensor]):
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """All that a part may see of one site: its members' values, who is alive, the declared statistics, randomness."""
+    """All that a part may see of one site: its members' values, who is alive, the declared statistics, randomness.
+
+    Among `tensors` are the biases that are added to what the site's weights make as well, by name, though they are no members.
+    """
 
     site: Site
     structure: Structure

@@ -41,7 +41,7 @@ class Weight:
     `out_dim` is the dimension that writes output features, `in_dim` the one that is contracted with the input (None
     where there is none: biases, norms). GPT-2's transposed weights have `in_dim=0, out_dim=1`. `macs` counts the
     multiply-accumulates that this tensor causes for the example inputs, `calls` the ops that read it. `module` is the class
-    of the module that holds it.
+    of the module that holds it, `bias` the parameter that the same op adds to the product (None: it adds none).
     """
 
     tensor: str
@@ -53,6 +53,7 @@ class Weight:
     calls: int = 1
     conv: Convolution | None = None
     module: str = ""
+    bias: str | None = None
 
     @property
     def size(self) -> int:

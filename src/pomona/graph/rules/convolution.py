@@ -22,12 +22,13 @@ def convolution(op: Op) -> Result:
         features = out
     else:
         features = _grouped(op, x[1], into, out, how)
+    bias = None
     if op.maybe("bias") is not None:
         unify(op.dims("bias")[0], features)
-        op.reads(op.args["bias"], "bias")
+        bias = op.reads(op.args["bias"], "bias")
     for e in w[2:]:
         freeze(e, "kernel size")
-    tensor = op.reads(op.args["weight"], "conv", int(how.transposed), int(not how.transposed), how)
+    tensor = op.reads(op.args["weight"], "conv", int(how.transposed), int(not how.transposed), how, bias)
     space = _space(x[2:], [e.n for e in w[2:]], how, op.shape[2:])
     # A transposed convolution multiplies once for each input position, the others once for each output position.
     op.works((x[0], *w, *(x[2:] if how.transposed else space)), tensor)

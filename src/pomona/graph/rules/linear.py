@@ -19,10 +19,11 @@ def linear(op: Op) -> Result:
     x, w = op.dims("input"), op.dims("weight")
     unify(x[-1], w[1])
     op.contracts((w[1],))
+    bias = None
     if op.maybe("bias") is not None:
         unify(w[0], op.dims("bias")[0])
-        op.reads(op.args["bias"], "bias")
-    tensor = op.reads(op.args["weight"], "linear", 0, 1)
+        bias = op.reads(op.args["bias"], "bias")
+    tensor = op.reads(op.args["weight"], "linear", 0, 1, bias=bias)
     op.works((*x[:-1], *w), tensor)
     return (*op.dims("input")[:-1], norm(w[0]))
 
@@ -34,8 +35,8 @@ def addmm(op: Op) -> Result:
     unify(x[1], w[0])
     op.contracts((w[0],))
     unify(b[-1], w[1])
-    op.reads(op.args["self"], "bias")
-    tensor = op.reads(op.args["mat2"], "linear", 1, 0)
+    bias = op.reads(op.args["self"], "bias")
+    tensor = op.reads(op.args["mat2"], "linear", 1, 0, bias=bias)
     op.works((x[0], *w), tensor)
     return norm(x[0]), norm(w[1])
 

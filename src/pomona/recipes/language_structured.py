@@ -1,0 +1,33 @@
+"""Without any training, from a little calibration text: heads, neurons, experts and whole runs of layers of language models."""
+
+from pomona.allocations.everywhere import Global
+from pomona.criteria.angular_distance import AngularDistance
+from pomona.criteria.fluctuation import Fluctuation
+from pomona.schedules.once import Once
+from pomona.solvers.consecutive import Consecutive
+from pomona.solvers.mean_bias import MeanBias
+from pomona.structures.axes import Axes
+from pomona.structures.layers import Layers
+from pomona.vocabulary import Paper, Recipe
+
+flap = Recipe(
+    Axes(("head", "kv-group", "neuron")),
+    Fluctuation(),
+    Global("standardise"),
+    Once(),
+    solver=MeanBias(),
+    summary="Removes heads and neurons whose outputs vary least, and puts their means into the biases of those who read them.",
+    papers=(Paper("An, Zhao, Yu, Tang, Wang", "Fluctuation-based Adaptive Structured Pruning for Large Language Models", 2024),),
+)
+
+deeper_layers = Recipe(
+    Layers(),
+    AngularDistance(),
+    Global(),
+    Once(),
+    solver=Consecutive(),
+    summary="Leaves out the run of consecutive blocks between whose ends the last token's direction changes least.",
+    papers=(
+        Paper("Gromov, Tirumala, Shapourian, Glorioso, Roberts", "The Unreasonable Ineffectiveness of the Deeper Layers", 2025),
+    ),
+)

@@ -1,0 +1,152 @@
+"""Fluctuation and the mean in the bias (FLAP, An et al., 2024)."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import language
+import pomona
+from pomona.allocations.everywhere import Global
+from pomona.collect import collect
+from pomona.criteria.fluctuation import Fluctuation
+from pomona.criteria.random import Random
+from pomona.recipes.language_structured import flap
+from pomona.solvers.mean_bias import MeanBias
+from pomona.structures.axes import Axes
+from pomona.vocabulary import Decision, View
+
+
+class Reader(nn.Module):
+    """Features that are the data themselves, but for what a first layer that hands them on could learn."""
+
+    def __init__(self, width, outputs, bias=True):
+        super().__init__()
+        self.make, self.read = nn.Linear(width, width), nn.Linear(width, outputs, bias=bias)
+        with torch.no_grad():
+            self.make.weight.copy_(torch.eye(width))
+            self.make.bias.zero_()
+
+    def forward(self, x):
+        return self.read(self.make(x))
+
+
+def looked(model, x):
+    """The view of the features that are read, statistics gathered on x."""
+    graph = pomona.trace(model.eval(), x)
+    site = next(s for s in Axes(("neuron",)).sites(graph) if s.name == "make.weight:0")
+    stats = collect(model, [site], Fluctuation().needs, [x])[site.name]
+    names = [m.tensor for m in site.members] + ([] if model.read.bias is None else ["read.bias"])
+    values = {name: model.get_parameter(name).detach() for name in names}
+    return View(site, Axes(("neuron",)), values, torch.ones(site.units, dtype=torch.bool), stats)
+
+
+def test_two_values_by_hand():
+    model = Reader(2, 2)
+    with torch.no_grad():
+        model.read.weight.copy_(torch.tensor([[1.0, 3.0], [2.0, 0.0]]))
+        model.read.bias.zero_()
+    view = looked(model, torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    # Mean 2, variance 1 (over N; the paper's is over N - 1), squared column norm 1 + 4; the second feature never changes.
+    assert_close(Fluctuation().score(view).value, torch.tensor([5.0, 0.0]))
+    assert_close(Fluctuation(weighted=False).score(view).value, torch.tensor([1.0, 0.0]))
+    decision = MeanBias().solve(view, torch.tensor([False, True]))
+    assert_close(decision.tensors["read.bias"], torch.tensor([2.0, 4.0]))
+    assert_close(decision.tensors["read.weight"], torch.tensor([[0.0, 3.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("unit", range(4))
+def test_the_score_of_a_unit_is_the_error_of_leaving_it_to_its_mean(unit):
+    torch.manual_seed(unit)
+    model, x = Reader(4, 3).double(), torch.randn(50, 4, dtype=torch.float64) * torch.tensor([1.0, 0.1, 3.0, 2.0]) + 1
+    view, before = looked(model, x), model(x)
+    score, decision = Fluctuation().score(view).value[unit], MeanBias().solve(view, torch.arange(4) != unit)
+    with torch.no_grad():
+        model.read.weight.copy_(decision.tensors["read.weight"])
+        model.read.bias.copy_(decision.tensors["read.bias"])
+    error = (model(x) - before).square().sum(1).mean()
+    assert_close(error.detach().float(), score)
+
+
+def test_a_convolution_takes_over_the_means_of_its_channels_padding_included():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3, padding=1, groups=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    x = torch.randn(3, 2, 6, 6)
+    recipe = flap.but(structure=Axes(("channel",), only=("0.weight:0",)))
+    result = pomona.prune(model, x, method=recipe, goal="units=0.6x", data=[x], latency=False)
+    y, z = model[2](torch.relu(model[0](x))), result.model[2](torch.relu(result.model[0](x)))
+    assert result.plan.removes and result.report.proof.passed
+    assert_close(y.mean((0, 2, 3)), z.mean((0, 2, 3)), atol=1e-5, rtol=1e-5)
+
+
+def test_constant_features_leave_and_nothing_changes_with_their_means_in_the_bias():
+    model, data = language.model("opt")
+    with torch.no_grad():
+        for layer in model.model.decoder.layers:
+            layer.fc1.weight[::2] = 0
+            layer.fc1.bias[::2].uniform_(0.5, 1.0)
+    recipe = flap.but(structure=Axes(("neuron",)))
+    result = pomona.prune(model, data[0], method=recipe, goal="units=0.5x", data=data, latency=False)
+    expected = model(**data[1]).logits
+    assert_close(result.model(**data[1]).logits, expected, atol=1e-5, rtol=1e-4)
+    bare = pomona.prune(model, data[0], method=recipe.but(solver=None), goal="units=0.5x", data=data, latency=False)
+    assert not torch.allclose(bare.model(**data[1]).logits, expected, atol=1e-3)
+
+
+def test_the_scale_of_a_reader_does_not_decide():
+    model, data = language.model("gpt2")
+    plans = []
+    for scale in (1.0, 10.0):
+        with torch.no_grad():
+            model.transformer.h[-1].mlp.c_proj.weight.mul_(scale)  # nothing but the last norm comes after it
+        result = pomona.prune(model, data[0], method="flap", goal="params=0.85x", data=data, latency=False)
+        plans.append({name: decision.keep.tolist() for name, decision in result.plan.decisions.items()})
+    assert plans[0] == plans[1]
+    neurons = [sum(keep) for name, keep in plans[0].items() if "mlp" in name]
+    assert len(set(neurons)) > 1  # and blocks lose as much as their units are worth, not equal shares
+
+
+def test_two_sites_that_read_through_one_weight_move_no_mean_twice():
+    model, data = language.model("llama")
+    for layer in model.model.layers:
+        old = layer.self_attn.o_proj
+        layer.self_attn.o_proj = nn.Linear(old.in_features, old.out_features)
+        layer.self_attn.o_proj.weight, layer.self_attn.v_proj.weight.data[:] = old.weight, 0.1
+    recipe = flap.but(structure=Axes(("head", "kv-group")))
+    result = pomona.prune(
+        model, data[0], method=recipe, goal="heads=0.5,kv-groups=0.5", data=data, latency=False, sequential=False
+    )
+    dense, pruned = model.model.layers[0].self_attn.o_proj, result.model.model.layers[0].self_attn.o_proj
+    seen = []
+    for one, net in ((dense, model), (pruned, result.model)):
+        handle = one.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
+        for batch in data:
+            net(**batch)
+        handle.remove()
+    half = len(seen) // 2
+    assert_close(torch.cat(seen[:half]).mean((0, 1)), torch.cat(seen[half:]).mean((0, 1)), atol=1e-5, rtol=1e-4)
+
+
+def test_readers_without_a_bias_are_left_and_said():
+    model, data = language.model("llama")
+    result = pomona.prune(model, data[0], method="flap", goal="params=0.85x", data=data, latency=False)
+    assert result.report.proof.passed and any("no bias" in note for note in result.plan.provenance["notes"])
+    view = looked(Reader(3, 2, bias=False), torch.randn(8, 3))
+    decision = MeanBias().solve(view, torch.tensor([True, False, True]))
+    assert isinstance(decision, Decision) and set(decision.tensors) == {"read.weight"} and decision.notes
+
+
+def test_the_mean_helps_and_the_choice_beats_chance():
+    error = dict.fromkeys(("flap", "bare", "chance"), 0.0)
+    methods = {
+        "flap": flap,
+        "bare": flap.but(solver=None),
+        "chance": flap.but(criterion=Random(), allocation=Global(), solver=None),
+    }
+    model, data = language.model("opt", batches=6)
+    for seed in range(3):
+        for name, recipe in methods.items():
+            pruned = pomona.prune(model, data[0], method=recipe, goal="params=0.8x", data=data[:4], latency=False, seed=seed)
+            for batch in data[4:]:
+                error[name] += float((pruned.model(**batch).logits - model(**batch).logits).detach().square().mean())
+    assert error["flap"] < error["bare"] < error["chance"]
