@@ -32,7 +32,10 @@ VARIANTS = [
     Grouped(Random(), combine="first"),
 ]
 BLIND = {Random: "draws by position, sees no unit"}
-ELSEWHERE = {"GateMargin": "reads the thresholds of a learned gate, which only the training engine has"}
+ELSEWHERE = {
+    "GateMargin": "reads the thresholds of a learned gate, which only the training engine has",
+    "Reap": "scores experts; what it gives is in tests/methods/test_reap.py",
+}
 
 
 def score(criterion, model, site, seed=0, **changes):

@@ -1,8 +1,10 @@
 """Without any training, from a little calibration text: heads, neurons, experts and whole runs of layers of language models."""
 
 from pomona.allocations.everywhere import Global
+from pomona.allocations.uniform import Uniform
 from pomona.criteria.angular_distance import AngularDistance
 from pomona.criteria.fluctuation import Fluctuation
+from pomona.criteria.reap import Reap
 from pomona.schedules.once import Once
 from pomona.solvers.consecutive import Consecutive
 from pomona.solvers.mean_bias import MeanBias
@@ -29,5 +31,20 @@ deeper_layers = Recipe(
     summary="Leaves out the run of consecutive blocks between whose ends the last token's direction changes least.",
     papers=(
         Paper("Gromov, Tirumala, Shapourian, Glorioso, Roberts", "The Unreasonable Ineffectiveness of the Deeper Layers", 2025),
+    ),
+)
+
+reap = Recipe(
+    Axes(("expert",)),
+    Reap(),
+    Uniform(),
+    Once(),
+    summary="Removes the experts that add least to the tokens that the router sends to them, the same share in every layer.",
+    papers=(
+        Paper(
+            "Lasby, Lazarevich, Sinnadurai, Lie, Ioannou, Thangarasa",
+            "REAP the Experts: Why Pruning Prevails for One-Shot MoE Compression",
+            2025,
+        ),
     ),
 )
