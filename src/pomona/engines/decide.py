@@ -152,7 +152,16 @@ def counted(
     dropped: Mapping[str, int],
 ) -> Keeps:
     """How many units stay at each site."""
-    return Even.of(ground.sites)(_counts(ground, action, wish, scores, alive, dropped))
+    even = Even.of(ground.sites)
+    if isinstance(action, Drop):
+        living = {name: int(mask.sum()) for name, mask in alive.items()}
+        return even({name: torch.tensor(n - int(action.share * n)) for name, n in living.items()})
+    if isinstance(action, Regrow):
+        return even({name: mask.sum() + dropped.get(name, 0) for name, mask in alive.items()})
+    fixed = {site.name: ground.recipe.structure.feasible(site) for site in ground.sites}
+    if all(count is not None for count in fixed.values()):
+        return even({name: torch.tensor(count) for name, count in fixed.items() if count is not None})
+    return even(apportion(ground.recipe.allocation, wish, ground.limits, ground.price, ground.sites, scores))
 
 
 def _chosen(ground: Ground, action: Prune | Drop | Regrow, cut: Callable[[Goal], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -222,22 +231,3 @@ def _score(criterion: Criterion, view: View) -> Scores:
             f"{type(criterion).__name__} scored {view.site.name} with NaN or infinity; its weights or the data hold such values."
         )
     return scores
-
-
-def _counts(
-    ground: Ground,
-    action: Prune | Drop | Regrow,
-    wish: Goal,
-    scores: Mapping[str, Scores],
-    alive: Mapping[str, Tensor],
-    dropped: Mapping[str, int],
-) -> Keeps:
-    if isinstance(action, Drop):
-        living = {name: int(mask.sum()) for name, mask in alive.items()}
-        return {name: torch.tensor(n - int(action.share * n)) for name, n in living.items()}
-    if isinstance(action, Regrow):
-        return {name: mask.sum() + dropped.get(name, 0) for name, mask in alive.items()}
-    fixed = {site.name: ground.recipe.structure.feasible(site) for site in ground.sites}
-    if all(count is not None for count in fixed.values()):
-        return {name: torch.tensor(count) for name, count in fixed.items() if count is not None}
-    return apportion(ground.recipe.allocation, wish, ground.limits, ground.price, ground.sites, scores)
