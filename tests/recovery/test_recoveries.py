@@ -8,8 +8,11 @@ from torch.nn.functional import cross_entropy
 from pomona.recovery.chain import Chain
 from pomona.recovery.distil import Distil
 from pomona.recovery.fine_tune import FineTune
+from pomona.recovery.mask_lora import MaskLora
+from pomona.recovery.perp import Perp
 from pomona.recovery.recalibrate import Recalibrate
 from pomona.recovery.retrain import Retrain
+from pomona.recovery.scale_lora import ScaleLora
 from pomona.recovery.text import parse
 from pomona.registry import parts
 from pomona.training.checkpoint import values
@@ -145,6 +148,11 @@ def test_a_chain_runs_its_parts_in_order_with_folders_of_their_own(tmp_path):
         ("distil:2epochs,temperature=4", Distil(2, temperature=4.0)),
         ("retrain:5epochs,start=step 100", Retrain(5, start="step 100")),
         ("finetune:1epoch+recalibrate", Chain((FineTune(1), Recalibrate()))),
+        ("distil:200steps,hard=0", Distil(steps=200, hard=0.0)),
+        ("perp:200steps,lr=1e-3,which=biases+norms", Perp(steps=200)),
+        ("perp:1step,which=norms + head", Perp(steps=1, which="norms + head")),
+        ("perp:which=head+masklora:2epochs,rank=8,which=none", Chain((Perp(which="head"), MaskLora(2, rank=8, which="none")))),
+        ("scalelora:2epochs,rank=4+recalibrate", Chain((ScaleLora(2, rank=4), Recalibrate()))),
     ],
 )
 def test_text_forms(text, part):
@@ -162,6 +170,13 @@ def test_text_forms(text, part):
         ("finetune:1epoch,lr=-1", "must be positive"),
         ("distil:optimizer=adam", "not an optimizer"),
         ("recalibrate:3epochs", "takes none"),
+        ("retrain:200steps", "'steps' in 'retrain:200steps' is not a setting"),
+        ("finetune:0steps", "write none"),
+        ("finetune:2.5steps", "not a whole number"),
+        ("perp:which=biases+norm", "'norm' is not a recovery"),
+        ("perp:which=bias", "did you mean 'biases'"),
+        ("masklora:rank=0", "at least 1"),
+        ("scalelora:alpha=2", "'alpha' in"),
     ],
 )
 def test_bad_text_is_named(text, message):

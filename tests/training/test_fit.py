@@ -204,3 +204,30 @@ def test_kept_batch_norms_learn_without_moving_their_statistics():
     assert not torch.equal(after["1.weight"], before["1.weight"])
     fit(model, data, supervised(nn.functional.cross_entropy), Descent(), epochs=1, keep="last")
     assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])
+
+
+def test_steps_end_a_course_within_an_epoch():
+    seen = []
+    history = fit(net(), data(), OBJECTIVE, epochs=9, steps=8, watch=lambda step, model: seen.append(step))
+    assert history["steps"] == 8 and seen == list(range(8)) and len(history["loss"]) == 2
+
+
+def test_as_many_steps_as_two_epochs_have_are_two_epochs():
+    by_epochs, by_steps = net(), net()
+    fit(by_epochs, Shuffled(), OBJECTIVE, epochs=2)
+    fit(by_steps, Shuffled(), OBJECTIVE, epochs=1, steps=12)
+    assert same(by_epochs, by_steps)
+
+
+def test_a_killed_run_of_steps_ends_bit_identical(tmp_path):
+    whole, parts = net(), net()
+    fit(whole, Shuffled(), OBJECTIVE, epochs=1, steps=14, seed=3)
+
+    def die(step, model):
+        if step == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(net(), Shuffled(), OBJECTIVE, epochs=1, steps=14, seed=3, folder=tmp_path, watch=die)
+    fit(parts, Shuffled(), OBJECTIVE, epochs=1, steps=14, seed=3, folder=tmp_path)
+    assert same(whole, parts)

@@ -20,7 +20,8 @@ class Distil:
     """`hard` of the loss comes from the labels, the rest from the dense model's softened outputs; `hard=0` needs no labels.
 
     `features` weighs the hidden features besides, compared at the modules `at` (empty: those blocks whose outputs have
-    the same shape in both models). Models without class scores are compared by their hidden states.
+    the same shape in both models). Models without class scores are compared by their hidden states. Of text, padding and what
+    labels of -100 leave out do not count. `steps` counts optimiser steps in place of epochs (0: epochs).
     """
 
     epochs: int = 3
@@ -36,6 +37,7 @@ class Distil:
     clip: float | None = None
     amp: bool | None = None
     norms: BatchNorms = "moving"
+    steps: int = 0
 
     def __post_init__(self) -> None:
         self.descent  # noqa: B018 (refuses bad settings before any work)
@@ -73,6 +75,7 @@ class Distil:
             objective,
             self.descent,
             epochs=self.epochs,
+            steps=self.steps,
             name="distilling",
             hold=training.hold,
             validate=training.validate,

@@ -19,7 +19,8 @@ class FineTune:
     """`epochs` over the data from where the weights are, warm-up and cosine; the best state by `validate` stays.
 
     A whole cosine from `lr` is learning-rate rewinding in the sense of Renda et al. (2020) when `epochs` and `lr` are those
-    of the original training; a small constant rate is the older fine-tuning (`decay="constant"`).
+    of the original training; a small constant rate is the older fine-tuning (`decay="constant"`). `steps` counts optimiser
+    steps in place of epochs (0: epochs).
     """
 
     epochs: int = 3
@@ -32,6 +33,7 @@ class FineTune:
     clip: float | None = None
     amp: bool | None = None
     norms: BatchNorms = "moving"
+    steps: int = 0
 
     def __post_init__(self) -> None:
         self.descent  # noqa: B018 (refuses bad settings before any work)
@@ -61,6 +63,7 @@ class FineTune:
             supervised(training.loss),
             self.descent,
             epochs=self.epochs,
+            steps=self.steps,
             name="fine-tuning",
             hold=training.hold,
             validate=training.validate,

@@ -53,6 +53,7 @@ class Slim:
             objective,
             self.tune.descent,
             epochs=self.tune.epochs,
+            steps=self.tune.steps,
             name="slimming",
             hold=training.hold,
             validate=training.validate,

@@ -1,7 +1,11 @@
-"""Recoveries as users write them: `finetune:3epochs`, `distil:2epochs,lr=1e-4`, `finetune:1epochs+recalibrate`, `none`."""
+"""Recoveries as users write them: `finetune:3epochs`, `distil:2epochs,lr=1e-4`, `finetune:1epochs+recalibrate`, `none`.
+
+Trainings last for epochs or for steps: `perp:200steps,which=biases+norms`.
+"""
 
 from __future__ import annotations
 
+import re
 from ast import literal_eval
 from dataclasses import fields
 from difflib import get_close_matches
@@ -10,12 +14,30 @@ from typing import Any
 from pomona.recovery.chain import Chain
 from pomona.recovery.distil import Distil
 from pomona.recovery.fine_tune import FineTune
+from pomona.recovery.mask_lora import MaskLora
+from pomona.recovery.perp import Perp
 from pomona.recovery.recalibrate import Recalibrate
 from pomona.recovery.retrain import Retrain
+from pomona.recovery.scale_lora import ScaleLora
+from pomona.training.subset import WORDS
 from pomona.vocabulary import InputError, Recovery
 
-_NAMES: dict[str, type] = {"finetune": FineTune, "distil": Distil, "recalibrate": Recalibrate, "retrain": Retrain}
-FORMS = "finetune:3epochs, finetune:3epochs,lr=1e-4, distil:2epochs, retrain:3epochs,start=step 100, recalibrate or none"
+_NAMES: dict[str, type] = {
+    "finetune": FineTune,
+    "distil": Distil,
+    "recalibrate": Recalibrate,
+    "retrain": Retrain,
+    "perp": Perp,
+    "masklora": MaskLora,
+    "scalelora": ScaleLora,
+}
+_UNITS = ("epochs", "steps")
+# A + joins recoveries, and the words of `which`, which are no recoveries.
+_JOINT = re.compile(rf"\+(?!\s*(?:{'|'.join(WORDS)})\b)")
+FORMS = (
+    "finetune:3epochs, finetune:3epochs,lr=1e-4, distil:200steps, retrain:3epochs,start=step 100, perp:200steps, "
+    "masklora:200steps,rank=8, scalelora:1epoch, recalibrate or none"
+)
 
 
 def parse(text: str) -> Recovery | None:
@@ -27,7 +49,7 @@ def parse(text: str) -> Recovery | None:
     """
     if text.strip() == "none":
         return None
-    parts = tuple(_one(word.strip()) for word in text.split("+"))
+    parts = tuple(_one(word.strip()) for word in _JOINT.split(text))
     return parts[0] if len(parts) == 1 else Chain(parts)
 
 
@@ -39,11 +61,13 @@ def _one(text: str) -> Recovery:
     settings: dict[str, Any] = {}
     for word in filter(None, (w.strip() for w in rest.split(","))):
         key, equals, value = word.partition("=")
-        if not equals and word.rstrip("s").endswith("epoch"):
-            key, value = "epochs", word.rstrip("s").removesuffix("epoch")
+        unit = next((unit for unit in _UNITS if f"{word.rstrip('s')}s".endswith(unit)), None)
+        if not equals and unit:
+            key, value = unit, f"{word.rstrip('s')}s".removesuffix(unit)
         settings[key.strip()] = _value(kind, key.strip(), value.strip(), text)
-    if settings.get("epochs", 1) < 1:
-        raise InputError(f"'{text}' trains for {settings['epochs']} epochs; write none for no recovery.")
+    for unit in _UNITS:
+        if settings.get(unit, 1) < 1:
+            raise InputError(f"'{text}' trains for {settings[unit]} {unit}; write none for no recovery.")
     made: Recovery = kind(**settings)
     return made
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 from torch.utils.hooks import RemovableHandle
 
+from pomona.probes.losses import IGNORED
 from pomona.training.objectives import Objective, logits, loss_of, own_loss, represented
 from pomona.vocabulary import Batch, InputError, Loss, evaluating
 
@@ -28,7 +29,8 @@ def distilled(
 
     `soft` compares outputs: T^2 * KL of softened class scores, or the relative squared error where the model returns
     hidden states instead. `hidden` is the mean relative squared error of the outputs of the modules named `at`, present in
-    both models (`matched` finds some). The teacher runs in eval mode and takes no gradients.
+    both models (`matched` finds some). Of text only the places that `counted` says take part. The teacher runs in eval mode
+    and takes no gradients.
     """
     names = tuple(at) if features else ()
 
@@ -37,31 +39,62 @@ def distilled(
             with torch.no_grad():
                 wanted = _silent(teacher, batch)
             output = model(*batch.args, **batch.kwargs)
-        total = (1 - hard) * soft(output, wanted, temperature)
+        read, written = counted(model, batch, represented(output))
+        total = (1 - hard) * soft(output, wanted, temperature, written)
         if hard:
             total = total + hard * (own_loss(output) if loss is None else loss_of(loss, output, batch))
         if names:
-            total = total + features * sum(relative_error(ours[n], theirs[n]) for n in names) / len(names)
+            total = total + features * sum(relative_error(ours[n], theirs[n], read) for n in names) / len(names)
         return total
 
     return objective
 
 
-def soft(output: Any, wanted: Any, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) over the last dimension, mean over the rest; relative squared error without class scores."""
+def counted(model: nn.Module, batch: Batch, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Bool (examples, length): which tokens of the input, and which of the output, are compared (None: all places).
+
+    Padding is not. Given a label a token, scores count beside a label that is not -100: their own or, since causal models
+    predict the next token, the next one. An encoder-decoder reads and writes different tokens; others write where they read.
+    """
+    apart = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    visible = batch.visible.bool() if isinstance(batch.visible, Tensor) else None
+    written = batch.kwargs.get("decoder_attention_mask") if apart else visible
+    places, labels = scores.shape[:-1], batch.target
+    written = written.bool() if isinstance(written, Tensor) and written.shape == places else None
+    if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape == places and not labels.is_floating_point():
+        labelled = labels != IGNORED
+        beside = labelled | torch.cat([labelled[:, 1:], torch.zeros_like(labelled[:, :1])], 1)
+        written = beside if written is None else written & beside
+    return (visible if apart else written), written
+
+
+def soft(output: Any, wanted: Any, temperature: float, counted: Tensor | None = None) -> Tensor:
+    """T^2 KL(teacher || student) over the last dimension, mean over the rest; relative squared error without class scores.
+
+    Only where `counted`, bool over all dimensions but the last, if it is given; 0 where that is nowhere.
+    """
     ours, theirs = logits(output), logits(wanted)
     if ours is None or theirs is None or ours.shape[-1] == 1:
-        return relative_error(represented(output), represented(wanted))
-    student, dense = (log_softmax(scores.float() / temperature, -1).flatten(0, -2) for scores in (ours, theirs))
-    return kl_div(student, dense, reduction="batchmean", log_target=True) * temperature**2
+        return relative_error(represented(output), represented(wanted), counted)
+    student, dense = (log_softmax(_at(scores, counted).float() / temperature, -1) for scores in (ours, theirs))
+    return kl_div(student, dense, reduction="sum", log_target=True) * temperature**2 / max(1, len(dense))
 
 
-def relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Mean squared error over the teacher's mean square, so that layers of any scale weigh the same."""
+def relative_error(ours: Tensor, theirs: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Squared error over the teacher's square, so that layers of any scale weigh the same; where `counted`, if that fits."""
     if ours.shape != theirs.shape:
         shapes = f"{tuple(ours.shape)} and the teacher's {tuple(theirs.shape)}"
         raise InputError(f"Features of shapes {shapes} cannot be compared; name other modules.")
+    if counted is not None and theirs.shape[:-1] == counted.shape:
+        ours, theirs = ours[counted], theirs[counted]
+    if not theirs.numel():
+        return ours.float().sum()  # nothing to compare: zero
     return mse_loss(ours.float(), theirs.float()) / theirs.float().square().mean().clamp_min(1e-12)
+
+
+def _at(scores: Tensor, counted: Tensor | None) -> Tensor:
+    """(places, classes), where `counted` if it is given."""
+    return scores.flatten(0, -2) if counted is None else scores[counted]
 
 
 @torch.no_grad()

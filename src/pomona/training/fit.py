@@ -29,6 +29,7 @@ def fit(
     descent: Descent | None = None,
     *,
     epochs: int,
+    steps: int = 0,
     hold: Callable[[nn.Module], None] | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     keep: Literal["best", "last"] = "best",
@@ -39,12 +40,12 @@ def fit(
     progress: Progress | None = None,
     name: str = "training",
 ) -> dict[str, Any]:
-    """Train in place for `epochs` over `data`; returns plain numbers: `loss` and `quality` by epoch, `steps`, `best_epoch`.
+    """Train in place for `epochs` over `data` (or for that many `steps`, where they are given); returns plain numbers.
 
-    The model ends in its best state: by `validate` (higher is better; the starting point competes too, epoch -1), else by
-    the mean training loss of an epoch; `keep="last"` leaves the last one. `hold` runs after every optimiser step,
-    `watch(step, model)` before it. `begin` starts at that step of the whole course, learning rate and data order
-    included (rewinding).
+    These are `loss` and `quality` by epoch, `steps` and `best_epoch`. The model ends in its best state: by `validate` (higher
+    is better; the starting point competes too, epoch -1), else by the mean training loss of an epoch (steps may cut the last
+    one short); `keep="last"` leaves the last one. `hold` runs after every optimiser step, `watch(step, model)` before it.
+    `begin` starts at that step of the whole course, learning rate and data order included (rewinding).
 
     With a `folder` a checkpoint is written after every epoch; a run that is started again from the same weights and data
     with the same settings goes on there and ends bit-identical, and the checkpoint of another run is overwritten. Train
@@ -52,7 +53,9 @@ def fit(
     a number; the model is then back in its best state.
     """
     hooks = _Hooks(hold or _nothing, watch or _nothing, validate)
-    run = _Run(model, data, objective, descent or Descent(), epochs, begin, seed, keep, hooks, folder, progress or Silent())
+    run = _Run(
+        model, data, objective, descent or Descent(), epochs, steps, begin, seed, keep, hooks, folder, progress or Silent()
+    )
     with _as_found(model, run.device):
         run.start()
         with run.progress.stage(name, total=max(0, run.steps - run.course.step)) as stage:
@@ -95,6 +98,7 @@ class _Run:
         objective: Objective,
         descent: Descent,
         epochs: int,
+        steps: int,
         begin: int,
         seed: int,
         keep: str,
@@ -105,7 +109,7 @@ class _Run:
         self.model, self.data, self.objective, self.descent = model, data, objective, descent
         self.seed, self.keep, self.hooks, self.progress = seed, keep, hooks, progress
         self.per_epoch = length(data)
-        self.steps = epochs * self.per_epoch
+        self.steps = steps or epochs * self.per_epoch
         self.settings = {
             "steps": self.steps,
             "epochs": epochs,
@@ -165,16 +169,21 @@ class _Run:
             if seen > skip:
                 total += self.step(batch)
                 stage.advance(1, epoch=course.epoch + 1, loss=total / (seen - skip))
-        if seen < self.per_epoch:
+        if seen < self.due:
             raise InputError(
                 f"The training data held {seen} batches in epoch {course.epoch + 1} after {self.per_epoch} before; "
                 "give data that can be read again, such as a list or a DataLoader."
             )
         return total / (seen - skip)
 
+    @property
+    def due(self) -> int:
+        """How many batches the epoch has before the course ends."""
+        return min(self.per_epoch, self.steps - self.course.epoch * self.per_epoch)
+
     def batches(self) -> Iterator[Batch]:
-        """Those of the epoch, never more than were counted."""
-        return (batch for _, batch in zip(range(self.per_epoch), of_epoch(self.data, self.course.epoch, self.seed), strict=False))
+        """Those of the epoch, never more than are due."""
+        return (batch for _, batch in zip(range(self.due), of_epoch(self.data, self.course.epoch, self.seed), strict=False))
 
     def step(self, batch: Batch) -> float:
         """One optimiser step; returns the loss before it. A loss that is not a number moves nothing and ends the run."""
