@@ -48,7 +48,10 @@ def prune(
     ] = None,
     recover: Annotated[
         str | None,
-        typer.Option(show_default="the method's own", help="finetune:3epochs, distil:2epochs, recalibrate, or none."),
+        typer.Option(
+            show_default="the method's own",
+            help="finetune:3epochs, distil:200steps, perp:200steps, masklora:200steps, recalibrate, or none.",
+        ),
     ] = None,
     input: options.Input = None,
     only: Annotated[
