@@ -29,6 +29,7 @@ from pomona.statistics.input_norm import InputNorm
 from pomona.statistics.map_rank import MapRank
 from pomona.statistics.per_member import PerMember
 from pomona.statistics.propagated import Propagated
+from pomona.statistics.reader_gram import ReaderGram
 from pomona.statistics.reader_moments import ReaderMoments
 from pomona.statistics.relevance import Relevance
 from pomona.statistics.run_distance import RunDistance
@@ -55,6 +56,7 @@ EXAMPLES = [
     (AngularChange(), "branch"),
     (RunDistance(), "branch"),
     (ContributionGram(), "axis"),
+    (ReaderGram(), "axis"),
     (ReaderMoments(), "axis"),
     (CarriedRelevance(), "axis"),
     (SecondOrder(), "axis"),

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import pomona
+import zoo
 from papergraph import PaperGraph, graph, linear
 from pomona.structures.axes import Axes
 from pomona.vocabulary import Axis, InputError, Member
@@ -63,3 +65,13 @@ def test_one_part_of_a_concatenation_leaves_the_rest_alone():
     part = Axis("p", 2, "channel", (Member("a", "in", 1, torch.tensor([[3], [4]])),))
     place = Axes().sites(PaperGraph({"a": weight}, {"p": part}))[0]
     assert Axes().expand(place, torch.tensor([False, True]))["a"].tolist() == [[True, True, True, False, True]]
+
+
+def test_heads_that_share_keys_and_values_leave_by_groups_where_that_is_asked():
+    kinds = ("head", "kv-group")
+    model, args = zoo.llama()
+    graph = pomona.trace(model, args)
+    assert {site.axis.family for site in Axes(kinds).sites(graph)} == {"head", "kv-group"}
+    assert {site.axis.family for site in Axes(kinds, shared=True).sites(graph)} == {"kv-group"}
+    model, args = zoo.gpt2()
+    assert {site.axis.family for site in Axes(kinds, shared=True).sites(pomona.trace(model, args))} == {"head"}

@@ -4,16 +4,18 @@ from pomona.allocations.everywhere import Global
 from pomona.allocations.uniform import Uniform
 from pomona.criteria.angular_distance import AngularDistance
 from pomona.criteria.fluctuation import Fluctuation
+from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.reap import Reap
 from pomona.schedules.once import Once
 from pomona.solvers.consecutive import Consecutive
 from pomona.solvers.mean_bias import MeanBias
+from pomona.solvers.osscar import Osscar
 from pomona.structures.axes import Axes
 from pomona.structures.layers import Layers
 from pomona.vocabulary import Paper, Recipe
 
 flap = Recipe(
-    Axes(("head", "kv-group", "neuron")),
+    Axes(("head", "kv-group", "neuron"), shared=True),
     Fluctuation(),
     Global("standardise"),
     Once(),
@@ -45,6 +47,22 @@ reap = Recipe(
             "Lasby, Lazarevich, Sinnadurai, Lie, Ioannou, Thangarasa",
             "REAP the Experts: Why Pruning Prevails for One-Shot MoE Compression",
             2025,
+        ),
+    ),
+)
+
+osscar = Recipe(
+    Axes(("head", "kv-group", "neuron"), shared=True),
+    Magnitude("l2", roles=("in",)),
+    Uniform(),
+    Once(),
+    solver=Osscar(),
+    summary="Finds heads and neurons that can leave and weights for those who read them, so that their outputs change least.",
+    papers=(
+        Paper(
+            "Meng, Ibrahim, Behdin, Hazimeh, Ponomareva, Mazumder",
+            "OSSCAR: One-Shot Structured Pruning in Vision and Language Models with Combinatorial Optimization",
+            2024,
         ),
     ),
 )

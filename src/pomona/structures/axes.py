@@ -21,13 +21,15 @@ class Axes:
     """Units are the indices of an atom of the graph; a unit takes with it its slice of every coupled tensor.
 
     `families` says which atoms; `only` and `keep` are names, glob patterns or families; with `exact`, axes over which a
-    normaliser runs stay whole, so that the small model is the masked one with plain zeros.
+    normaliser runs stay whole, so that the small model is the masked one with plain zeros. With `shared`, heads that share keys
+    and values leave by whole kv-groups and not one of each group; heads that have their own are chosen one by one.
     """
 
     families: tuple[Family, ...] = ("channel",)
     only: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     exact: bool = False
+    shared: bool = False
 
     spellings: ClassVar[tuple[str, ...]] = (*FAMILIES, "axes")
 
@@ -59,7 +61,8 @@ class Axes:
     def sites(self, graph: Graph) -> Sequence[Site]:
         """One site an axis that is free. Raises InputError where there is none, with the reasons."""
         known(graph, *self.only, *self.keep)
-        asked = [_site(axis, graph) for axis in graph.axes.values() if axis.family in self.families]
+        whole = _within_groups(graph) if self.shared else frozenset()
+        asked = [_site(a, graph) for a in graph.axes.values() if a.family in self.families and a.name not in whole]
         if not asked:
             raise InputError(f"The model has no {self} to prune; {_instead(graph)}.")
         free = [site for site in asked if site.axis and site.axis.frozen is None and site.units > 1]
@@ -136,6 +139,13 @@ def _whole_teams(found: Sequence[Site], graph: Graph) -> list[Site]:
         partner = stays[graph.axes[name].even or ""]
         raise InputError(f"{name} can only shrink together with {partner}, which was not chosen; choose both.")
     return free
+
+
+def _within_groups(graph: Graph) -> frozenset[str]:
+    """The axes of heads that kv-groups are made of, by the tensors that both reach."""
+    grouped = {m.tensor for axis in graph.axes.values() if axis.family == "kv-group" for m in axis.members}
+    heads = [axis for axis in graph.axes.values() if axis.family == "head"]
+    return frozenset(axis.name for axis in heads if any(m.tensor in grouped for m in axis.members))
 
 
 def _site(axis: Axis, graph: Graph) -> Site:
