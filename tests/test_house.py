@@ -9,7 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pomona"
 
-OPTIONAL = {"transformers", "timm", "onnx", "onnxruntime", "onnxscript", "gguf", "sklearn", "scipy", "PIL", "foolbox", "gensim"}
+OPTIONAL = {
+    "transformers",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "gguf",
+    "sklearn",
+    "scipy",
+    "PIL",
+    "foolbox",
+    "gensim",
+    "peft",
+}
 TERMINAL = {"typer", "rich"}
 HEAVY = sorted(OPTIONAL | TERMINAL | {"torch._dynamo", "torch._inductor", "torch.onnx", "torchvision", "pandas", "matplotlib"})
 

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from pomona.recovery.chain import Chain
 from pomona.recovery.distil import Distil
 from pomona.recovery.fine_tune import FineTune
+from pomona.recovery.lora import Lora
 from pomona.recovery.mask_lora import MaskLora
 from pomona.recovery.perp import Perp
 from pomona.recovery.recalibrate import Recalibrate
@@ -152,6 +153,7 @@ def test_a_chain_runs_its_parts_in_order_with_folders_of_their_own(tmp_path):
         ("perp:200steps,lr=1e-3,which=biases+norms", Perp(steps=200)),
         ("perp:1step,which=norms + head", Perp(steps=1, which="norms + head")),
         ("perp:which=head+masklora:2epochs,rank=8,which=none", Chain((Perp(which="head"), MaskLora(2, rank=8, which="none")))),
+        ("lora:9steps,rank=4,alpha=8", Lora(steps=9, rank=4, alpha=8.0)),
         ("scalelora:2epochs,rank=4+recalibrate", Chain((ScaleLora(2, rank=4), Recalibrate()))),
     ],
 )

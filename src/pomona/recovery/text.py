@@ -14,6 +14,7 @@ from typing import Any
 from pomona.recovery.chain import Chain
 from pomona.recovery.distil import Distil
 from pomona.recovery.fine_tune import FineTune
+from pomona.recovery.lora import Lora
 from pomona.recovery.mask_lora import MaskLora
 from pomona.recovery.perp import Perp
 from pomona.recovery.recalibrate import Recalibrate
@@ -30,13 +31,14 @@ _NAMES: dict[str, type] = {
     "perp": Perp,
     "masklora": MaskLora,
     "scalelora": ScaleLora,
+    "lora": Lora,
 }
 _UNITS = ("epochs", "steps")
 # A + joins recoveries, and the words of `which`, which are no recoveries.
 _JOINT = re.compile(rf"\+(?!\s*(?:{'|'.join(WORDS)})\b)")
 FORMS = (
     "finetune:3epochs, finetune:3epochs,lr=1e-4, distil:200steps, retrain:3epochs,start=step 100, perp:200steps, "
-    "masklora:200steps,rank=8, scalelora:1epoch, recalibrate or none"
+    "masklora:200steps,rank=8, scalelora:1epoch, lora:200steps, recalibrate or none"
 )
 
 
