@@ -28,7 +28,7 @@ def prune(
         typer.Option(
             metavar="COST=N",
             show_default=False,
-            help="sparsity=0.9, params=0.5x, macs=0.25x, latency=0.5x, latency=12ms, or by family: heads=0.5,neurons=0.7.",
+            help="sparsity=0.9, params=0.5x, macs=0.25x, latency=0.5x or 12ms, kv=0.5x, or by family: heads=0.5,neurons=0.7.",
         ),
     ] = None,
     structure: Annotated[

@@ -1,8 +1,8 @@
-"""Costs bound to a graph and its sites: what keep counts leave of sparsity, parameters or multiply-accumulates."""
+"""Costs bound to a graph and its sites: what keep counts leave of weights, parameters, multiply-accumulates, keys and values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -29,12 +29,25 @@ class Costs(Protocol):
         """Multiply-accumulates for the example inputs."""
         ...
 
+    @property
+    def kv_bytes(self) -> float:
+        """Bytes of the keys and values of one token."""
+        ...
+
 
 class CostedGraph(Graph, Protocol):
     """A graph whose costs are known for any sizes of its axes and densities of its tensors."""
 
-    def costs(self, sizes: Mapping[str, int] | None = None, densities: Mapping[str, float] | None = None) -> Costs:
-        """Axis name -> units that stay, tensor name -> share of its elements that stays; what is not named is whole."""
+    def costs(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        densities: Mapping[str, float] | None = None,
+        without: Collection[str] = (),
+    ) -> Costs:
+        """Axis name -> units that stay, tensor name -> share of its elements that stays; what is not named is whole.
+
+        `without` are blocks that are left out.
+        """
         ...
 
 
@@ -57,6 +70,8 @@ def price(
         if forecast is None:
             raise InputError("Here nothing is timed, so no goal in latency can be met; ask for macs=0.5x.")
         return Clocked.of(forecast, tuple(sites))
+    if goal.cost == "kv":
+        return _Remembered.of(graph, tuple(sites))
     tensors = _Tensors(graph.weights, tuple(sites), {s.name: _elements(s, structure) for s in sites if s.kind == "element"})
     return _Sparsity(tensors) if goal.cost == "sparsity" else _Traced(tensors, graph, goal.cost)
 
@@ -163,6 +178,43 @@ class _Traced:
         weights = self.tensors.weights
         base = {name: float(w.size if self.cost == "params" else w.macs) for name, w in weights.items()}
         return total - self.tensors.skipped(keeps, self.tensors.alive(keeps, list(weights)), base)
+
+
+@dataclass(frozen=True, eq=False)
+class _Remembered:
+    """Bytes of the keys and values of one token: heads and their widths shrink them, blocks that go take theirs along."""
+
+    graph: CostedGraph
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def of(cls, graph: CostedGraph, sites: tuple[Site, ...]) -> _Remembered:
+        """Raises InputError where there are no keys and values, or where a site would be cut without making them fewer."""
+        made = cls(graph, sites)
+        if not made.dense:
+            raise InputError(
+                "No fused attention was seen, so there are no keys and values to count; ask for params=0.5x or macs=0.5x."
+            )
+        for site in sites:
+            if site.units > site.least and made({site.name: torch.tensor(site.least)}) >= made.dense:
+                raise InputError(
+                    f"{site.name} makes no keys and values, so its units would be lost for nothing; "
+                    "prune kv-groups, heads that share none, head-dims or layers."
+                )
+        return made
+
+    @cached_property
+    def dense(self) -> float:
+        return float(self.graph.costs().kv_bytes)
+
+    def __call__(self, keeps: Keeps) -> float:
+        sizes = {s.axis.name: int(keeps[s.name].sum()) for s in self.sites if s.axis is not None and s.name in keeps}
+        total = float(self.graph.costs(sizes=sizes).kv_bytes)
+        return total - sum(
+            sum(sorted(total - self.graph.costs(sizes=sizes, without=(block,)).kv_bytes for block in site.blocks)[:gone])
+            for site in self.sites
+            if site.kind == "branch" and (gone := site.units - int(keeps.get(site.name, torch.tensor(site.units)).sum()))
+        )
 
 
 def _elements(site: Site, structure: Structure) -> Tensor | None:

@@ -21,6 +21,7 @@ from pomona.graph.forms import check_form
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import narrowed
 from pomona.structures import structure as parse_structure
+from pomona.structures.axes import Axes
 from pomona.structures.weights import Weights
 from pomona.vocabulary import (
     BLOCKS,
@@ -37,6 +38,8 @@ from pomona.vocabulary import (
     finite,
     first_line,
 )
+
+_ATTENTION = {"head", "kv-group", "head-dim"}  # families of axes that keys and values have
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +106,15 @@ def recipe_for(
     return recipe
 
 
-def _implied(goal: Goal, recipe: Recipe) -> str | None:
+def _implied(goal: Goal, recipe: Recipe) -> str | Structure | None:
     """The families of a goal, and every axis where a price is to be met beside them; None for the recipe's own structure.
 
-    A goal in latency means axes where the recipe would zero single weights, which saves no time.
+    A goal in latency means axes where the recipe would zero single weights, which saves no time. One in keys and values means
+    the heads, by groups where they share them, where the recipe would cut weights or other axes, too.
     """
+    reach = set(getattr(recipe.structure, "families", ()))
+    if goal.cost == "kv" and not goal.shares and (recipe.structure == Weights() or (reach & _ATTENTION and reach - _ATTENTION)):
+        return Axes(("head", "kv-group"), shared=True)
     if goal.cost == "latency" and not goal.shares and recipe.structure == Weights():
         return "axes"
     blocks = ["layers"] if any(name in BLOCKS for name, _ in goal.shares) else []

@@ -19,13 +19,14 @@ class Costs:
 
     `activation_bytes` are those of all results, which is what a backward pass may need; `peak_bytes` are the most that
     live at the same time, which is what a forward pass alone needs. Both without parameters, inputs, views and what an
-    op allocates for itself.
+    op allocates for itself. `kv_bytes` are those of the keys and values of one token, which a decoder remembers.
     """
 
     params: int
     macs: int
     activation_bytes: int
     peak_bytes: int
+    kv_bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +39,17 @@ class Polynomials:
     results: Rows
     lives: NDArray[np.int64]
     carried: Rows
+    cached: Rows
 
     @classmethod
-    def of(cls, params: Sequence[Term], work: Sequence[Term], lives: Sequence[Life]) -> Polynomials:
+    def of(cls, params: Sequence[Term], work: Sequence[Term], lives: Sequence[Life], cached: Sequence[Term] = ()) -> Polynomials:
         """Lengths that appear more than once are computed once."""
         table: dict[Expr, int] = {}
         results = [Term(life.bytes, life.dims, None, life.within) for life in lives]
         carried = [Term(life.bytes, life.dims, None, life.inside) for life in lives]
-        rows = [Rows.of(terms, table) for terms in (params, work, results, carried)]
+        rows = [Rows.of(terms, table) for terms in (params, work, results, carried, cached)]
         spans = np.array([(life.born, life.dies) for life in lives], dtype=np.int64).reshape(len(lives), 2)
-        return cls(Lengths.of(tuple(table)), rows[0], rows[1], rows[2], spans, rows[3])
+        return cls(Lengths.of(tuple(table)), rows[0], rows[1], rows[2], spans, rows[3], rows[4])
 
     @property
     def lengths(self) -> tuple[Expr, ...]:
@@ -61,7 +63,8 @@ class Polynomials:
         results = self.results.values(now, {}, without)
         # What a block hands on lives on when the block is left out: it is the block's input then.
         carried = self.carried.values(now, {}, without) if without else results
-        return Costs(round(params), round(macs), round(float(results.sum())), round(self._peak(carried)))
+        cached = float(self.cached.values(now, {}, without).sum())
+        return Costs(round(params), round(macs), round(float(results.sum())), round(self._peak(carried)), round(cached))
 
     def macs_by_weight(self, sizes: Mapping[Atom, int], without: Collection[str] = ()) -> dict[str | None, int]:
         """Multiply-accumulates by the weight that causes them; None: products of activations."""

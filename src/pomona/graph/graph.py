@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from pomona.graph.branches import branches_of
+from pomona.graph.cache import cached
 from pomona.graph.costs import Costs, Polynomials
 from pomona.graph.even import teams
 from pomona.graph.export import export
@@ -156,7 +157,7 @@ def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None, 
     _freeze_unread(program, ties, tensors)
     even = teams(found)
     count_sums(found)
-    polynomials = Polynomials.of(*_terms(found, parameters, tensors), lives(found))
+    polynomials = Polynomials.of(*_terms(found, parameters, tensors), lives(found), cached(found))
     classes = {name: type(module).__name__ for name, module in model.named_modules()}
     weights = weights_of(parameters, found.uses, polynomials.macs_by_weight({}), classes)
     axes, named = axes_of(tensors, weights, roles(found, tensors, weights), normalisers(found), even)

@@ -12,8 +12,8 @@ from pomona.vocabulary.errors import InputError
 from pomona.vocabulary.scores import Keeps
 from pomona.vocabulary.sites import BLOCKS, FAMILIES, Site
 
-CostName = Literal["sparsity", "params", "macs", "latency", "units"]
-_FORMS = "sparsity=0.9, params=0.5x, macs=0.25x, latency=0.5x, latency=12ms or heads=0.5,neurons=0.7"
+CostName = Literal["sparsity", "params", "macs", "latency", "kv", "units"]
+_FORMS = "sparsity=0.9, params=0.5x, macs=0.25x, latency=0.5x, latency=12ms, kv=0.5x or heads=0.5,neurons=0.7"
 
 
 class Price(Protocol):
@@ -34,8 +34,9 @@ class Goal:
     """The price of the result is at most `ratio` of the dense price, and of some families only so many units stay.
 
     Text form: `sparsity=0.9` (share of the linear, convolution and recurrent weights that is gone); `params=0.5x`,
-    `macs=0.25x`, `latency=0.5x`, `units=0.5x` (what is left); `latency=12ms` (`ms`; `ratio` is 1 until the dense model has
-    been timed). `shares` are (family or glob pattern over names of sites, share of the units that stays):
+    `macs=0.25x`, `latency=0.5x`, `kv=0.5x` (bytes of the keys and values of a token), `units=0.5x` (what is left);
+    `latency=12ms` (`ms`; `ratio` is 1 until the dense model has been timed). `shares` are (family or glob pattern over names
+    of sites, share of the units that stays):
     `heads=0.5,neurons=0.7` or `layers.*.fc1*=0.25`. The first that names a site holds for it. What none names stays whole, or
     bears what a price in the same goal, `heads=0.5,macs=0.4x`, asks for beyond that.
 
