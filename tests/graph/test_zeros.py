@@ -33,6 +33,7 @@ WORK: dict[str, Callable[[], Tensor]] = {
     "heads as they lie": lambda: F.scaled_dot_product_attention(
         *(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (Q, K, V))
     ),
+    "heads that look at fewer places": lambda: F.scaled_dot_product_attention(Q, K[:, :, :40], V[:, :, :40]),
     "widths of heads": lambda: F.scaled_dot_product_attention(NARROW, K, drawn(2, 8, 300, 16, dead=(3,))),
     "widths and heads": lambda: F.scaled_dot_product_attention(
         NARROW, drawn(2, 8, 300, 16, dead=(3,)), V[..., :4].repeat(1, 1, 1, 4)

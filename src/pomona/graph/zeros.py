@@ -110,7 +110,7 @@ def _attention(
     given = (_picked(x, heads).index_select(3, at) for x, at in ((q, asking), (k, asking), (v, told)))
     found, _ = _FLASH(*(_lying_as(x, q) for x in given), dropout, causal, scale=width**-0.5 if scale is None else scale)
     full = _lying_as(q.new_zeros(*found.shape[:3], v.shape[3]), found).index_copy_(3, told, found)
-    out = full if heads is None else _lying_as(torch.zeros_like(v), found).index_copy_(1, heads, full)
+    out = full if heads is None else _lying_as(q.new_zeros(*q.shape[:3], v.shape[3]), found).index_copy_(1, heads, full)
     return out, q.new_full(q.shape[:3], torch.nan)
 
 
