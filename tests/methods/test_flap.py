@@ -150,3 +150,24 @@ def test_the_mean_helps_and_the_choice_beats_chance():
             for batch in data[4:]:
                 error[name] += float((pruned.model(**batch).logits - model(**batch).logits).detach().square().mean())
     assert error["flap"] < error["bare"] < error["chance"]
+
+
+def test_where_there_are_no_biases_fitted_readers_lose_less_with_the_same_units_gone():
+    model, data = language.model("llama", batches=8)
+    plans = [
+        pomona.prune(
+            model, data[0], method=name, structure="neurons", goal="units=0.7x", data=data, latency=False, sequential=False
+        ).plan
+        for name in ("flap", "flap-refit")
+    ]
+    seen = []
+    for layer in model.model.layers:
+        layer.mlp.down_proj.register_forward_pre_hook(lambda module, args: seen.append((module, args[0].detach().flatten(0, 1))))
+    for batch in data:
+        model(**batch)
+    for number, layer in enumerate(model.model.layers):
+        name, site = f"model.layers.{number}.mlp.down_proj.weight", f"model.layers.{number}.mlp.gate_proj.weight:0"
+        assert torch.equal(plans[0].keep(site), plans[1].keep(site))
+        x, w = torch.cat([x for module, x in seen if module is layer.mlp.down_proj]), layer.mlp.down_proj.weight.detach()
+        cut, fitted = (float((x @ (plan.decisions[site].tensors[name] - w).T).square().mean()) for plan in plans)
+        assert fitted < cut

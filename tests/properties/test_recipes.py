@@ -75,6 +75,7 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("lrp", DATA | {"labels"}, "post"),
         ("shortgpt", DATA, "post"),
         ("flap", DATA, "post"),
+        ("flap-refit", DATA, "post"),
         ("osscar", DATA, "post"),
         ("reap", DATA, "post"),
         ("deeper-layers", DATA, "post"),

@@ -66,3 +66,9 @@ osscar = Recipe(
         ),
     ),
 )
+
+flap_refit = flap.but(
+    solver=Osscar(exchange=False),
+    summary="FLAP, after which those who read the heads and neurons are fitted to the outputs of all; for models without biases.",
+    papers=(*flap.papers, *osscar.papers),
+)
