@@ -346,4 +346,22 @@ def llama(batch: int = 2):
     return _awake(LlamaForCausalLM(config)), {"input_ids": tokens(batch)}
 
 
+def mixtral(batch: int = 2):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    _seeded()
+    config = MixtralConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=16,
+        num_local_experts=6,
+        num_experts_per_tok=2,
+    )
+    return _awake(MixtralForCausalLM(config)), {"input_ids": tokens(batch)}
+
+
 EVERY = (mlp, vgg, resnet, densenet, mobilenet, senet, convnext, vit, lstm, bert, gpt2, llama)
