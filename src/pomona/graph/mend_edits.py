@@ -86,15 +86,19 @@ def times(node: ast.AST, factors: ast.expr, kind: str) -> None:
 
 
 def _in_parts(node: ast.Call, factors: ast.expr, function: bool) -> bool:
-    """`x.chunk(3, dim)` -> `(whole := x).split([whole.shape[dim] * p // q for p, q in factors], dim)`."""
+    """`x.chunk(3, dim)` -> `(lambda whole: whole.split([whole.shape[dim] * p // q for p, q in factors], dim))(x)`.
+
+    The tensor is an argument, so that it is worked out once wherever the call stands, what a comprehension goes over included.
+    """
     words = {k.arg: k.value for k in node.keywords}
     behind = node.args[2:] if function else node.args[1:]
     dim = behind[0] if behind else words.get("dim", ast.Constant(0))
     tensor = node.func.value if isinstance(node.func, ast.Attribute) and not function else node.args[0]
-    held = ast.NamedExpr(ast.Name("resized_whole", ast.Store()), tensor)
-    length = ast.Subscript(ast.Attribute(ast.Name("resized_whole", ast.Load()), "shape", ast.Load()), dim, ast.Load())
-    node.func = ast.Attribute(held, "split", ast.Load())
-    node.args, node.keywords = [*_pieces(length, factors), dim], []
+    whole = ast.Name("resized_whole", ast.Load())
+    length = ast.Subscript(ast.Attribute(whole, "shape", ast.Load()), dim, ast.Load())
+    split = ast.Call(ast.Attribute(whole, "split", ast.Load()), [*_pieces(length, factors), dim], [])
+    taken = ast.arguments(posonlyargs=[], args=[ast.arg("resized_whole")], kwonlyargs=[], kw_defaults=[], defaults=[])
+    node.func, node.args, node.keywords = ast.Lambda(taken, split), [tensor], []
     return True
 
 
