@@ -41,6 +41,10 @@ def test_streamed_and_in_memory_say_and_save_the_same(wish, cli, home, tmp_path)
     a, b = (transformers.LlamaForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in "ab")
     assert all(a[key].equal(b[key]) for key in a)
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "a")("w3 w4")["input_ids"] == [3, 4]
+    for folder in ("a", "b"):  # what was saved measures text by the tokenizer beside it
+        told = cli("eval", tmp_path / folder, "--data", "text.txt", "--metric", "cloze", "--length", "16", "--json")
+        assert told.code == 0, told.err
+        assert 0 <= told.json["value"] <= 1
 
 
 def test_text_is_people_read(wish, cli, tmp_path):

@@ -12,7 +12,7 @@ import zoo
 from pomona.face.packing import Masks, export_folder
 from pomona.face.streaming import prune_folder
 from pomona.runtime.packing import Checkpoint, weight_files
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, Plan
 
 
 def result(name, **wish):
@@ -161,3 +161,14 @@ def test_a_transformers_folder_is_loaded_too_but_not_one_that_lost_its_descripti
     (saved / "pomona.json").unlink()
     with pytest.raises(InputError, match=r"no pomona\.json"):
         pomona.load(saved)
+
+
+def test_what_a_solver_made_of_the_weights_is_not_carried_twice(tmp_path):
+    model, args = zoo.llama()
+    found = pomona.prune(model, args, method="sparsegpt", structure="2:4", goal="sparsity=0.5", data=[args], latency=False)
+    saved, packed = found.save(tmp_path / "plain"), tmp_path / "packed"
+    export_folder(saved, packed, packed=True)
+    solved, left = (Plan.load(folder / "plan.safetensors") for folder in (saved, packed))
+    assert any(d.tensors for d in solved.decisions.values()) and not any(d.tensors for d in left.decisions.values())
+    assert all(torch.equal(solved.keep(site), left.keep(site)) for site in solved.sites)
+    assert torch.equal(output(pomona.load(packed), args), output(found.model, args))

@@ -23,6 +23,7 @@ def evaluate(
         typer.Option("--dense", metavar="MODEL", show_default=False, help="What agreement and kl compare with."),
     ] = None,
     input: options.Input = None,
+    length: Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Windows of text.")] = 128,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -30,7 +31,7 @@ def evaluate(
     progress = watching()
     with words.new(None):
         opened = words.open_model(model, input, progress)
-        brought = words.open_data(data, opened, progress)
+        brought = words.open_data(data, opened, progress, length=length)
         other = words.open_model(dense, input, progress).model if dense else None
         found = pomona.evaluate(
             opened.model, brought.test, metric or brought.metric, dense=other, names=brought.classes, progress=progress

@@ -24,12 +24,16 @@ _WINDOW, _SHORTEST = 2048, 32  # tokens
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model with the arguments of one forward pass; `loaded` says where it came from (None: a folder of ours)."""
+    """A model with the arguments of one forward pass; `loaded` says where it came from (None: a folder of ours).
+
+    `tokenizer` is what came with it, or lies in the folder.
+    """
 
     model: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     loaded: Loaded | None
+    tokenizer: Any = None
 
 
 def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
@@ -42,7 +46,7 @@ def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
     for note in loaded.notes:
         progress.note(note)
     args, kwargs = example_inputs(loaded.model, loaded, shape)
-    return Opened(loaded.model, args, kwargs, loaded)
+    return Opened(loaded.model, args, kwargs, loaded, loaded.tokenizer)
 
 
 def skeleton(text: str) -> Opened:
@@ -57,24 +61,24 @@ def skeleton(text: str) -> Opened:
         raise refused(f"--max-memory streams the weights of a transformers folder, and {text} is none; leave it out.")
     model, _ = empty(folder)
     loaded = Loaded(model, Source("transformers", str(folder)), tokenizer=tokenizer(str(folder)))
-    return Opened(model, (), {}, loaded)
+    return Opened(model, (), {}, loaded, loaded.tokenizer)
 
 
 def _open_ours(folder: Path, shape: str | None) -> Opened:
     from pomona.face.loading import load_example
     from pomona.models import example_inputs
+    from pomona.models.hub import tokenizer
 
     model = pomona.load(folder)
     args, kwargs = example_inputs(model, None, shape) if shape else load_example(folder / "example.safetensors")
-    return Opened(model, args, kwargs, None)
+    return Opened(model, args, kwargs, None, tokenizer(str(folder)))
 
 
 def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128) -> Data:
     """The data that `--data` names, as the model takes them; text in windows of `length` tokens, long ones some 4096 at once."""
     from pomona.data import load_data
 
-    loaded = opened.loaded
-    pixels, tokenizer = (loaded.pixels, loaded.tokenizer) if loaded else (None, None)
+    pixels, tokenizer = opened.loaded.pixels if opened.loaded else None, opened.tokenizer
     # 64 batches are then 128 windows of 2048, as in the papers.
     batch = max(1, 4096 // length) if tokenizer is not None and length > 512 else None
     data = load_data(text, tokenizer=tokenizer, pixels=pixels, seed=seed, length=length, batch=batch)

@@ -33,9 +33,10 @@ def export_folder(
 ) -> dict[str, Any]:
     """A new folder with all that `source` (a Pomona or transformers folder) holds, and its weights packed, or plain again.
 
-    What a plan in the folder keeps lives, zeros among it; where there is no plan, what is not zero. `dtype` is that of the
-    weights and `largest` the bytes of a file (None: as stored, and 1 GB). Returns what `rewrite` does. Raises InputError where
-    the folder has no safetensors weights, or nothing in it is smaller when packed; then nothing is written.
+    What a plan in the folder keeps lives, zeros among it; where there is no plan, what is not zero. Plans go along without what
+    solvers made of the weights, which the weights themselves are. `dtype` is that of the weights and `largest` the bytes of a
+    file (None: as stored, and 1 GB). Returns what `rewrite` does. Raises InputError where the folder has no safetensors
+    weights, or nothing in it is smaller when packed; then nothing is written.
     """
     if (source / _PROGRAM).is_file():
         raise InputError(f"{source} holds an exported program, whose weights cannot be rewritten; export the model itself.")
@@ -43,10 +44,11 @@ def export_folder(
     plans = [path for path in (source / "plan.safetensors", *sorted((source / PLANS).glob("*.safetensors"))) if path.is_file()]
     with whole_folder(folder) as target:
         for path in source.iterdir():
-            if path.is_file() and path.name not in old:
+            if path.is_file() and path.name not in old and path not in plans:
                 shutil.copy2(path, target / path.name)
-        if (source / PLANS).is_dir():
-            shutil.copytree(source / PLANS, target / PLANS)
+        for path in plans:
+            (target / path.relative_to(source)).parent.mkdir(exist_ok=True)
+            Plan.load(path).unsolved().save(target / path.relative_to(source))
         masks = Masks.of(plans) if packed else {}
         found = rewrite_weights(source, target, masks, packed=packed, dtype=dtype, largest=largest, progress=progress)
         if packed and not found["weights"]:

@@ -143,10 +143,10 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def tokenizer(text: str) -> Any:
     """The tokenizer of a folder or hub id, None where it has none; raises InputError where its files cannot be read."""
-    transformers = import_transformers()
     folder = Path(text)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         return None
+    transformers = import_transformers()
     try:
         return transformers.AutoTokenizer.from_pretrained(text)
     except (OSError, ValueError, KeyError) as error:
