@@ -327,18 +327,23 @@ def gpt2(batch: int = 2):
     return _awake(GPT2LMHeadModel(config)), {"input_ids": tokens(batch)}
 
 
+DECODER = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 16,
+}
+
+
 def llama(batch: int = 2):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     _seeded()
     config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
+        **DECODER,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
@@ -351,13 +356,7 @@ def mixtral(batch: int = 2):
 
     _seeded()
     config = MixtralConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
+        **DECODER,
         num_local_experts=6,
         num_experts_per_tok=2,
     )

@@ -8,27 +8,21 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pomona.recovery.partial import Partial
+from pomona.recovery.low_rank import LowRank
 from pomona.training.adapters import targets
 from pomona.training.peft_lora import peft_lora
-from pomona.vocabulary import InputError, Training
+from pomona.vocabulary import Training
 
 
 @dataclass(frozen=True)
-class Lora(Partial):
+class Lora(LowRank):
     """Every pruned layer W trains as W x + alpha/rank * B (A x) and is W + alpha/rank * M ⊙ (B A) at the end, M its mask.
 
     It never makes the matrix B A while it trains, so it takes less memory than MaskLora, but the changes that the mask then
     takes away were trained with. In a model without masks, cut by structure, nothing is taken away. Needs peft.
     """
 
-    rank: int = 16
     alpha: float = 32.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank < 1:
-            raise InputError(f"The rank of an adapter is at least 1; {self.rank} is not.")
 
     def adapters(self, model: nn.Module, training: Training, chosen: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
         """On the pruned layers."""

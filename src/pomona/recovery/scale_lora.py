@@ -8,24 +8,17 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pomona.recovery.partial import Partial
+from pomona.recovery.low_rank import LowRank
 from pomona.training.adapters import Scaled, Shape, adapted, targets
-from pomona.vocabulary import InputError, Training, generator
+from pomona.vocabulary import Training, generator
 
 
 @dataclass(frozen=True)
-class ScaleLora(Partial):
+class ScaleLora(LowRank):
     """Every pruned matrix W trains as W ⊙ (B A), B A starting as all ones, and is one matrix again at the end.
 
     Biases and norms train beside (`which`). No weight can come back from zero, with no mask at all.
     """
-
-    rank: int = 16
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank < 1:
-            raise InputError(f"The rank of an adapter is at least 1; {self.rank} is not.")
 
     def adapters(self, model: nn.Module, training: Training, chosen: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
         """On the pruned matrices."""
