@@ -1,0 +1,60 @@
+"""What is compared: methods as recipes of Pomona, and the points at which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pomona.allocations.owl import Owl
+from pomona.allocations.uniform import Uniform
+from pomona.criteria.magnitude import Magnitude
+from pomona.criteria.random import Random
+from pomona.recipes.language import dsnot, owl, ria, wanda
+from pomona.recipes.language_structured import flap, flap_refit, osscar
+from pomona.recipes.layerwise import alps, alps_owl, obc, sparsegpt
+from pomona.recipes.magnitude import magnitude_uniform, random
+from pomona.vocabulary import Recipe
+
+SPARSITIES = {"50 %": 0.5, "60 %": 0.6, "70 %": 0.7}
+PATTERNS = {"2:4": "2:4", "4:8": "4:8"}
+SIZES = {"20 % smaller": 0.8, "30 % smaller": 0.7}  # of the blocks' and all other parameters
+POINTS = (*SPARSITIES, *PATTERNS, *SIZES)
+
+SPARSE: Mapping[str, Recipe] = {
+    "magnitude": magnitude_uniform,
+    "wanda": wanda,
+    "ria": ria,
+    "dsnot": dsnot,
+    "sparsegpt": sparsegpt,
+    "obc": obc,
+    "alps": alps,
+    "random": random,
+}
+WITH_OWL: Mapping[str, Recipe] = {
+    "wanda-owl": owl,
+    "sparsegpt-owl": sparsegpt.but(allocation=Owl(per="site")),
+    "alps-owl": alps_owl,
+}
+_UNITS = osscar.but(solver=None)
+SMALLER: Mapping[str, Recipe] = {
+    "flap": flap,
+    "flap-refit": flap_refit,
+    "osscar": osscar,
+    "magnitude-units": _UNITS.but(criterion=Magnitude("l2"), allocation=Uniform()),
+    "random-units": _UNITS.but(criterion=Random(), allocation=Uniform()),
+}
+AUTHORS = ("authors-wanda", "authors-sparsegpt")
+RECIPES: Mapping[str, Recipe] = {**SPARSE, **WITH_OWL, **SMALLER}
+METHODS = ("dense", *RECIPES, *AUTHORS)
+ONE_SEED = ("dense", "magnitude", "magnitude-units")  # no chance, no calibration: every seed gives the same
+
+# Rows that the claims rest on come first.
+ORDER = ("dense", "magnitude", "wanda", "sparsegpt", *AUTHORS, "alps", "ria", "dsnot", "obc", *WITH_OWL, *SMALLER, "random")
+
+
+def points(method: str) -> tuple[str, ...]:
+    """Where a method is measured: nowhere in particular for the dense model, at n:m where its allocation has no say."""
+    if method == "dense":
+        return ("dense",)
+    if method in SMALLER:
+        return tuple(SIZES)
+    return tuple(SPARSITIES) if method in WITH_OWL else (*SPARSITIES, *PATTERNS)

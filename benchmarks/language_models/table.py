@@ -1,0 +1,57 @@
+"""Rows of one model and protocol, asked by method, point and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from benchmarks.language_models.methods import ONE_SEED
+from benchmarks.language_models.rows import Row
+
+
+@dataclass(frozen=True)
+class Table:
+    """(method, point) -> seed -> row."""
+
+    rows: Mapping[tuple[str, str], Mapping[int, Row]]
+
+    one_seed = ONE_SEED
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Table:
+        """Of the rows of one model and protocol."""
+        names = dict.fromkeys((row.method, row.point) for row in rows)
+        return cls({name: {row.seed: row for row in rows if (row.method, row.point) == name} for name in names})
+
+    def there(self, method: str, point: str) -> bool:
+        """Whether there is a row at all."""
+        return (method, point) in self.rows
+
+    def seeds(self, method: str, point: str) -> Mapping[int, float]:
+        """Seed -> perplexity."""
+        return {seed: row.perplexity for seed, row in sorted(self.rows.get((method, point), {}).items())}
+
+    def values(self, method: str, point: str) -> list[float]:
+        """Perplexities, seed by seed."""
+        return list(self.seeds(method, point).values())
+
+    def mean(self, method: str, point: str) -> float | None:
+        """Of the perplexities; None where there are none."""
+        found = self.values(method, point)
+        return fmean(found) if found else None
+
+    def seconds(self, method: str) -> float:
+        """Processor time of pruning, the mean over all points and seeds of a method."""
+        return fmean(row.seconds for (name, _), rows in self.rows.items() if name == method for row in rows.values())
+
+    def pairs(self, one: str, other: str, point: str) -> list[tuple[float, float]]:
+        """Perplexities of both for every seed that both have; what needs no seed has them all."""
+        a, b = (self.seeds(method, point) for method in (one, other))
+        a, b = (dict.fromkeys(y, x[0]) if m in ONE_SEED and 0 in x else x for m, x, y in ((one, a, b), (other, b, a)))
+        return [(a[seed], b[seed]) for seed in a if seed in b]
+
+    def ratio(self, one: str, other: str, point: str) -> float | None:
+        """The mean of one over the other, seed by seed; None where no seed has both."""
+        pairs = self.pairs(one, other, point)
+        return fmean(x / y for x, y in pairs) if pairs else None
