@@ -34,6 +34,7 @@ from pomona.statistics.reader_moments import ReaderMoments
 from pomona.statistics.relevance import Relevance
 from pomona.statistics.run_distance import RunDistance
 from pomona.statistics.second_order import SecondOrder
+from pomona.statistics.squared_gradient import SquaredGradient
 from pomona.statistics.squared_taylor import SquaredTaylor
 from pomona.vocabulary import Batch, Statistic
 
@@ -42,6 +43,7 @@ EXAMPLES = [
     # By example: with whole batches the mean of squares depends on how the data was cut, as its paper wants.
     (SquaredTaylor(PerExampleGradient()), "axis"),
     (SquaredTaylor(PerExampleGradient(), first="square"), "element"),
+    (SquaredGradient(), "element"),
     (InputNorm(), "element"),
     (InputGram(), "element"),
     (InputMoments(), "element"),
