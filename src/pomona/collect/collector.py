@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pomona.collect.combined import combined
+from pomona.processes import Processes
 from pomona.vocabulary import (
     Batch,
     Gathered,
@@ -44,11 +46,13 @@ def collect(
     batches: Iterable[Any],
     loss: Loss | None = None,
     progress: Progress | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, Gathered]:
     """The needed statistics of every site, by site name; the model comes back as it was, even on error.
 
     `batches` yields `Batch` or what `Batch.of` reads, and is gone through once. Equal needs are gathered once, and statistics
-    with the same probe share its pass. Memory: the accumulators plus what the probe records of one batch.
+    with the same probe share its pass. Memory: the accumulators plus what the probe records of one batch. Of several `processes`
+    each gives its share of the batches, and all get what one would gather on all of them.
 
     Raises InputError for empty data, for NaN or infinities in the data or in what they lead to (naming the batch), and
     for what the probes refuse (no loss, labels out of range, a weight that its module does not read).
@@ -56,22 +60,24 @@ def collect(
     passes = _passes(sites, tuple(dict.fromkeys(needs)))
     if not passes:
         return {site.name: Gathered() for site in sites}
-    states: dict[tuple[Statistic, str], State] = {}
+    processes, states = processes or Processes(), dict[tuple[Statistic, str], State]()
     device = next(iter(model.parameters()), torch.empty(0)).device
     total = len(batches) if isinstance(batches, Sized) else None
     count = 0
     with (progress or Silent()).stage("statistics", total) as stage:
         for count, raw in enumerate(batches, 1):
             batch = _onto(Batch.of(raw), device)
-            _refuse_bad_data(batch, count)
+            _refuse_bad_data(batch, number := processes.place(count))
             for one in passes:
                 for piece in split(batch) if one.probe.per_example else (batch,):
                     seen = one.probe.run(model, piece, loss, one.watch)
-                    _refuse_bad_values(seen, count)
+                    _refuse_bad_values(seen, number)
                     _fold(states, one.readers, seen)
             stage.advance()
-    if not count:
+    if not any(processes.all(count)):
         raise InputError("The data is empty; this method needs at least one batch.")
+    if processes.several:
+        states = combined(processes, [reader for one in passes for reader in one.readers], states, device)
     return _values(passes, sites, states)
 
 

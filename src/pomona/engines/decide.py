@@ -14,6 +14,8 @@ from pomona.engines.apportion import apportion, parted
 from pomona.engines.budget import SLACK, budget
 from pomona.engines.even import Even
 from pomona.engines.masks import plan_of, stored
+from pomona.engines.shared_out import exchanged, owners
+from pomona.processes import Processes
 from pomona.vocabulary import (
     Criterion,
     Decision,
@@ -44,8 +46,8 @@ class Ground:
     """What stays the same during a run: the recipe, where it acts, what it costs, the wish and its limits, the seed.
 
     `method` is what the user calls the recipe. `measure` is there where the price only foretells: the share of the dense
-    price that a plan really leaves, by which the last cut is aimed. Raises InputError where the goal names families that no
-    site has.
+    price that a plan really leaves, by which the last cut is aimed. `processes` do the run together. Raises InputError where
+    the goal names families that no site has.
     """
 
     recipe: Recipe
@@ -56,6 +58,7 @@ class Ground:
     seed: int = 0
     method: str = "custom"
     measure: Callable[[Plan], float] | None = None
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
         parted(self.goal, self.sites)
@@ -100,6 +103,7 @@ def decide(
     `tensors` are current values by parameter name, `gather` brings the statistics that the parts declare, `dropped`
     is how many the last `Drop` killed by site, `salt` (the step or round) keeps random draws apart. Where sites share a
     tensor (the columns of one reader behind a concatenation), a solver goes on from what it made of it at the sites before.
+    Of several processes all score, the first chooses who stays, and each solves its share of the sites.
     """
     recipe = ground.recipe
     solver = recipe.solver if isinstance(action, Prune) else None
@@ -109,8 +113,14 @@ def decide(
         counts = counted(ground, action, wish, scores, alive, dropped)
         return {name: recipe.structure.select(view.site, scores[name], counts[name]) for name, view in views.items()}
 
-    keeps = _chosen(ground, action, cut)
-    return _solved(solver, views, keeps) if solver else {name: Decision(keep) for name, keep in keeps.items()}
+    # Chosen by one process for all: another kind of machine could differ in the last digit of a score.
+    device = next((value.device for value in tensors.values()), torch.device("cpu"))
+    keeps = ground.processes.of_first(lambda: _chosen(ground, action, cut), device)
+    if solver is None:
+        return {name: Decision(keep) for name, keep in keeps.items()}
+    owner = owners(ground.sites, ground.processes.number)
+    own = {name: view for name, view in views.items() if owner[name] == ground.processes.rank}
+    return exchanged(ground.processes, owner, _solved(solver, own, keeps), device)
 
 
 def scored(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from pomona.engines.decide import Ground
+from pomona.processes import Processes
 from pomona.training.checkpoint import fingerprint, load, save
 from pomona.vocabulary import Batch, InputError
 
@@ -21,11 +22,13 @@ FILE = "rounds.safetensors"
 class Journal:
     """One file in a folder, rewritten whole after every round, and the folders of the recoveries beside it; or one a block.
 
-    `run` says which run it is: its model, recipe, goal, limits, seed and data, as text.
+    `run` says which run it is: its model, recipe, goal, limits, seed and data, as text. Of several `processes` the first reads
+    and writes, and all get what it reads.
     """
 
     folder: Path
     run: Mapping[str, str]
+    processes: Processes = field(default_factory=Processes)
 
     @classmethod
     def of(cls, folder: Path, model: nn.Module, ground: Ground, first: Batch | None, batches: int) -> Journal:
@@ -39,10 +42,13 @@ class Journal:
             "seed": str(ground.seed),
             "data": fingerprint(nn.Module(), {"batches": batches}, first or Batch()),
         }
-        return cls(folder, run)
+        return cls(folder, run, ground.processes)
 
     def read(self, name: str = FILE) -> dict[str, Any] | None:
         """What `write` was given last under this name; None where nothing was. Raises InputError on another run's journal."""
+        return self.processes.of_first(lambda: self._read(name))
+
+    def _read(self, name: str) -> dict[str, Any] | None:
         path = self.folder / name
         if not path.is_file():
             return None
@@ -59,7 +65,8 @@ class Journal:
 
     def write(self, state: Mapping[str, Any], name: str = FILE) -> None:
         """Replace the file of this name, whole or not at all."""
-        save(self.folder / name, {"run": dict(self.run), "state": state})
+        if self.processes.first:
+            save(self.folder / name, {"run": dict(self.run), "state": state})
 
     def of_round(self, number: int) -> Path:
         """Where the recovery of a round puts its own checkpoints; -1 is the training before the first cut."""

@@ -184,7 +184,8 @@ class _Run:
         """The statistics of the model as it now is."""
         # Loaders that shuffle by torch's global generator give the same batches every time, in a resumed run too.
         with skipping(self.model, self.plan), seeded(self.ground.seed, self.next + 1):
-            return collect(self.model, self.ground.sites, needs, self.batches, self.loss, self.progress)
+            mine = self.ground.processes.share(self.batches)
+            return collect(self.model, self.ground.sites, needs, mine, self.loss, self.progress, self.ground.processes)
 
     def quality(self) -> float | None:
         if self.judge is None:

@@ -23,7 +23,9 @@ from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.engines.memory import resident, told
 from pomona.engines.oneshot import Outcome
 from pomona.engines.remembered import Remembered
+from pomona.engines.shared_out import exchanged, owners
 from pomona.engines.sweep import Room, Store, Turn, Walk, change
+from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.vocabulary import (
     Action,
@@ -84,7 +86,7 @@ def run(
     runs = _runs(ground, chains, remembered)
     if remembered and not runs:
         progress.note("The statistics were gathered before; nothing is run, and errors of blocks are unknown.")
-    walk = Walk(model, chains, batches if runs else None, room, seed=ground.seed)
+    walk = Walk(model, chains, batches if runs else None, room, seed=ground.seed, processes=ground.processes)
     alive: dict[str, Tensor] = {}
     solved: dict[str, Mapping[str, Tensor]] = {}
     errors: dict[str, float] = {}
@@ -128,7 +130,7 @@ def cuts(
     with progress.stage("blocks", len(order)) as stage:
         start = time.monotonic()
         for number, turn in enumerate(walk.turns(), 1):
-            gather = _kept(_gathering(turn, within[turn.block], ground.seed), remembered, turn.block, within[turn.block])
+            gather = _kept(_gathering(turn, within[turn.block], ground), remembered, turn.block, within[turn.block])
             cut = _taken(settled, walk.store, turn, within[turn.block], gather, journal, f"block-{number:04d}.safetensors")
             yield cut
             error = {} if cut.error is None else {"error": f"{cut.error:.3g}"}
@@ -136,7 +138,7 @@ def cuts(
             stage.advance(1, block=turn.block, **error, left=f"{left:.0f} s", memory=told(resident()))
     if outside:
         walk.store.fetch(member.tensor for site in outside for member in site.members)
-        gather = _kept(_beyond(walk, outside, ground.seed), remembered, _OUTSIDE, outside)
+        gather = _kept(_beyond(walk, outside, ground), remembered, _OUTSIDE, outside)
         decisions = _decided(settled, outside, walk.model, gather)
         yield Cut("", *_parts(decisions))
 
@@ -167,7 +169,7 @@ def _counts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | N
         return found
     fixed = all(recipe.structure.feasible(site) is not None for site in sites)
     scores = {} if fixed or getattr(recipe.allocation, "blind", False) else _surveyed(ground, walk, progress)
-    counts = counted(ground, action, ground.goal.at(action.ratio), scores, {}, {})
+    counts = ground.processes.of_first(lambda: counted(ground, action, ground.goal.at(action.ratio), scores, {}, {}))
     if journal:
         journal.write({"counts": counts}, "counts.safetensors")
     return counts
@@ -181,13 +183,13 @@ def _surveyed(ground: Ground, walk: Walk, progress: Progress) -> dict[str, Score
     progress.note("The allocation compares blocks, so the dense model is scored first, block by block.")
     with progress.stage("scores", len(order)) as stage:
         for turn in walk.turns():
-            local, gather = _local(ground, within[turn.block]), _gathering(turn, within[turn.block], ground.seed)
+            local, gather = _local(ground, within[turn.block]), _gathering(turn, within[turn.block], ground)
             found |= scored(local, _action(ground), _tensors(turn.shell), everyone(local.sites), gather, 0)[1]
             turn.hand_on()
             stage.advance(1, block=turn.block)
     if outside:
         walk.store.fetch(member.tensor for site in outside for member in site.members)
-        gather = _beyond(walk, outside, ground.seed)
+        gather = _beyond(walk, outside, ground)
         found |= scored(_local(ground, outside), _action(ground), _tensors(walk.model), everyone(outside), gather, 0)[1]
     return found
 
@@ -204,7 +206,8 @@ def _taken(
     dense = turn.look()
     decisions = _decided(ground, sites, turn.shell, gather) if sites else {}
     weights = store.settle(turn.block)
-    cut = Cut(turn.block, *_parts(decisions), change(dense, turn.hand_on()))
+    moved = change(dense, turn.hand_on())
+    cut = Cut(turn.block, *_parts(decisions), ground.processes.of_first(lambda: moved))
     if journal:
         done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "error": cut.error}
         journal.write({"weights": weights, **done}, file)
@@ -212,8 +215,11 @@ def _taken(
 
 
 def _decided(ground: Ground, sites: Sequence[Site], model: nn.Module, gather: Gather) -> dict[str, Decision]:
-    """Decide these sites and carry it out on `model`, which has their tensors by their names."""
-    decisions = decide(_local(ground, sites), _action(ground), _tensors(model), everyone(sites), gather, {}, 0)
+    """Decide these sites and carry it out on `model`, which has their tensors by their names; each process decides its own."""
+    owner, tensors = owners(sites, ground.processes.number), _tensors(model)
+    own = [site for site in sites if owner[site.name] == ground.processes.rank]
+    made = decide(_local(ground, own), _action(ground), tensors, everyone(own), gather, {}, 0)
+    decisions = exchanged(ground.processes, owner, made, tensors[sites[0].members[0].tensor].device)
     write(model, decisions)
     alive = _parts(decisions)[0]
     impose(model, tensor_masks(ground.recipe.structure, sites, alive))
@@ -222,7 +228,10 @@ def _decided(ground: Ground, sites: Sequence[Site], model: nn.Module, gather: Ga
 
 def _local(ground: Ground, sites: Sequence[Site]) -> Ground:
     """The run as these sites see it: limits and shares are in the counts already, and may name sites that are not here."""
-    return replace(ground, sites=tuple(sites), goal=Goal("sparsity", ground.goal.ratio), limits=Limits(), measure=None)
+    alone = Processes()
+    return replace(
+        ground, sites=tuple(sites), goal=Goal("sparsity", ground.goal.ratio), limits=Limits(), measure=None, processes=alone
+    )
 
 
 def _parts(decisions: Mapping[str, Decision]) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
@@ -245,19 +254,19 @@ def _kept(gather: Gather, remembered: Remembered | None, place: str, sites: Sequ
     return remembered.over(place, sites, gather) if remembered else gather
 
 
-def _gathering(turn: Turn, sites: Sequence[Site], seed: int) -> Gather:
+def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground) -> Gather:
     def gather(needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
         # Loaders that shuffle by torch's global generator give the same batches in every pass, in a resumed run too.
-        with seeded(seed, 1), ready(turn.shell):
-            return collect(turn.shell, sites, needs, turn.calls or ())
+        with seeded(ground.seed, 1), ready(turn.shell):
+            return collect(turn.shell, sites, needs, turn.calls or (), processes=ground.processes)
 
     return gather
 
 
-def _beyond(walk: Walk, sites: Sequence[Site], seed: int) -> Gather:
+def _beyond(walk: Walk, sites: Sequence[Site], ground: Ground) -> Gather:
     def gather(needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
-        with seeded(seed, 1):
-            return collect(walk.model, sites, needs, walk.beyond())
+        with seeded(ground.seed, 1):
+            return collect(walk.model, sites, needs, walk.beyond(), processes=ground.processes)
 
     return gather
 

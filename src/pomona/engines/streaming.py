@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pomona.engines.blocks import inside
 from pomona.engines.memory import trim
 from pomona.graph.infer import tied
 from pomona.models.shards import Place, Shards, write_shard
+from pomona.processes import Processes
 from pomona.vocabulary import InputError, write_atomically
 
 INDEX = "model.safetensors.index.json"
@@ -25,11 +27,14 @@ class FromShards:
 
     Blocks are computed in float32 and written to `folder`, one file each, in the type that they came in. What lies outside of
     blocks is read when the module that holds it is first called; matrices that are float32 already are mapped, not read.
-    Raises InputError where the files lack a tensor of the model.
+    Of several `processes` the first writes. Raises InputError where the files lack a tensor of the model.
     """
 
-    def __init__(self, model: nn.Module, shards: Shards, blocks: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, model: nn.Module, shards: Shards, blocks: Sequence[str], folder: Path, processes: Processes | None = None
+    ) -> None:
         self.model, self.shards, self.blocks, self.folder = model, shards, tuple(blocks), folder
+        self.processes = processes or Processes()
         self.keys = _keys(model, shards)
         self._hooks = {
             name: module.register_forward_pre_hook(self._when_called(name))
@@ -61,15 +66,16 @@ class FromShards:
             if kept.dtype != value.dtype:
                 value.copy_(kept)
             stored[key] = kept
-        write_shard(self._file(block), stored)
+        if self.processes.first:
+            write_shard(self._file(block), stored)
         return {}
 
     @torch.no_grad()
     def recall(self, block: str, saved: Mapping[str, Tensor]) -> None:
-        """Be as the file says that was written before."""
-        written = Shards.of([self._file(block)])
+        """Be as the file says that was written before; the first process reads it."""
+        written = Shards.of([self._file(block)]) if self.processes.first else self.shards
         for name in inside(self.keys, block):
-            _get(self.model, name).copy_(written.read(self.keys[name]))
+            _get(self.model, name).copy_(self.processes.of_first(partial(written.read, self.keys[name])))
 
     def fetch(self, names: Iterable[str]) -> None:
         """Bring these tensors, which lie outside of blocks, into memory to stay."""

@@ -18,6 +18,7 @@ from pomona.engines.blocks import Chain
 from pomona.engines.capture import Calls, Done, ready, replaced
 from pomona.engines.shell import Shell
 from pomona.graph.export import without_cache
+from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.training.checkpoint import restore
 from pomona.vocabulary import Batch, InputError, finite
@@ -74,7 +75,7 @@ class Room:
 
 
 class Walk:
-    """The way through the blocks of a model. `batches` is None where nothing needs to be run."""
+    """The way through the blocks of a model. `batches` is None where nothing needs to be run; `processes` share them."""
 
     def __init__(
         self,
@@ -84,8 +85,10 @@ class Walk:
         room: Room | None = None,
         store: Store | None = None,
         seed: int = 0,
+        processes: Processes | None = None,
     ) -> None:
-        self.model, self.chains, self.batches, self.seed = model, chains, batches, seed
+        self.model, self.chains, self.seed, self.processes = model, chains, seed, processes or Processes()
+        self.batches = None if batches is None else self.processes.share(batches)
         self.store = store or InMemory(model)
         self._kept = Activations(room.budget, room.folder) if room else Activations()
         self._done: tuple[Done, ...] = ()
@@ -99,7 +102,8 @@ class Walk:
                 before = (*self._done, Done(chain.blocks[:number], given)) if number else self._done
                 calls = None if self.batches is None else Calls(self.model, block, self.batches, before)
                 with self.store.held(block):
-                    yield Turn(block, Shell(block, self.model.get_submodule(block)), calls, self._kept, place, self.seed)
+                    shell = Shell(block, self.model.get_submodule(block))
+                    yield Turn(block, shell, calls, self._kept, place, self.seed, self.processes)
             self._done = (*self._done, Done(chain.blocks, given))
 
     def beyond(self) -> Iterator[Batch]:
@@ -123,6 +127,7 @@ class Turn:
     kept: Activations
     place: int
     seed: int
+    processes: Processes
 
     def look(self) -> Tensor | None:
         """What the block gives for the first batch as it is now; None where nothing is run."""
@@ -137,8 +142,9 @@ class Turn:
         for number, output in enumerate(self._outputs()):
             main = _main(output)
             if main is not None and not finite(main):
+                place = self.processes.place(number + 1)
                 raise InputError(
-                    f"{self.block} gives NaN or infinite numbers for batch {number + 1} of the data; check the model on it."
+                    f"{self.block} gives NaN or infinite numbers for batch {place} of the data; check the model on it."
                 )
             first = main if number == 0 else first
             self.kept.put((self.place, number), output)

@@ -1,0 +1,51 @@
+"""How processes end together: the first to fail says why, once, and the others leave without a word."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from torch.distributed.distributed_c10d import Store
+
+from pomona.vocabulary import InputError
+
+_PATIENCE = 5.0  # seconds for the others to clean up before a launcher kills them
+_WHY, _TOLD, _LEFT = "why", "told", "left"
+
+
+class Lost(RuntimeError):
+    """Another process of the run is gone or silent."""
+
+
+class Elsewhere(Exception):
+    """The run ended because of an error in another process, which has told it; `cause` is that error."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"Another process of this run ended it: {cause}")
+        self.cause = cause
+
+
+@dataclass(frozen=True, eq=False)
+class Notice:
+    """What the processes of a run leave for each other in `store` when they end."""
+
+    store: Store
+    number: int
+
+    def post(self, error: BaseException) -> BaseException | None:
+        """Say why the run ends; None where this process is the first to say so, else the error that ended it before."""
+        if self.store.add(_TOLD, 1) == 1:
+            kind = "input" if isinstance(error, InputError) else "stop" if isinstance(error, KeyboardInterrupt) else "failure"
+            self.store.set(_WHY, json.dumps([kind, str(error)]))
+            return None
+        kind, sentence = json.loads(self.store.get(_WHY))
+        kinds: dict[str, type[BaseException]] = {"input": InputError, "stop": KeyboardInterrupt}
+        return kinds.get(kind, RuntimeError)(sentence)
+
+    def leave(self, *, wait: bool) -> None:
+        """Say that this process is through; `wait` a little for the others, who are about to find out."""
+        self.store.add(_LEFT, 1)
+        end = time.monotonic() + _PATIENCE
+        while wait and self.store.add(_LEFT, 0) < self.number and time.monotonic() < end:
+            time.sleep(0.05)
