@@ -49,6 +49,7 @@ def test_longer_sequences_take_more_and_data_free_methods_run_nothing(told):
     magnitude = told("magnitude_uniform")
     assert magnitude.running == magnitude.handed == magnitude.passes == magnitude.outside == 0
     assert told("magnitude").settling > magnitude.settling
+    assert told("owl").settling == told("wanda").settling  # shares of outliers, and no scores
 
 
 def test_a_limit_is_met_or_refused_with_the_least_that_will_do(told):

@@ -9,9 +9,10 @@ import torch
 import language
 from pomona import registry
 from pomona.allocations.everywhere import Global
+from pomona.allocations.owl import Owl
 from pomona.engines import oneshot, sequential
 from pomona.engines.blocks import chains, parted, seen_by
-from pomona.engines.decide import Ground
+from pomona.engines.decide import Ground, counted
 from pomona.engines.prices import price
 from pomona.engines.sweep import Room
 from pomona.graph import survey
@@ -144,6 +145,16 @@ def test_an_allocation_that_compares_blocks_is_settled_on_the_dense_model():
     first = [name for name in dense.sites if "layers.0." in name]
     assert all(torch.equal(ours.keep(name), dense.keep(name)) for name in first if "q_proj" in name)
     assert any(not torch.equal(ours.keep(name), dense.keep(name)) for name in dense.sites)
+
+
+def test_what_need_not_be_known_of_scores_is_forgotten_block_by_block(monkeypatch):
+    model, batches, found, ground = ground_of("llama", "wanda")
+    ground = replace(ground, recipe=ground.recipe.but(allocation=Owl(outlier=2.0)))
+    held = []
+    monkeypatch.setattr(sequential, "counted", lambda *args: held.append(args[3]) or counted(*args))
+    ours, dense = (engine(batches, model, ground, found) for engine in (_by_block, _at_once))
+    counts = [{name: int(plan.keep(name).sum()) for name in plan.sites} for plan in (ours, dense)]
+    assert held == [{}] and counts[0] == counts[1] and len(set(counts[0].values())) > 2
 
 
 def _by_block(batches, model, ground, found):

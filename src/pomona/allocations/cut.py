@@ -18,15 +18,17 @@ from pomona.vocabulary import Budget, InputError, Keeps, Site
 _INFINITY = 0x7F800000  # the bits of +inf in float32
 
 
-def cut(sites: Mapping[str, Site], keys: Mapping[str, Tensor], budget: Budget) -> Keeps:
+def cut(
+    sites: Mapping[str, Site], keys: Mapping[str, Tensor], budget: Budget, shifts: Mapping[str, float] | None = None
+) -> Keeps:
     """Counts whose price is at most the limit, met within one unit's cost (one step of `multiple`).
 
     `keys`: float32, shape (units,) for one list or (rows, units per row), ascending along the last dimension; rows that are alike
-    may be one row, expanded. Ties at
+    may be one row, expanded. `shifts` are added to all keys of a site, so that sites can share one list. Ties at
     the threshold leave by site order, then by row. Bounds by site hold whatever the keys say; a row keeps at least its
     share of `lower`. Raises InputError, with what is reachable, when the lower bounds alone cost more than the limit.
     """
-    ladders = [_Ladder.of(site, keys[name], budget) for name, site in sites.items()]
+    ladders = [_Ladder.of(site, keys[name], budget, (shifts or {}).get(name, 0.0)) for name, site in sites.items()]
 
     def keeps(removed: list[Tensor]) -> Keeps:
         return budget.even({ladder.name: ladder.keep(gone) for ladder, gone in zip(ladders, removed, strict=True)})
@@ -62,9 +64,10 @@ class _Ladder:
     lower: Tensor
     upper: Tensor
     multiple: int
+    shift: float
 
     @classmethod
-    def of(cls, site: Site, keys: Tensor, budget: Budget) -> _Ladder:
+    def of(cls, site: Site, keys: Tensor, budget: Budget, shift: float) -> _Ladder:
         rows = keys.dim() == 2
         table = keys if rows else keys.view(1, -1)
         lists, length = table.shape
@@ -83,6 +86,7 @@ class _Ladder:
             torch.full((lists,), lower),
             torch.full((lists,), upper),
             multiple,
+            shift,
         )
 
     @property
@@ -92,7 +96,7 @@ class _Ladder:
 
     def below(self, threshold: float, right: bool) -> Tensor:
         """How many keys of each list lie under the threshold, or (`right`) at it as well."""
-        wanted = torch.full((len(self.keys), 1), threshold, dtype=self.keys.dtype, device=self.keys.device)
+        wanted = torch.full((len(self.keys), 1), threshold - self.shift, dtype=self.keys.dtype, device=self.keys.device)
         return torch.searchsorted(self.keys, wanted, right=right)[:, 0].cpu().expand(self.lists)
 
     def keep(self, removed: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 
 from pomona.allocations.cut import cut
 from pomona.allocations.uniform import Uniform
-from pomona.vocabulary import Budget, InputError, Keeps, Scores, Site
+from pomona.vocabulary import Allocation, Budget, InputError, Keeps, Scores, Site
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,49 @@ class Owl:
 
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts that meet the budget, () or, per row, (rows,)."""
+        return self.knowing(self.digest(sites, scores)).allocate(sites, scores, budget)
+
+    def digest(self, sites: Iterable[str], scores: Mapping[str, Scores]) -> dict[str, float]:
+        """All that need be known of scores: for each site the share of outliers in its block, of which all sites are given."""
         blocks: dict[str, list[str]] = {}
         for name in sites:
             blocks.setdefault(block(name), []).append(name)
-        less = shifts([self._outliers([scores[name] for name in names]) for names in blocks.values()], self.spread)
-        even = Uniform(self.per).keys(sites)
-        keys = {name: even[name] + shift for names, shift in zip(blocks.values(), less, strict=True) for name in names}
-        return cut(sites, {name: keys[name] for name in sites}, budget)
+        return {
+            name: share
+            for names in blocks.values()
+            for share in [self._outliers([scores[name] for name in names])]
+            for name in names
+        }
+
+    def knowing(self, digest: Mapping[str, float]) -> Allocation:
+        """The allocation that follows from such shares, by site."""
+        return _Denser(digest, self.spread, self.per)
 
     def _outliers(self, scores: Sequence[Scores]) -> float:
         """The share of the scores of a block that are outliers; the dead do not count."""
-        values = torch.cat([s.value[torch.isfinite(s.value)].double() for s in scores])
-        return float((values > self.outlier * values.mean()).double().mean()) if len(values) else 0.0
+        living = [s.value[torch.isfinite(s.value)].double() for s in scores]
+        count = sum(len(values) for values in living)
+        mean = sum(float(values.sum()) for values in living) / max(1, count)
+        return sum(int((values > self.outlier * mean).sum()) for values in living) / max(1, count)
+
+
+@dataclass(frozen=True)
+class _Denser:
+    """Sites with larger `shares` stay denser, by up to 2 * `spread` between the least and the largest."""
+
+    shares: Mapping[str, float]
+    spread: float
+    per: Literal["site", "row"]
+
+    @property
+    def blind(self) -> bool:
+        """Reads no scores."""
+        return True
+
+    def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
+        """Counts that meet the budget, () or, per row, (rows,)."""
+        more = dict(zip(sites, shifts([self.shares[name] for name in sites], self.spread), strict=True))
+        return cut(sites, Uniform(self.per).keys(sites), budget, more)
 
 
 def block(name: str) -> str:
@@ -54,7 +85,7 @@ def block(name: str) -> str:
 
 
 def shifts(shares: Sequence[float], spread: float) -> list[float]:
-    """How much denser than the mean each block is: `shares` stretched over 2 * `spread`, their mean at 0."""
+    """How much denser than the mean each is: `shares` stretched over 2 * `spread`, their mean at 0."""
     least, most = min(shares, default=0.0), max(shares, default=0.0)
     if most == least:
         return [0.0] * len(shares)

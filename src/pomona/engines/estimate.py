@@ -14,7 +14,7 @@ from pomona.engines.blocks import Chain, inside, parted
 from pomona.engines.decide import Ground
 from pomona.engines.memory import told
 from pomona.engines.sequential import needs_of
-from pomona.vocabulary import Batch, InputError, Seen, Site, Statistic, Weight
+from pomona.vocabulary import Batch, Digesting, InputError, Seen, Site, Statistic, Weight
 from pomona.vocabulary.layout import matrix_shape
 
 _OVERHEAD = 120_000_000  # the traced graph, buffers of the matrix kernels, what the allocator keeps
@@ -127,7 +127,7 @@ def _settling(ground: Ground) -> int:
     """What an allocation holds at once: scores and sorted keys of all sites, or, where it reads none, keys of unlike sites."""
     if all(ground.recipe.structure.feasible(site) is not None for site in ground.sites):
         return 0
-    if getattr(ground.recipe.allocation, "blind", False):
+    if isinstance(ground.recipe.allocation, Digesting) or getattr(ground.recipe.allocation, "blind", False):
         return 4 * sum({site.shape: site.units for site in ground.sites}.values()) + 12 * max(s.units for s in ground.sites)
     return 8 * sum(site.units for site in ground.sites) + 16 * max(site.units for site in ground.sites)
 

@@ -8,9 +8,10 @@ the first cut: at once where the allocation reads no scores, after a sweep over 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,10 +30,12 @@ from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.vocabulary import (
     Action,
+    Allocation,
     Batch,
     Budget,
     Clock,
     Decision,
+    Digesting,
     Gathered,
     Goal,
     Keeps,
@@ -167,30 +170,38 @@ def _counts(ground: Ground, walk: Walk, progress: Progress, journal: Journal | N
     if state is not None:
         found: Keeps = state["counts"]
         return found
-    fixed = all(recipe.structure.feasible(site) is not None for site in sites)
-    scores = {} if fixed or getattr(recipe.allocation, "blind", False) else _surveyed(ground, walk, progress)
+    allocation: Allocation = recipe.allocation
+    scores: Mapping[str, Scores] = {}
+    if any(recipe.structure.feasible(site) is None for site in sites) and not getattr(allocation, "blind", False):
+        if isinstance(allocation, Digesting):
+            allocation = allocation.knowing(_surveyed(ground, walk, progress, allocation.digest))
+        else:
+            scores = _surveyed(ground, walk, progress, lambda _, found: found)
+    ground = replace(ground, recipe=recipe.but(allocation=allocation))
     counts = ground.processes.of_first(lambda: counted(ground, action, ground.goal.at(action.ratio), scores, {}, {}))
     if journal:
         journal.write({"counts": counts}, "counts.safetensors")
     return counts
 
 
-def _surveyed(ground: Ground, walk: Walk, progress: Progress) -> dict[str, Scores]:
-    """What every site is worth in the dense model: a sweep that cuts nothing."""
+def _surveyed(ground: Ground, walk: Walk, progress: Progress, kept: Callable[..., Mapping[str, Any]]) -> dict[str, Any]:
+    """What is `kept` of the scores of every site in the dense model: a sweep that cuts nothing."""
     order = [block for chain in walk.chains for block in chain.blocks]
     within, outside = parted(ground.sites, order)
-    found: dict[str, Scores] = {}
+    found: dict[str, Any] = {}
     progress.note("The allocation compares blocks, so the dense model is scored first, block by block.")
     with progress.stage("scores", len(order)) as stage:
         for turn in walk.turns():
             local, gather = _local(ground, within[turn.block]), _gathering(turn, within[turn.block], ground)
-            found |= scored(local, _action(ground), _tensors(turn.shell), everyone(local.sites), gather, 0)[1]
+            scores = scored(local, _action(ground), _tensors(turn.shell), everyone(local.sites), gather, 0)[1]
+            found |= kept(list(scores), scores)
             turn.hand_on()
             stage.advance(1, block=turn.block)
     if outside:
         walk.store.fetch(member.tensor for site in outside for member in site.members)
         gather = _beyond(walk, outside, ground)
-        found |= scored(_local(ground, outside), _action(ground), _tensors(walk.model), everyone(outside), gather, 0)[1]
+        scores = scored(_local(ground, outside), _action(ground), _tensors(walk.model), everyone(outside), gather, 0)[1]
+        found |= kept(list(scores), scores)
     return found
 
 
