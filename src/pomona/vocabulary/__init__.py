@@ -10,6 +10,7 @@ from pomona.vocabulary.modes import evaluating, modes_kept, set_training
 from pomona.vocabulary.parts import (
     Allocation,
     Criterion,
+    Digesting,
     Gate,
     Graph,
     Probe,
@@ -46,6 +47,7 @@ __all__ = [
     "Convolution",
     "Criterion",
     "Decision",
+    "Digesting",
     "Drop",
     "Family",
     "Gate",

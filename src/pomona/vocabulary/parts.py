@@ -178,6 +178,19 @@ class Allocation(Protocol):
 
 
 @runtime_checkable
+class Digesting(Allocation, Protocol):
+    """An allocation that needs little of the scores: block by block they may be forgotten, where all would fill the memory."""
+
+    def digest(self, sites: Iterable[str], scores: Mapping[str, Scores]) -> dict[str, float]:
+        """What must be kept of scores, by site."""
+        ...
+
+    def knowing(self, digest: Mapping[str, float]) -> Allocation:
+        """The allocation that follows, which reads no scores."""
+        ...
+
+
+@runtime_checkable
 class Schedule(Protocol):
     """When. Pure: equal clocks give equal actions."""
 
