@@ -20,6 +20,7 @@ from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
+from pomona.face.together import check_shared
 from pomona.face.wish import (
     Batches,
     check_folder,
@@ -35,6 +36,7 @@ from pomona.face.wish import (
 from pomona.face.workload import Workload, bound
 from pomona.graph import Graph, Release
 from pomona.models import Source
+from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.vocabulary import Goal, InputError, Limits, Loss, Plan, Progress, Recipe, Recovery, Structure, spell
 
@@ -65,6 +67,7 @@ def prune(
     statistics: str | Path | None = None,
     checkpoint: str | Path | None = None,
     latency: bool | Mapping[str, Any] = True,
+    processes: Processes | None = None,
     progress: Progress | None = None,
     source: Source | None = None,
     command: str | None = None,
@@ -88,6 +91,9 @@ def prune(
 
     Statistics that are kept in the folder `statistics` serve another goal or structure without a new pass over the data:
     exactly where the whole model is pruned at once, nearly where blocks were judged by what others, cut to another goal, gave.
+
+    Of several `processes` (see `joined`) each gathers on its share of the calibration data and decides its share of the sites,
+    and all come to the same plan; carrying it out, recovery and measuring included, is done by each that asks for it.
 
     The given model is untouched. Raises InputError for wishes that cannot be met and ProofError when the pruned model
     does not equal the masked one.
@@ -121,7 +127,9 @@ def prune(
     )
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
-    graph, ground, outcome = _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics)
+    graph, ground, outcome = _planned(
+        job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
+    )
     due = recipe.recovery if outcome.recover else None
     return carry_out(job, graph, outcome.plan, outcome.model, recipe=ground.recipe, recovery=due, rounds=outcome.rounds)
 
@@ -146,6 +154,8 @@ def plan(
     sequential: bool | None = None,
     blocks: Sequence[str] = (),
     statistics: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    processes: Processes | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """What `prune` would remove, and nothing more: no surgery, no proof, no recovery. `replay` carries it out.
@@ -164,8 +174,10 @@ def plan(
     name = name_of(method)
     recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact).but(recovery=None)
     check_schedule(recipe, name)
-    job = Job.of(model, args, kwargs, data=data, loss=loss, seed=seed, progress=progress)
-    return _planned(job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics)[2].plan
+    job = Job.of(model, args, kwargs, data=data, loss=loss, seed=seed, checkpoint=checkpoint, progress=progress)
+    return _planned(
+        job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
+    )[2].plan
 
 
 def _planned(
@@ -179,13 +191,15 @@ def _planned(
     sequential: bool | None,
     blocks: Sequence[str],
     statistics: str | Path | None,
+    processes: Processes,
 ) -> tuple[Graph, Ground, Outcome]:
     """What stays; raises InputError where that is everything."""
     check_needs(recipe.but(recovery=None).needs, f"The method '{method}'", job.batches, job.loss)
+    check_shared(recipe, goal, processes)
     graph = job.trace(release)
     through = way(job.model, graph, recipe, goal, sequential, blocks)
     chains, recipe = (through.chains, through.recipe) if through else ((), recipe)
-    ground = _ground(job, recipe, goal, graph, limits or Limits(), method, chains)
+    ground = replace(_ground(job, recipe, goal, graph, limits or Limits(), method, chains), processes=processes)
     if through:
         job.progress.note(through.told)
     outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None, chains, check_folder(statistics))
@@ -223,7 +237,7 @@ def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Seque
         journal = known if job.checkpoint is not None else None
         if statistics is not None:
             gathering = {"model": known.run["model"], "data": known.run["data"], "way through the blocks": str(chains)}
-            remembered = Remembered(Journal(statistics, gathering))
+            remembered = Remembered(Journal(statistics, gathering, ground.processes))
     if chains:
         return sequential_run(
             job.model, ground, chains, batches=calibration or (), progress=job.progress, journal=journal, remembered=remembered
