@@ -22,6 +22,7 @@ OPTIONAL = {
     "foolbox",
     "gensim",
     "peft",
+    "lm_eval",
 }
 TERMINAL = {"typer", "rich"}
 HEAVY = sorted(OPTIONAL | TERMINAL | {"torch._dynamo", "torch._inductor", "torch.onnx", "torchvision", "pandas", "matplotlib"})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pomona import on_import
 
 if TYPE_CHECKING:
+    from pomona.evaluate import Tasks as Tasks
     from pomona.evaluate import evaluate as evaluate
     from pomona.face.catalogue import methods as methods
     from pomona.face.demo import demo as demo
@@ -48,6 +49,7 @@ _HOMES = {
     "Result": "pomona.face.result",
     "trace": "pomona.graph",
     "evaluate": "pomona.evaluate",
+    "Tasks": "pomona.evaluate",
     "measure_latency": "pomona.runtime",
     "Goal": "pomona.vocabulary",
     "InputError": "pomona.vocabulary",
@@ -66,6 +68,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Streamed",
+    "Tasks",
     "demo",
     "evaluate",
     "forecast",

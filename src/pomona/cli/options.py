@@ -35,6 +35,26 @@ Metric = Annotated[
     str | None,
     typer.Option("--metric", metavar="NAME", show_default="what fits the data", help="accuracy, perplexity, f1, ..."),
 ]
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        metavar="NAMES",
+        show_default=False,
+        help="Tasks of lm-evaluation-harness to measure: hellaswag,arc_easy.",
+    ),
+]
+IncludePath = Annotated[
+    Path | None,
+    typer.Option("--include-path", metavar="FOLDER", show_default=False, help="Where further tasks are defined, as YAML files."),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", show_default="all", help="So many examples of each task.")
+]
+Shots = Annotated[
+    int | None,
+    typer.Option("--shots", min=0, metavar="N", show_default="as the task says", help="Solved examples before each question."),
+]
 Batch = Annotated[
     int | None,
     typer.Option("--batch", min=1, metavar="N", show_default="as in the input", help="Examples in one timed pass."),

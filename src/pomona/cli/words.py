@@ -15,6 +15,7 @@ from pomona.cli.refusal import Interrupted, one_of, refused
 
 if TYPE_CHECKING:
     from pomona.data import Data
+    from pomona.evaluate import Tasks
     from pomona.models import Loaded
     from pomona.vocabulary import Limits, Loss, Progress
 
@@ -108,6 +109,21 @@ def calibration(text: str, opened: Opened, progress: Progress, seed: int, length
             length = max(_SHORTEST, length // 2)
             continue
         return found, length
+
+
+def tasks(text: str | None, opened: Opened, include: Path | None, limit: int | None, shots: int | None) -> Tasks | None:
+    """The tasks that `--tasks` names, known to the harness, with the model's tokenizer."""
+    from pomona.evaluate import Tasks
+
+    if text is None:
+        stray = {"--include-path": include, "--limit": limit, "--shots": shots}
+        if asked := [option for option, value in stray.items() if value is not None]:
+            raise refused(f"{asked[0]} says how tasks are asked; name some with --tasks.")
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    made = Tasks(names, opened.tokenizer, include, limit, shots)
+    made.check()
+    return made
 
 
 def apart(learn: Data, held_out: Data) -> None:

@@ -7,10 +7,11 @@ from types import ModuleType
 from typing import Any
 
 from pomona.evaluate.counts import Counts, count
+from pomona.evaluate.harness import Tasks, TaskScore
 from pomona.evaluate.quality import METRICS, Quality, evaluate
 from pomona.evaluate.tally import ClassQuality
 
-__all__ = ["METRICS", "ClassQuality", "Counts", "Quality", "count", "evaluate"]
+__all__ = ["METRICS", "ClassQuality", "Counts", "Quality", "TaskScore", "Tasks", "count", "evaluate"]
 
 
 class _Package(ModuleType):
