@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from pomona.vocabulary import InputError
 
 GET = (
-    "git clone https://github.com/locuslab/wanda FOLDER/wanda; git clone https://github.com/IST-DASLab/sparsegpt FOLDER/sparsegpt"
+    "git clone https://github.com/locuslab/wanda FOLDER/wanda"
+    " && git clone https://github.com/IST-DASLab/sparsegpt FOLDER/sparsegpt"
 )
 
 # Of their command lines.
@@ -36,8 +37,8 @@ _DEFAULTS = {**_WANDA, **_SPARSEGPT, "percdamp": 0.01, "blocksize": 128}
 def prune(model: nn.Module, method: str, folder: Path, calibration: Tensor, share: float, pattern: tuple[int, int]) -> None:
     """Prune a Llama-like model in place by "authors-wanda" or "authors-sparsegpt"; `calibration` is int64 (windows, length).
 
-    `share` of the weights goes, or, where `pattern` is (n, m) and not (0, 0), m - n of m as their n:m has it: for them n is
-    what goes. Raises InputError where the clone is not there.
+    `share` of the weights goes, or, where `pattern` is not (0, 0), as many as its first number of every so many as its second:
+    their n counts those that go. Raises InputError where the clone is not there.
     """
     drawn = {"nsamples": len(calibration), "seed": 0}  # the seed is that of their loader, which ours stands in for
     given = SimpleNamespace(**_DEFAULTS, **drawn, sparsity_ratio=share, sparsity=share, prunen=pattern[0], prunem=pattern[1])
@@ -89,10 +90,13 @@ def _rotary(model: Any, ids: Tensor) -> Any:
 def _imported(clone: Path, name: str) -> ModuleType:
     if not (clone / f"{name.replace('.', '/')}.py").is_file():
         raise InputError(f"The authors' code is not in {clone}; get it with: {GET}")
-    if str(clone) not in sys.path:
-        sys.path.insert(0, str(clone))
     # Their loaders of data import a library that our windows make needless.
     stub: Any = ModuleType("datasets")
     stub.load_dataset = None
-    with patch.dict(sys.modules, {} if "datasets" in sys.modules else {"datasets": stub}):
-        return importlib.import_module(name)
+    known = sys.modules.setdefault("datasets", stub)
+    try:
+        with patch.object(sys, "path", [str(clone), *sys.path]):
+            return importlib.import_module(name)
+    finally:
+        if known is stub:
+            del sys.modules["datasets"]

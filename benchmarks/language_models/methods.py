@@ -19,7 +19,7 @@ PATTERNS = {"2:4": "2:4", "4:8": "4:8"}
 SIZES = {"20 % smaller": 0.8, "30 % smaller": 0.7}  # of the blocks' and all other parameters
 POINTS = (*SPARSITIES, *PATTERNS, *SIZES)
 
-SPARSE: Mapping[str, Recipe] = {
+SPARSE: dict[str, Recipe] = {
     "magnitude": magnitude_uniform,
     "wanda": wanda,
     "ria": ria,
@@ -29,7 +29,7 @@ SPARSE: Mapping[str, Recipe] = {
     "alps": alps,
     "random": random,
 }
-WITH_OWL: Mapping[str, Recipe] = {
+WITH_OWL: dict[str, Recipe] = {
     "wanda-owl": owl,
     "sparsegpt-owl": sparsegpt.but(allocation=Owl(per="site")),
     "alps-owl": alps_owl,

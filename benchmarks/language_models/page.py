@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
+from benchmarks.language_models.authors import GET
 from benchmarks.language_models.claims import claims
-from benchmarks.language_models.methods import AUTHORS, METHODS, PATTERNS, SIZES, SMALLER, SPARSITIES
+from benchmarks.language_models.methods import METHODS, ONE_SEED, PATTERNS, SIZES, SMALLER, SPARSITIES
 from benchmarks.language_models.rows import Protocol, Row
 from benchmarks.language_models.table import Table
 from benchmarks.language_models.text import ONE_LINER
 
 COMMAND = "python -m benchmarks.language_models --workers 2 --authors FOLDER"
+_SPARSE = tuple(m for m in METHODS if m not in ("dense", *SMALLER))
+_POINTS = (*SPARSITIES, *PATTERNS)
 ABOUT = f"""\
 Made by `{COMMAND}` from the rows in `language_models/`, which it adds to and keeps. Perplexity on windows that are
 the same for all rows; what calibrates is drawn anew by each seed from the other half of the text, at random places,
 as SparseGPT and Wanda draw it. A cell is the mean over the seeds, ± half of the range between the lowest and the
 highest; a number in brackets counts the seeds where there are not three, and where neither chance nor calibration has
-a say, one stands for all. Only the linear layers of the blocks are pruned. `seconds` is the processor time of
-pruning, calibration included, one thread.
+a say, one stands for all. Sparse means the linear layers of the blocks: embeddings and head stay whole. `seconds` is
+the processor time of pruning on one thread, calibration included.
 
-The text is the Debian package `anarchism` (`{ONE_LINER}`): its paragraphs of at least 200 characters, in order, the
-front half to calibrate, the back half to measure on. It is likely to be in what the models were trained on: compare a
-row with the dense one, and take no number for a benchmark of the model. `--text` takes any other text.
+The text is the Debian package `anarchism`: its paragraphs of at least 200 characters, in order, the front half to
+calibrate, the back half to measure on. It is likely to be in what the models were trained on: compare a row with the
+dense one, and take no number for a benchmark of the model. `--text` takes any other text. `authors-wanda` and
+`authors-sparsegpt` are the authors' own code on the same model and windows, with nothing of it changed; what is put
+around it to run with transformers of today is in `benchmarks/language_models/authors.py`. To repeat all of it:
 
-`authors-wanda` and `authors-sparsegpt` are the authors' own code on the same model and windows, from clones that
-anyone can make: `git clone https://github.com/locuslab/wanda FOLDER/wanda` and `git clone
-https://github.com/IST-DASLab/sparsegpt FOLDER/sparsegpt`. What is put around it to run with transformers of today is
-in `benchmarks/language_models/authors.py`; nothing of it is changed."""
+```sh
+{ONE_LINER}
+{GET}
+{COMMAND}
+```"""
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -37,7 +43,7 @@ def page(rows: Sequence[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(model: str, protocol: Protocol, rows: Sequence[Row]) -> Iterable[str]:
+def _section(model: str, protocol: Protocol, rows: Sequence[Row]) -> Iterator[str]:
     table = Table.of(rows)
     yield f"## {model}"
     yield (
@@ -46,26 +52,28 @@ def _section(model: str, protocol: Protocol, rows: Sequence[Row]) -> Iterable[st
     )
     dense = table.mean("dense", "dense")
     yield f"Dense: **{dense:.2f}**." if dense else "The dense model has not been measured yet."
-    sparse = [m for m in METHODS if m not in ("dense", *SMALLER)]
-    for title, methods, points in (("Sparse", sparse, [*SPARSITIES, *PATTERNS]), ("Smaller", list(SMALLER), list(SIZES))):
-        there = [m for m in methods if any(table.there(m, p) for p in points)]
-        if there:
-            yield f"### {title}: perplexity"
-            yield _grid(
-                ("method", *points, "seconds"), ((m, *(_cell(table, m, p) for p in points), _time(table, m)) for m in there)
-            )
-    others = [
-        m
-        for m in sparse
-        if m not in ("sparsegpt", *AUTHORS) and any(table.ratio(m, "sparsegpt", p) for p in SPARSITIES | PATTERNS)
-    ]
-    if others:
+    yield from _perplexities(table, "Sparse", _SPARSE, _POINTS)
+    yield from _perplexities(table, "Smaller, in parameters of the whole model", tuple(SMALLER), tuple(SIZES))
+    yield from _beside_sparsegpt(table)
+    yield "### What was claimed"
+    yield _grid(("claim", "", "as measured"), [(c.text, c.verdict, c.told) for c in claims(table)])
+
+
+def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequence[str]) -> Iterator[str]:
+    there = [m for m in methods if any(table.there(m, p) for p in points)]
+    if there:
+        yield f"### {title}"
+        lines = [(m, *(_cell(table, m, p) for p in points), _told(table.seconds(m), ".0f")) for m in there]
+        yield _grid(("method", *points, "seconds"), lines)
+
+
+def _beside_sparsegpt(table: Table) -> Iterator[str]:
+    ratios = {m: [table.ratio(m, "sparsegpt", p) for p in _POINTS] for m in _SPARSE if m != "sparsegpt"}
+    if any(any(found) for found in ratios.values()):
         yield "### Beside SparseGPT"
         yield "Perplexity over that of `sparsegpt` with the same seed, the mean over the seeds; below 1 is better."
-        points = [*SPARSITIES, *PATTERNS]
-        yield _grid(("method", *points), ((m, *(_times(table.ratio(m, "sparsegpt", p)) for p in points)) for m in others))
-    yield "### What was claimed"
-    yield _grid(("claim", "", "as measured"), ((c.text, c.verdict, c.told) for c in claims(table)))
+        lines = [(m, *(_told(ratio, ".3f") for ratio in found)) for m, found in ratios.items() if any(found)]
+        yield _grid(("method", *_POINTS), lines)
 
 
 def _cell(table: Table, method: str, point: str) -> str:
@@ -73,20 +81,16 @@ def _cell(table: Table, method: str, point: str) -> str:
     if not found:
         return ""
     half = (max(found) - min(found)) / 2
-    count = "" if len(found) == 3 or method in table.one_seed else f" ({len(found)})"
+    count = "" if len(found) == 3 or method in ONE_SEED else f" ({len(found)})"
     return f"{_number(sum(found) / len(found))}{f' ± {_number(half)}' if len(found) > 1 else ''}{count}"
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if value >= 1000 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
 
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.3f}"
-
-
-def _time(table: Table, method: str) -> str:
-    return f"{table.seconds(method):.0f}"
+def _told(value: float | None, how: str) -> str:
+    return "" if value is None else f"{value:{how}}"
 
 
 def _all(name: str, rows: Sequence[Row]) -> str:
@@ -94,5 +98,5 @@ def _all(name: str, rows: Sequence[Row]) -> str:
     return f"{name} {', '.join(values)}"
 
 
-def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmarks.language_models.methods import ONE_SEED
+from benchmarks.language_models.methods import ONE_SEED, PATTERNS
 from benchmarks.language_models.rows import Row
 
 
@@ -16,8 +16,6 @@ class Table:
 
     rows: Mapping[tuple[str, str], Mapping[int, Row]]
 
-    one_seed = ONE_SEED
-
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Table:
         """Of the rows of one model and protocol."""
@@ -26,11 +24,11 @@ class Table:
 
     def there(self, method: str, point: str) -> bool:
         """Whether there is a row at all."""
-        return (method, point) in self.rows
+        return bool(self._of(method, point))
 
     def seeds(self, method: str, point: str) -> Mapping[int, float]:
         """Seed -> perplexity."""
-        return {seed: row.perplexity for seed, row in sorted(self.rows.get((method, point), {}).items())}
+        return {seed: row.perplexity for seed, row in sorted(self._of(method, point).items())}
 
     def values(self, method: str, point: str) -> list[float]:
         """Perplexities, seed by seed."""
@@ -41,9 +39,10 @@ class Table:
         found = self.values(method, point)
         return fmean(found) if found else None
 
-    def seconds(self, method: str) -> float:
-        """Processor time of pruning, the mean over all points and seeds of a method."""
-        return fmean(row.seconds for (name, _), rows in self.rows.items() if name == method for row in rows.values())
+    def seconds(self, method: str) -> float | None:
+        """Processor time of pruning, the mean over all points and seeds of a method; None where it has no rows of its own."""
+        found = [row.seconds for (name, _), rows in self.rows.items() if name == method for row in rows.values()]
+        return fmean(found) if found else None
 
     def pairs(self, one: str, other: str, point: str) -> list[tuple[float, float]]:
         """Perplexities of both for every seed that both have; what needs no seed has them all."""
@@ -55,3 +54,8 @@ class Table:
         """The mean of one over the other, seed by seed; None where no seed has both."""
         pairs = self.pairs(one, other, point)
         return fmean(x / y for x, y in pairs) if pairs else None
+
+    def _of(self, method: str, point: str) -> Mapping[int, Row]:
+        # At n:m every row of every weight has its count: what shares out has no say, and the rows are those without it.
+        plain = method.removesuffix("-owl") if point in PATTERNS else method
+        return self.rows.get((plain, point), {})
