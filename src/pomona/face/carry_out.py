@@ -95,7 +95,7 @@ def run_elsewhere(small: nn.Module, job: Job) -> list[Tensor]:
 
 def _recover(job: Job, graph: Graph, plan: Plan, realised: Realised, recovery: Recovery) -> Mapping[str, Any]:
     """Train the small model, holding the masks that are left on it."""
-    training = job.training(held(graph, plan), {})
+    training = job.training(held(graph, plan), {}, graph)
     if job.checkpoint is not None:
         training = replace(training, folder=job.checkpoint / "final")
     return recover(recovery, realised.model, training)

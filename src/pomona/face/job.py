@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pomona.data import Data
+from pomona.engines.beside import beside
+from pomona.engines.blocks import chains
 from pomona.face.quality import Judge, judge_of
 from pomona.face.wish import Batches, check_fits, check_folder, check_model, check_takes
 from pomona.graph import Graph, Release, survey
 from pomona.graph.binding import released, same_model
 from pomona.graph.export import inputs_of
 from pomona.models import Source
-from pomona.vocabulary import Loss, Progress, Silent, Training
+from pomona.vocabulary import Batch, Loss, Progress, Silent, Training
+from pomona.vocabulary.beside import Beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Job:
     source: Source | None
     command: str | None
     traced: Graph | None = None
+    blocks: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -56,6 +61,7 @@ class Job:
         progress: Progress | None = None,
         source: Source | None = None,
         command: str | None = None,
+        blocks: Sequence[str] = (),
     ) -> Job:
         """Raises InputError for a sick model, data that do not fit it, or a folder that cannot be written to.
 
@@ -74,7 +80,23 @@ class Job:
         for given in (batches, judge.data if judge else None):
             check_fits(model, given)
         progress = progress or Silent()
-        return cls(model, args, kwargs, batches, loss, judge, valid, latency, seed, folder, progress, source, command, traced)
+        return cls(
+            model,
+            args,
+            kwargs,
+            batches,
+            loss,
+            judge,
+            valid,
+            latency,
+            seed,
+            folder,
+            progress,
+            source,
+            command,
+            traced,
+            blocks=blocks,
+        )
 
     def trace(self, release: Release | None = None) -> Graph:
         """The graph of the model on the example inputs, or, without one, its weights.
@@ -88,9 +110,15 @@ class Job:
             stage.advance()
         return graph
 
-    def training(self, hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]]) -> Training:
+    def training(
+        self, hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]], graph: Graph | None = None
+    ) -> Training:
         """The user's data and loss joined with an engine's masks and snapshots. Only for jobs with data."""
         assert self.batches is not None
         best = judge_of(self.valid, None, self.model)
         validate = best.signed if best else None
-        return Training(self.batches, self.loss, hold, self.model, validate, snapshots, None, self.seed, self.progress)
+        walk = None if graph is None else partial(self._beside, graph)
+        return Training(self.batches, self.loss, hold, self.model, validate, snapshots, None, self.seed, self.progress, walk)
+
+    def _beside(self, graph: Graph, model: nn.Module, batches: Sequence[Batch]) -> Iterator[Beside]:
+        return beside(model, self.model, chains(self.model, graph, self.blocks), batches, self.seed)

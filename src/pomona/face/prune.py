@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def prune(
         progress=progress,
         source=source,
         command=command,
+        blocks=blocks,
     )
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
@@ -202,7 +204,7 @@ def _planned(
     ground = replace(_ground(job, recipe, goal, graph, limits or Limits(), method, chains), processes=processes)
     if through:
         job.progress.note(through.told)
-    outcome = _decide(job, ground, job.batches.first(calibrate) if job.batches else None, chains, check_folder(statistics))
+    outcome = _decide(job, ground, graph, job.batches.first(calibrate) if job.batches else None, chains, check_folder(statistics))
     if not outcome.plan.removes:
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
@@ -228,7 +230,9 @@ def _ground(
     return Ground(recipe, sites, told, goal, limits, job.seed, method, lambda plan: load.share(plan, graph))
 
 
-def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Sequence[Chain], statistics: Path | None) -> Outcome:
+def _decide(
+    job: Job, ground: Ground, graph: Graph, calibration: Batches | None, chains: Sequence[Chain], statistics: Path | None
+) -> Outcome:
     journal = remembered = None
     if job.checkpoint is not None or statistics is not None:
         with seeded(job.seed):
@@ -250,7 +254,7 @@ def _decide(job: Job, ground: Ground, calibration: Batches | None, chains: Seque
         # The last cut is judged on the small model; only those before it need the masked one.
         judge=job.judge.value if job.judge and getattr(ground.recipe.schedule, "n", 1) > 1 else None,
         progress=job.progress,
-        training=job.training if job.batches else None,
+        training=partial(job.training, graph=graph) if job.batches else None,
         journal=journal,
         remembered=remembered,
     )

@@ -48,7 +48,7 @@ def length(data: Iterable[Any]) -> int:
 
 def onto(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
-    return Batch(_onto(batch.args, device), _onto(batch.kwargs, device), _onto(batch.target, device))
+    return Batch(*(_onto(part, device) for part in (batch.args, batch.kwargs, batch.target, batch.mask)))
 
 
 def _onto(value: Any, device: torch.device) -> Any:

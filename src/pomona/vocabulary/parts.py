@@ -7,7 +7,7 @@ keeps dead units dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.vocabulary.batch import Batch, Loss
+from pomona.vocabulary.beside import Beside
 from pomona.vocabulary.clock import Action, Clock
 from pomona.vocabulary.goals import Budget, Goal
 from pomona.vocabulary.progress import Progress, Silent
@@ -256,6 +257,7 @@ class Training:
     `hold` is called after every optimiser step and re-imposes the masks; `teacher` is the dense model; `validate`
     returns a quality (higher is better) and picks the best checkpoint; `snapshots` holds named copies of the dense
     weights ("start", and those that a recovery recorded) for rewinding; `folder` is where checkpoints go (None: nowhere).
+    `beside(model, batches)` walks the blocks of model and teacher together (None: nobody knows them).
     """
 
     data: Iterable[Batch]
@@ -267,6 +269,7 @@ class Training:
     folder: Path | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
+    beside: Callable[[nn.Module, Sequence[Batch]], Iterator[Beside]] | None = None
 
 
 @runtime_checkable
