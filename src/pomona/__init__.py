@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pomona.face.streaming import prune_folder as prune_folder
     from pomona.face.workload import forecast as forecast
     from pomona.graph import trace as trace
+    from pomona.processes import joined as joined
     from pomona.runtime import measure_latency as measure_latency
     from pomona.vocabulary import Goal as Goal
     from pomona.vocabulary import InputError as InputError
@@ -48,6 +49,7 @@ _HOMES = {
     "forecast": "pomona.face.workload",
     "Result": "pomona.face.result",
     "trace": "pomona.graph",
+    "joined": "pomona.processes",
     "evaluate": "pomona.evaluate",
     "Tasks": "pomona.evaluate",
     "measure_latency": "pomona.runtime",
@@ -72,6 +74,7 @@ __all__ = [
     "demo",
     "evaluate",
     "forecast",
+    "joined",
     "load",
     "measure_latency",
     "methods",

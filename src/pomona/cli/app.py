@@ -21,10 +21,11 @@ from pomona.cli.inspect import inspect
 from pomona.cli.interrupt import remembered
 from pomona.cli.methods import methods
 from pomona.cli.prune import prune
-from pomona.cli.refusal import INTERRUPTED, Interrupted, explain, one_of
+from pomona.cli.refusal import INTERRUPTED, Interrupted, Quiet, explain, one_of
 from pomona.cli.report import report
 
-EXAMPLES: dict[Callable[..., Answer], str] = {
+Command = Callable[..., "Answer | None"]  # None: another process has the answer
+EXAMPLES: dict[Command, str] = {
     demo: "pomona demo -o demo/",
     prune: "pomona prune timm:resnet18 --method magnitude --structure channels --goal macs=0.5x -o out/",
     inspect: "pomona inspect timm:resnet18 --input 1,3,224,224",
@@ -34,7 +35,7 @@ EXAMPLES: dict[Callable[..., Answer], str] = {
     export: "pomona export out/ --to onnx -o model.onnx",
     report: "pomona report out/",
 }
-NAMES: dict[Callable[..., Answer], str] = {evaluate: "eval"}  # a Python word
+NAMES: dict[Command, str] = {evaluate: "eval"}  # a Python word
 
 
 class Commands(typer.core.TyperGroup):
@@ -67,11 +68,11 @@ def _pomona(
         typer.echo(context.get_help())
 
 
-def _chatting_on_stderr(command: Callable[..., Answer]) -> Callable[..., Answer]:
+def _chatting_on_stderr(command: Command) -> Command:
     """Libraries print where they like; stdout belongs to the answer."""
 
     @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Answer:
+    def run(*args: Any, **kwargs: Any) -> Answer | None:
         with redirect_stdout(sys.stderr):
             return command(*args, **kwargs)
 
@@ -93,6 +94,6 @@ def run(arguments: Sequence[str]) -> int:
             if isinstance(answer, Answer):
                 answer.print(sys.stdout, json)
         except (Exception, KeyboardInterrupt) as error:
-            known = isinstance(error, Interrupted) or not interrupted()
+            known = isinstance(error, (Interrupted, Quiet)) or not interrupted()
             return explain(error if known else KeyboardInterrupt(), json, debug)
     return 0

@@ -10,7 +10,7 @@ import typer
 import pomona
 from pomona.cli import options, words
 from pomona.cli.answer import Answer
-from pomona.cli.progress import watching
+from pomona.cli.together import together
 
 
 def prune(
@@ -124,12 +124,11 @@ def prune(
     out: options.Out = None,
     json: options.Json = False,
     debug: options.Debug = False,
-) -> Answer:
+) -> Answer | None:
     """Prune MODEL to a goal, prove the result equal to the masked model, measure it and save it."""
     from pomona.report import renderable
 
-    progress = watching()
-    with words.new(out, checkpoint):
+    with together() as (processes, progress), words.new(out, checkpoint):
         if out is None:
             progress.note("No --out: the result is measured and shown, but not saved.")
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
@@ -154,11 +153,30 @@ def prune(
                 seed=seed,
                 checkpoint=checkpoint,
                 max_memory=max_memory,
+                processes=processes,
                 command=context.obj,
                 **where,
             )
         opened = words.open_model(model, input, progress)
         learn, window = words.calibration(data, opened, progress, seed, length) if data else (None, length or 128)
+        wish: dict[str, Any] = {
+            "method": method,
+            "goal": goal,
+            "structure": structure,
+            "data": learn.train if learn else None,
+            "loss": wanted,
+            "limits": allowed,
+            "exact": exact,
+            "release": release,
+            "sequential": sequential,
+            "seed": seed,
+            "statistics": statistics,
+            "checkpoint": checkpoint,
+            **where,
+        }
+        if not processes.first:  # it helps to decide, and leaves the rest to the first
+            pomona.plan(opened.model, opened.args, opened.kwargs, **wish, processes=processes)
+            return None
         held_out = words.open_data(test, opened, progress, seed, window) if test else learn
         if test and learn and held_out and not overlap:
             words.apart(learn, held_out)
@@ -166,23 +184,12 @@ def prune(
             opened.model,
             opened.args,
             opened.kwargs,
-            method=method,
-            goal=goal,
-            structure=structure,
+            **wish,
             recover=recover,
-            limits=allowed,
-            exact=exact,
-            release=release,  # type: ignore[arg-type]  # refused by name
-            sequential=sequential,
-            **where,
-            data=learn.train if learn else None,
             test=held_out.test if held_out else None,
             metric=metric or (held_out.metric if held_out else "accuracy"),
-            loss=wanted,
-            seed=seed,
-            statistics=statistics,
-            checkpoint=checkpoint,
             latency=latency and (words.given(batch=batch, threads=threads) or True),
+            processes=processes,
             progress=progress,
             source=opened.loaded.source if opened.loaded else None,
             command=context.obj,
@@ -193,12 +200,14 @@ def prune(
     return Answer(result.report | places, renderable(result.report))
 
 
-def _streamed(model: str, out: Path, text: tuple[str | None, int | None], progress: Any, **wish: Any) -> Answer:
+def _streamed(model: str, out: Path, text: tuple[str | None, int | None], progress: Any, **wish: Any) -> Answer | None:
     """The run whose model is never whole in memory."""
     opened = words.skeleton(model)
     data = words.calibration(text[0], opened, progress, wish["seed"], text[1])[0] if text[0] else None
     assert opened.loaded is not None
     result = pomona.prune_folder(opened.loaded.source.value, out, data=data.train if data else None, progress=progress, **wish)
+    if not wish["processes"].first:
+        return None
     told, size = result.report, result.report["memory"]
     lines = [
         told["recipe"]["sentence"],

@@ -21,6 +21,14 @@ class Interrupted(Exception):
     """Ctrl-C, with a sentence on what state is left."""
 
 
+class Quiet(Exception):
+    """The end of a process whose run was ended by another one, which says why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("ended by another process")
+        self.code = code
+
+
 def refused(sentence: str) -> Exception:
     """An InputError, made here so that nothing loads torch before there is something to say."""
     from pomona.vocabulary import InputError
@@ -39,6 +47,8 @@ def one_of(text: str, known: Iterable[str], what: str) -> str:
 
 def explain(error: BaseException, json: bool, debug: bool) -> int:
     """Say what went wrong; the exit code: 2 for bad input, 130 for Ctrl-C, 1 for everything else."""
+    if isinstance(error, Quiet):
+        return error.code
     if debug:
         traceback.print_exception(error)
     sentence, code = _judge(error)
@@ -48,6 +58,11 @@ def explain(error: BaseException, json: bool, debug: bool) -> int:
     return code
 
 
+def code_of(error: BaseException) -> int:
+    """The exit code of a command that ends so."""
+    return _judge(error)[1]
+
+
 def _judge(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Interrupted):
         return str(error), INTERRUPTED
@@ -55,10 +70,13 @@ def _judge(error: BaseException) -> tuple[str, int]:
         return "Interrupted; nothing was written.", INTERRUPTED
     if isinstance(error, USAGE):
         return _usage(error), REFUSED
+    from pomona.processes import Lost
     from pomona.vocabulary import InputError, ProofError
 
     if isinstance(error, InputError):
         return str(error), REFUSED
+    if isinstance(error, Lost):
+        return str(error), FAILED
     if isinstance(error, ProofError):
         return f"The pruned model does not equal the masked one, so nothing was written: {error}", FAILED
     return f"Pomona failed with {type(error).__name__}: {error} (--debug shows where)", FAILED

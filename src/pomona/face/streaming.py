@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pomona.engines.sequential import cuts, needs_of
 from pomona.engines.streaming import INDEX, FromShards
 from pomona.engines.sweep import Room, Walk
 from pomona.face.blockwise import Way, way
-from pomona.face.folders import check_free, whole_folder
+from pomona.face.folders import check_free, scratch_beside, whole_folder
 from pomona.face.report import Report
 from pomona.face.streamed import PLANS, Record, Streamed
 from pomona.face.wish import Batches, check_folder, check_needs, goal_for, name_of, recipe_for, settle, sites_of
@@ -32,6 +32,7 @@ from pomona.graph import Graph, survey
 from pomona.models import example_inputs
 from pomona.models.shards import Shards
 from pomona.models.skeleton import skeleton
+from pomona.processes import Processes
 from pomona.report.twin import to_json
 from pomona.runtime.packing import is_packed, weight_files
 from pomona.training.batches import onto, seeded
@@ -55,6 +56,7 @@ def prune_folder(
     keep: Sequence[str] = (),
     blocks: Sequence[str] = (),
     checkpoint: str | Path | None = None,
+    processes: Processes | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> Streamed:
@@ -63,11 +65,12 @@ def prune_folder(
     Weights come from the safetensors files one block at a time and go to new ones in the type that they had; what blocks give
     stays in memory as far as the limit allows and goes to disk beyond it. The limit is on what the process takes above what
     it had at the start; what the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
-    goes on behind its last block and ends bit-identical. Everything else is as in `prune`, which also proves and measures;
-    here the whole model is never there. Raises InputError where the limit cannot be met, with the least that will do, and
-    for recipes that need more than activations.
+    goes on behind its last block and ends bit-identical. Of several `processes` (see `joined`) each reads the whole model,
+    takes up to `max_memory`, and runs and decides its share; the first writes. Everything else is as in `prune`, which also
+    proves and measures; here the whole model is never there. Raises InputError where the limit cannot be met, with the least
+    that will do, and for recipes that need more than activations.
     """
-    source, target, progress = Path(folder), Path(out), progress or Silent()
+    source, target, progress, processes = Path(folder), Path(out), progress or Silent(), processes or Processes()
     check_free(target)
     if is_packed(source):
         raise InputError(
@@ -82,27 +85,28 @@ def prune_folder(
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
     found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches)
+    ground = replace(ground, processes=processes)
     foretold, pieces = _foretold(ground, found.chains, graph, batches, limit, shards)
     for note in (found.told, foretold.sentence(limit)):
         progress.note(note)
     journal = _journal(journals, shards, ground, found.chains, batches) if journals else None
-    with frugal(), whole_folder(target) as partial:
-        store = FromShards(model, shards, found.blocks, journals or partial)
-        walk = Walk(model, found.chains, pieces, Room(foretold.room(limit), partial / "outputs"), store, seed)
+    with frugal(), (whole_folder if processes.first else scratch_beside)(target) as partial:
+        store = FromShards(model, shards, found.blocks, journals or partial, processes)
+        walk = Walk(model, found.chains, pieces, Room(foretold.room(limit), partial / "outputs"), store, seed, processes)
         record = Record(partial / PLANS, ground)
         for cut in cuts(ground, walk, progress, journal):
             record.add(cut)
-        store.finish(record.outside)
-        shutil.rmtree(partial / "outputs", ignore_errors=True)
-        if journals:
-            _move_weights(journals, partial)
-        _copy_others(source, partial, files)
+        if processes.first:
+            store.finish(record.outside)
+            shutil.rmtree(partial / "outputs", ignore_errors=True)
+            if journals:
+                _move_weights(journals, partial)
+            _copy_others(source, partial, files)
         memory = {"limit": limit, "foretold": foretold.least, "peak": peak.bytes}
         told_of = {"command": command, "out": str(target), "memory": memory, "seconds": time.monotonic() - start}
         report = record.report(graph, type(model).__name__, source, told_of)
         (partial / "report.json").write_text(to_json(report), encoding="utf-8")
-    if journals:
-        _forget(journals)
+    processes.of_first(lambda: _forget(journals) if journals else None)  # the others wait until all is there
     progress.note(f"At its peak the run took {told(peak.bytes)} of memory, of {told(limit)} allowed.")
     return Streamed(target, Report.of(report))
 
@@ -149,11 +153,12 @@ def _foretold(
     stored = max(place.dtype.itemsize for place in shards.places.values())
     if batches is None or not needs_of(ground.recipe, ground.goal):
         return estimate(ground, chains, graph.weights, None, 0, stored), None
-    whole = estimate(ground, chains, graph.weights, next(iter(batches)), len(batches), stored)
+    share_of = ground.processes.share_of
+    whole = estimate(ground, chains, graph.weights, next(iter(batches)), share_of(len(batches)), stored)
     if whole.least <= limit:
         return whole, batches
     singles = Singles(batches)
-    return estimate(ground, chains, graph.weights, next(iter(singles)), len(singles), stored), singles
+    return estimate(ground, chains, graph.weights, next(iter(singles)), share_of(len(singles)), stored), singles
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +187,7 @@ def _journal(folder: Path, shards: Shards, ground: Ground, chains: Sequence[Chai
         "data": fingerprint(nn.Module(), {"batches": len(batches) if batches else 0}, first or Batch()),
         "list of blocks": " ".join(block for chain in chains for block in chain.blocks),
     }
-    return Journal(folder, run)
+    return Journal(folder, run, ground.processes)
 
 
 def _move_weights(work: Path, partial: Path) -> None:

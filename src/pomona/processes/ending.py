@@ -36,7 +36,7 @@ class Notice:
     def post(self, error: BaseException) -> BaseException | None:
         """Say why the run ends; None where this process is the first to say so, else the error that ended it before."""
         if self.store.add(_TOLD, 1) == 1:
-            kind = "input" if isinstance(error, InputError) else "stop" if isinstance(error, KeyboardInterrupt) else "failure"
+            kind = "input" if isinstance(error, InputError) else "stop" if _stopped(error) else "failure"
             self.store.set(_WHY, json.dumps([kind, str(error)]))
             return None
         kind, sentence = json.loads(self.store.get(_WHY))
@@ -49,3 +49,8 @@ class Notice:
         end = time.monotonic() + _PATIENCE
         while wait and self.store.add(_LEFT, 0) < self.number and time.monotonic() < end:
             time.sleep(0.05)
+
+
+def _stopped(error: BaseException) -> bool:
+    """Whether it is Ctrl-C, or a sentence that was made of it."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from pomona.processes.share import Share
+from pomona.processes.share import Share, share_of
 from pomona.processes.transfer import gathered, received, sent
 
 T = TypeVar("T")
@@ -41,6 +41,10 @@ class Processes:
     def share(self, batches: Iterable[Any]) -> Iterable[Any]:
         """The batches that this process reads."""
         return Share(batches, self.rank, self.number) if self.several else batches
+
+    def share_of(self, whole: int) -> int:
+        """How many of so many batches this process reads."""
+        return share_of(whole, self.rank, self.number)
 
     def place(self, number: int) -> int:
         """Which batch of all data the `number`-th of this process's share is, both counted from 1."""

@@ -22,4 +22,9 @@ class Share:
     def __len__(self) -> int:
         """Number of batches in this share; zero where there are fewer batches than processes."""
         whole = len(self.batches) if isinstance(self.batches, Sized) else sum(1 for _ in self.batches)
-        return len(range(self.rank, whole, self.number))
+        return share_of(whole, self.rank, self.number)
+
+
+def share_of(whole: int, rank: int, number: int) -> int:
+    """How many of so many batches the process of this rank reads."""
+    return len(range(rank, whole, number))

@@ -1,0 +1,5 @@
+"""`python -m pomona`, and `torchrun -m pomona`: the command line."""
+
+from pomona.cli import main
+
+main()
