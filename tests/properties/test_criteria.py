@@ -33,6 +33,7 @@ VARIANTS = [
 ]
 BLIND = {Random: "draws by position, sees no unit"}
 ELSEWHERE = {
+    "Principal": "scores directions of residual streams; what it gives is in tests/methods/test_slicegpt.py",
     "GateMargin": "reads the thresholds of a learned gate, which only the training engine has",
     "Reap": "scores experts; what it gives is in tests/methods/test_reap.py",
 }

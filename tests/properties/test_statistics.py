@@ -65,7 +65,10 @@ EXAMPLES = [
     (SecondOrder(), "element"),
 ]
 
-ELSEWHERE = {"ExpertNorms": "is gathered on experts; its laws are in tests/methods/test_reap.py"}
+ELSEWHERE = {
+    "ExpertNorms": "is gathered on experts; its laws are in tests/methods/test_reap.py",
+    "StreamGram": "is gathered on residual streams; its laws are in tests/methods/test_slicegpt.py",
+}
 
 
 def state(statistic, site, model, x, y):

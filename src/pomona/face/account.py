@@ -45,7 +45,7 @@ def account(
     Method, goal and seed are those that the plan was made with.
     """
     dense, small, source = job.model, realised.model, job.source
-    whole, left = count(dense), count(small)
+    whole, left = count(job.given or dense), count(small)
     after = After.of(graph, plan, realised)
     return {
         "pomona": __version__,

@@ -25,7 +25,10 @@ from pomona.vocabulary.beside import Beside
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Made by `Job.of`; nothing in it has been changed or run yet but one batch through the model."""
+    """Made by `Job.of`; nothing in it has been changed or run yet but one batch through the model.
+
+    Where tied tensors had to be made two, `parted` names them, `model` is that copy and `given` the user's own.
+    """
 
     model: nn.Module
     args: tuple[Any, ...]
@@ -41,6 +44,8 @@ class Job:
     source: Source | None
     command: str | None
     traced: Graph | None = None
+    given: nn.Module | None = None
+    parted: tuple[str, ...] = ()
     blocks: Sequence[str] = ()
 
     @classmethod

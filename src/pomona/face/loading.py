@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from pomona.graph import trace
 from pomona.graph.surgery import realise
+from pomona.graph.untie import untied
 from pomona.models import Source, load_model, rebuild
 from pomona.runtime.packing import Checkpoint, fill, weight_files
 from pomona.vocabulary import InputError, Plan, evaluating, sha256
@@ -37,6 +38,7 @@ def load(folder: str | Path) -> nn.Module:
         return rebuild(Source("program", str(_sealed(folder, about, "model.pt2"))))
     dense = rebuild(Source.from_json(about["source"]))
     plan = Plan.load(_file(folder, "plan.safetensors"))
+    dense = untied(dense, plan.provenance.get("untied", ()))
     model = dense
     if about["form"] == "eager":
         args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))

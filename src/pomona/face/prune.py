@@ -21,6 +21,7 @@ from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
+from pomona.face.ties import against, noted, parted
 from pomona.face.together import check_shared
 from pomona.face.wish import (
     Batches,
@@ -129,6 +130,7 @@ def prune(
     )
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
+    job = parted(job, recipe, release)
     graph, ground, outcome = _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )
@@ -177,6 +179,7 @@ def plan(
     recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact).but(recovery=None)
     check_schedule(recipe, name)
     job = Job.of(model, args, kwargs, data=data, loss=loss, seed=seed, checkpoint=checkpoint, progress=progress)
+    job = parted(job, recipe, release)
     return _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )[2].plan
@@ -209,7 +212,7 @@ def _planned(
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
     made = replace(outcome.plan, provenance={**outcome.plan.provenance, "release": graph.released})
-    return graph, ground, replace(outcome, plan=made)
+    return graph, ground, replace(outcome, plan=noted(made, job))
 
 
 def _ground(
@@ -223,7 +226,8 @@ def _ground(
         raise InputError(f"What {wish.cost} cost is unknown ({graph.missing}); ask for sparsity=0.9 or params=0.5x.")
     if wish.cost != "latency":
         counting = seen_by(graph, sites, chains) if chains and wish.cost == "sparsity" else graph
-        return Ground(recipe, sites, price(wish, counting, sites, recipe.structure), wish, limits, job.seed, method)
+        told = against(price(wish, counting, sites, recipe.structure), job, wish)
+        return Ground(recipe, sites, told, wish, limits, job.seed, method)
     load = Workload.of(job.model, job.args, job.kwargs, job.latency, job.progress)
     told = price(wish, graph, sites, recipe.structure, lambda: load.forecast(graph))
     goal = bound(wish, told.dense)

@@ -12,6 +12,7 @@ from pomona import registry
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
+from pomona.face.ties import UNTIED, apart
 from pomona.face.wish import check_needs
 from pomona.graph.binding import bind
 from pomona.models import Source
@@ -71,11 +72,12 @@ def replay(
     )
     if recovery is not None:
         check_needs(recovery.requires, f"The recovery {spell(recovery)}", job.batches, loss)
+    job = apart(job, plan.provenance.get(UNTIED, ()))
     graph = job.trace(plan.provenance.get("release"))
     plan = bind(plan, graph)
     if not plan.removes:
         raise InputError("The plan removes nothing; there is nothing to carry out.")
-    return carry_out(job, graph, plan, model, recipe=_recipe_of(plan, recovery), recovery=recovery)
+    return carry_out(job, graph, plan, job.model, recipe=_recipe_of(plan, recovery), recovery=recovery)
 
 
 def _recipe_of(plan: Plan, recovery: Recovery | None) -> Recipe | None:

@@ -26,6 +26,7 @@ from pomona.graph.normalisers import normalisers
 from pomona.graph.op import Record
 from pomona.graph.shares import Shares, shares
 from pomona.graph.terms import Term
+from pomona.graph.turning import turned
 from pomona.graph.vanish import count_sums
 from pomona.graph.weights import weights_of
 from pomona.vocabulary import Axis, Branch, InputError, Weight
@@ -163,7 +164,7 @@ def trace(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None, 
     axes, named = axes_of(tensors, weights, roles(found, tensors, weights), normalisers(found), even)
     return Graph(
         weights=weights,
-        axes=axes,
+        axes=turned(axes, named, found, tensors),
         branches=branches_of(model, program.graph, found, weights),
         dims={name: tuple(norm(e) for e in es) for name, es in tensors.items()},
         ties=ties,

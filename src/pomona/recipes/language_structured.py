@@ -5,11 +5,13 @@ from pomona.allocations.uniform import Uniform
 from pomona.criteria.angular_distance import AngularDistance
 from pomona.criteria.fluctuation import Fluctuation
 from pomona.criteria.magnitude import Magnitude
+from pomona.criteria.principal import Principal
 from pomona.criteria.reap import Reap
 from pomona.schedules.once import Once
 from pomona.solvers.consecutive import Consecutive
 from pomona.solvers.mean_bias import MeanBias
 from pomona.solvers.osscar import Osscar
+from pomona.solvers.turned import Turned
 from pomona.structures.axes import Axes
 from pomona.structures.layers import Layers
 from pomona.vocabulary import Paper, Recipe
@@ -71,4 +73,20 @@ flap_refit = flap.but(
     solver=Osscar(exchange=False),
     summary="FLAP, after which those who read the heads and neurons are fitted to the outputs of all; for models without biases.",
     papers=(*flap.papers, *osscar.papers),
+)
+
+slicegpt = Recipe(
+    Axes(("width",)),
+    Principal(),
+    Uniform(),
+    Once(),
+    solver=Turned(),
+    summary="Turns the residual stream onto its principal directions, one rotation for all blocks, and cuts the least of them.",
+    papers=(
+        Paper(
+            "Ashkboos, Croci, Gennari do Nascimento, Hoefler, Hensman",
+            "SliceGPT: Compress Large Language Models by Deleting Rows and Columns",
+            2024,
+        ),
+    ),
 )

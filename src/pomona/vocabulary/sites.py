@@ -95,6 +95,33 @@ class Member:
         return slices[self.index.to(tensor.device).flatten()].reshape(len(self.index), -1)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an axis is read: the weights that read it, as (tensor, dimension), and the vectors by which it is scaled and to
+    which it is shifted before (names; None: by nothing).
+    """
+
+    readers: tuple[tuple[str, int], ...]
+    scale: str | None = None
+    shift: str | None = None
+
+
+@dataclass(frozen=True)
+class Turning:
+    """How an axis may be turned: nothing lies between what writes it and what reads it that an orthogonal matrix does not pass.
+
+    `writers` are (tensor, dimension) of all that is added up on it, biases and tables too; scales of a `Place` go into its
+    readers first. `centred`: a LayerNorm takes the mean off, so only those matrices pass that leave the vector of ones as it
+    is. `tied` are tensors that both write and read along the same dimension, which is right only as long as nothing scales
+    between: they must be made two.
+    """
+
+    writers: tuple[tuple[str, int], ...]
+    places: tuple[Place, ...]
+    centred: bool = False
+    tied: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Axis:
     """An atom of the graph: one free dimension and every place where it appears, which is a coupled group.
@@ -102,7 +129,8 @@ class Axis:
     `frozen` says why it cannot be pruned (None: it can). `normalisers` names the ops that run over the axis ("layer_norm at
     blocks.3.norm1"), so that zeroing its units and removing them are different functions. Axes with the same `even`, the
     name of one of them, must keep equal shares of their units for the model's code to say their lengths. `least` units must
-    stay, as many as a router chooses, and a multiple of `stride`, where a kernel takes no other lengths.
+    stay, as many as a router chooses, and a multiple of `stride`, where a kernel takes no other lengths. `turning` says how the
+    axis can be turned, or, in words, what keeps it from that.
     """
 
     name: str
@@ -114,6 +142,7 @@ class Axis:
     even: str | None = None
     least: int = 1
     stride: int = 1
+    turning: Turning | str = "nobody looked"
 
     @property
     def exact(self) -> bool:
