@@ -20,7 +20,7 @@ the same for all rows; what calibrates is drawn anew by each seed from the other
 as SparseGPT and Wanda draw it. A cell is the mean over the seeds, ± half of the range between the lowest and the
 highest; a number in brackets counts the seeds where there are not three, and where neither chance nor calibration has
 a say, one stands for all. Sparse means the linear layers of the blocks: embeddings and head stay whole. `seconds` is
-the processor time of pruning on one thread, calibration included.
+the processor time of pruning on one thread, calibration and proof included (the authors' code proves nothing).
 
 The text is the Debian package `anarchism`: its paragraphs of at least 200 characters, in order, the front half to
 calibrate, the back half to measure on. It is likely to be in what the models were trained on: compare a row with the

@@ -33,7 +33,7 @@ class Row:
     """One model pruned once.
 
     `sparsity` is the share of zeros among the weights of the blocks, `parameters` the size, both counted on the model that
-    came out; `seconds` is the processor time of pruning alone, calibration included; `commit` is of Pomona.
+    came out; `seconds` is the processor time of pruning alone, calibration and proof included; `commit` is of Pomona.
     """
 
     model: str
