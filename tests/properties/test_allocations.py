@@ -21,6 +21,7 @@ from pomona.allocations.per_layer import PerLayer
 from pomona.allocations.per_price import PerPrice
 from pomona.allocations.snapped import Snapped
 from pomona.allocations.spared_ends import SparedEnds
+from pomona.allocations.two_prices import TwoPrices
 from pomona.allocations.uniform import Uniform
 from pomona.vocabulary import Allocation, InputError, Scores
 
@@ -48,6 +49,7 @@ EXAMPLES = [
     Fair(),
     Fair(PerPrice(), 0.8),
     SparedEnds(),
+    TwoPrices(),
 ]
 SITES = {w.tensor: on(w) for w in (linear("a", 5, 7), transposed("b", 6, 4), conv("c", 4, 3), linear("d", 1, 2))}
 COSTS = [dict.fromkeys(SITES, 1.0), {"a": 1.0, "b": 3.0, "c": 0.5, "d": 2.0}]

@@ -89,6 +89,7 @@ def test_every_method_names_its_paper_unless_it_is_the_baseline(recipe):
         ("sosp", ALL, "post"),
         ("llm-pruner", ALL, "post"),
         ("llm-pruner-mixed", ALL, "post"),
+        ("fast-posttrain", ALL, "post"),
         ("learning-rate-rewinding", ALL, "post"),
         ("lottery", ALL, "init"),
         ("late-rewinding", ALL, "init"),

@@ -41,7 +41,7 @@ class PerPrice:
         At balance 0 scores may have any sign.
         """
         around = Uniform().allocate(sites, scores, budget)
-        costs = torch.tensor([_unit(site, around, budget) for site in sites.values()], dtype=torch.float64).clamp_min(0)
+        costs = torch.tensor([unit_cost(site, around, budget) for site in sites.values()], dtype=torch.float64).clamp_min(0)
         costs = costs.clamp_min(_LEAST * float(costs.mean()) or 1.0)
         keys = {name: self._keys(site, scores[name]) / float(c) for (name, site), c in zip(sites.items(), costs, strict=True)}
         return cut(sites, {name: key.float() for name, key in keys.items()}, budget)
@@ -60,8 +60,8 @@ class PerPrice:
         return torch.where(competing, weights**self.balance * worth / left**self.balance, values).cummax(0).values
 
 
-def _unit(site: Site, around: Keeps, budget: Budget) -> float:
-    """What one unit costs, between the least and all of the site."""
+def unit_cost(site: Site, around: Keeps, budget: Budget) -> float:
+    """What one unit costs on average between the least and all of the site, the other sites as in `around`."""
     ends = (budget.least(site), site.units)
     if ends[0] == ends[1]:
         return 0.0

@@ -15,7 +15,7 @@ class SparedEnds:
     """What `inner` leaves when the first and last shares of the blocks lose nothing: by default 4 and 2 of 32, as the paper.
 
     Blocks are the numbered entries that have sites, in the order of the model; counts of them are rounded, so a stack of three
-    spares none. Sites outside of blocks, such as a residual stream, are cut as `inner` says. Other sites bear what the ends do not.
+    spares none. Sites outside of blocks, such as a residual stream, are cut as `inner` says; the rest bears what the ends do not.
     """
 
     inner: Allocation = field(default_factory=Uniform)
