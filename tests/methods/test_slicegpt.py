@@ -16,7 +16,7 @@ from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.principal import Principal
 from pomona.graph.precise import precise
 from pomona.graph.reference import answer
-from pomona.quadratic.directions import directions, helmert, isometry
+from pomona.quadratic.directions import directions, helmert, isometry, moment, way_back
 from pomona.recipes.language_structured import slicegpt
 from pomona.schedules.rounds import Rounds
 from pomona.solvers.turned import Turned, turned
@@ -129,9 +129,10 @@ def test_the_moments_are_those_that_every_reader_sees_before_its_scale():
     assert_close(looked(model, data).stats[StreamGram()], x.mT @ x / len(x), rtol=1e-6, atol=1e-8)
 
 
-def test_moments_of_two_halves_add_up():
+@pytest.mark.parametrize("apart", [False, True])
+def test_moments_of_two_halves_add_up_and_the_places_to_the_whole(apart):
     model, data = prepared("llama")
-    site, need = looked(model, data).site, StreamGram()
+    site, need = looked(model, data).site, StreamGram(apart=apart)
     states = []
     for half in (data[:2], data[2:], data):
         state = None
@@ -139,6 +140,7 @@ def test_moments_of_two_halves_add_up():
             state = need.update(state, site, need.probe.run(model, pomona.vocabulary.Batch.of(batch), None, need.watch(site)))
         states.append(state)
     assert_close(need.value(need.merge(*states[:2]), site), need.value(states[2], site))
+    assert_close(moment(need.value(states[2], site)), looked(model, data).stats[StreamGram()])
 
 
 @pytest.mark.parametrize("keep", [2, 5, 8])
@@ -178,6 +180,30 @@ def test_principal_directions_beat_any_others_and_the_coordinates_of_a_trained_m
     any_other, _ = pruned_loss(walker, slicegpt.but(solver=RandomRotation()))
     norms, _ = pruned_loss(walker, slicegpt.but(criterion=Magnitude("l2", roles=("out", "in")), solver=None))
     assert dense < ours < 0.8 * any_other and ours < 0.8 * norms
+    refitted, _ = pruned_loss(walker, "slicegpt-refit")
+    assert dense < refitted < ours
+
+
+def test_what_left_is_told_from_what_stayed_by_least_squares():
+    x = torch.randn(200, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    basis = orthogonal(6, False)[:, :4]
+    expected = torch.linalg.lstsq(x @ basis, x).solution.T
+    assert_close(way_back(x.mT @ x, basis, 0.0), expected)
+    assert_close(way_back(x.mT @ x, basis, 1e12), basis)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_readers_that_are_fitted_give_more_of_what_they_gave(name):
+    model, data = prepared(name)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(torch.linspace(4, 0.1, 32))
+    before = torch.stack([exact(model, batch) for batch in data])
+    missed = {}
+    for method in ("slicegpt", "slicegpt-refit"):
+        result = pomona.prune(model, (), data[0], method=method, goal="width=0.75", data=data, latency=False)
+        assert result.report.proof.passed
+        missed[method] = float((torch.stack([exact(result.model, batch) for batch in data]) - before).square().mean())
+    assert missed["slicegpt-refit"] < missed["slicegpt"]
 
 
 def test_tied_embeddings_become_two_and_the_goal_is_that_of_the_model_as_it_was(tmp_path):

@@ -35,6 +35,22 @@ def isometry(found: Tensor, keep: int, centred: bool = False) -> Tensor:
     return found[:, :1] @ ones + found[:, 1:keep] @ helmert(keep, found.device).mT
 
 
+def moment(grams: Tensor) -> Tensor:
+    """(d, d): the mean of the second moments of several places, (places, d, d), or the one that there is."""
+    return grams.mean(0) if grams.ndim == 3 else grams
+
+
+def way_back(gram: Tensor, basis: Tensor, damping: float) -> Tensor:
+    """(d, keep): the map by which vectors of this second moment are told best from their parts along the `basis` (d, keep).
+
+    Best in the mean square, whatever reads them; `damping`, in mean squares of a part, pulls it towards the basis itself.
+    """
+    parts = basis.mT @ gram @ basis
+    pull = damping * parts.diagonal().mean()
+    back: Tensor = torch.linalg.solve(parts + pull * torch.eye(len(parts)).to(parts), (gram @ basis + pull * basis).mT)
+    return back.mT
+
+
 def helmert(size: int, device: torch.device | str = "cpu") -> Tensor:
     """(size, size - 1): orthonormal columns at right angles to the vector of ones; float64."""
     number = torch.arange(1, size, dtype=torch.float64, device=device)

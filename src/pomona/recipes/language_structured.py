@@ -90,3 +90,9 @@ slicegpt = Recipe(
         ),
     ),
 )
+
+slicegpt_refit = slicegpt.but(
+    criterion=Principal(apart=True),
+    solver=Turned(refit=True),
+    summary="SliceGPT, after which those who read the stream are fitted to what they read before; better, for more memory.",
+)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from pomona.quadratic.directions import directions, isometry
+from pomona.quadratic.directions import directions, isometry, moment, way_back
 from pomona.statistics.stream_gram import StreamGram, turning_of
 from pomona.vocabulary import Decision, InputError, Statistic, View
 from pomona.vocabulary.sites import Place
@@ -26,10 +28,22 @@ class Turned:
     a class of their own and costs two more products a block. Here all places share one Q, of the moments of all of them: a plain
     model of a smaller width comes out. The paper makes LayerNorms RMSNorms; here the mean keeps a direction of its own, and they
     stay. The moments are those of the dense model. For axes that are whole so far: one round.
+
+    With `refit` every reader is fitted anew, by least squares on what the dense model gives it, to what it read before: what left
+    is told from what stayed, as far as it can be at that place. That is not in the paper, where directions of each block's own
+    leave nothing to be told. It takes the moments of every place: units squared for each. `damping` of the fit is in mean squares
+    of a direction that stays.
     """
 
-    needs: ClassVar[tuple[Statistic, ...]] = (StreamGram(),)
+    refit: bool = False
+    damping: float = 0.01
+
     parts_ties: ClassVar[bool] = True  # tied embeddings become two: a norm's scale goes into one of them
+
+    @property
+    def needs(self) -> tuple[Statistic, ...]:
+        """The moments of the stream, of each place where readers are fitted."""
+        return (StreamGram(apart=self.refit),)
 
     def solve(self, view: View, proposal: Tensor) -> Decision:
         """Every tensor of the axis anew; nothing changes where everyone stays or nobody does."""
@@ -40,11 +54,28 @@ class Turned:
             raise InputError(f"{view.site.name} was cut before; an axis is turned once, so use a schedule of one round.")
         if proposal.all() or not proposal.any():
             return Decision(proposal)
-        _, found = directions(view.stats[StreamGram()], turning.centred)
-        count = int(proposal.sum())
-        basis = found.new_zeros(len(found), len(found))
-        basis[:, proposal.to(found.device)] = isometry(found, count, turning.centred)
-        return Decision(proposal, turned(view, basis, (count / len(found)) ** 0.5))
+        grams = view.stats[StreamGram(apart=self.refit)]
+        _, found = directions(moment(grams), turning.centred)
+        count, keep = int(proposal.sum()), proposal.to(found.device)
+        basis, back = isometry(found, count, turning.centred), None
+        if self.refit:
+            fits = (_fit(place, gram, basis, self.damping) for place, gram in zip(turning.places, grams, strict=True))
+            back = [_among(fit, keep) for fit in fits]
+        return Decision(proposal, turned(view, _among(basis, keep), (count / len(found)) ** 0.5, back))
+
+
+def _fit(place: Place, gram: Tensor, basis: Tensor, damping: float) -> Tensor:
+    """What a place reads through. A norm makes what stays as long as all was, so less is right by the root of its share."""
+    normed = place.scale is not None or place.shift is not None
+    left = (basis.mT @ gram @ basis).trace() / gram.trace() if normed else gram.new_ones(())
+    return way_back(gram, basis, damping) * left.sqrt()
+
+
+def _among(basis: Tensor, keep: Tensor) -> Tensor:
+    """The columns at the places of those that stay, among zeros."""
+    made = basis.new_zeros(len(basis), len(keep))
+    made[:, keep] = basis
+    return made
 
 
 class _Tensors:
@@ -68,25 +99,26 @@ class _Tensors:
         return None if name is None else self.view.tensors[name].detach().double()
 
 
-def turned(view: View, basis: Tensor, shrink: float = 1.0) -> dict[str, Tensor]:
+def turned(view: View, basis: Tensor, shrink: float = 1.0, back: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
     """Every tensor of an axis once it is turned by `basis` (units, units), whose columns for those that leave are zero.
 
     `shrink` is the root of the share of those that stay. With an orthogonal matrix, which for axes under a LayerNorm must leave
-    the vector of ones alone, the model does what it did.
+    the vector of ones alone, the model does what it did. `back` is what the readers of each place read through (None: the basis).
     """
     turning = turning_of(view.site)
     tensors = _Tensors(view)
     for tensor, dim in turning.writers:
         tensors[tensor] = _times(tensors[tensor], dim, basis * shrink)
-    for place in turning.places:
+    for number, place in enumerate(turning.places):
+        through = basis if back is None else back[number]
         shift, scale = _shift(tensors, place), tensors.before(place.scale)
         for tensor, dim in place.readers:
             weight = tensors[tensor] if scale is None else (tensors[tensor].movedim(dim, -1) * scale).movedim(-1, dim)
-            tensors[tensor] = _times(weight, dim, basis / shrink)
+            tensors[tensor] = _times(weight, dim, through / shrink)
         if place.scale is not None:
             tensors[place.scale] = basis.new_ones(len(basis))
         if place.shift is not None and shift is not None:
-            tensors[place.shift] = shift @ basis * shrink
+            tensors[place.shift] = torch.linalg.pinv(through) @ shift * shrink
     return tensors.made
 
 
