@@ -26,6 +26,7 @@ def of_one_weight(solver):
 QUADRATIC = sorted(name for name, solver in SOLVERS.items() if of_one_weight(solver))
 ELSEWHERE = {
     "Dsnot": "exchanges single weights by the moments of their inputs; its laws are in tests/methods/test_dsnot.py",
+    "Turned": "turns a whole residual stream; its laws are in tests/methods/test_slicegpt.py",
     "Consecutive": "exchanges blocks; its laws are in tests/methods/test_deeper_layers.py",
 }
 each = pytest.mark.parametrize("name", sorted(set(SOLVERS) - set(QUADRATIC) - set(ELSEWHERE)))

@@ -25,7 +25,7 @@ def test_dead_inputs_stand_alone_and_are_worth_nothing():
     gram = torch.tensor([[4.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 2.0]])
     problem = Quadratic.of(layer(torch.ones(1, 3), gram), 0.1)
     assert_close(problem.damped[0], torch.tensor([[4.3, 0.0, 1.0], [0.0, 3.0, 0.0], [1.0, 0.0, 2.3]]).double())
-    assert_close(problem.weight[0, 0], torch.tensor([1.0, 0.0, 1.0]).double())
+    assert_close(problem.weight[0, 0], torch.tensor([1.0, 0.0, 1.0]))
 
 
 def test_a_layer_that_never_read_anything_has_a_problem_all_the_same():

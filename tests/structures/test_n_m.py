@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from papergraph import PaperGraph, conv, graph, linear, transposed
 from pomona.structures.n_m import NM
@@ -44,3 +46,13 @@ def test_what_does_not_fit_can_be_skipped():
 def test_senseless_patterns_are_refused(n, m):
     with pytest.raises(InputError):
         NM(n, m)
+
+
+@given(st.integers(2, 10), st.data())
+def test_the_best_of_each_group_stay_and_of_equals_the_first(m, draw):
+    n = draw.draw(st.integers(1, m - 1))
+    row = draw.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0, float("-inf")]), min_size=2 * m, max_size=2 * m))
+    mask = NM(n, m).select(site(linear("w", 1, 2 * m), NM(n, m)), Scores(torch.tensor([row])), torch.tensor(2 * n))[0].tolist()
+    for start in (0, m):
+        first = sorted(range(start, start + m), key=lambda i: (-row[i], i))[:n]
+        assert [i for i in range(start, start + m) if mask[i]] == sorted(first)

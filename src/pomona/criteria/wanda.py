@@ -22,4 +22,4 @@ class Wanda(Saliency):
 
     def element(self, weight: Tensor, view: View) -> Tensor:
         """The weight times its input's norm."""
-        return (weight.abs() * view.stats[InputNorm()]).float()
+        return (weight.abs() * view.stats[InputNorm()].float()).float()

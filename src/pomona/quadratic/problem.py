@@ -8,12 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from pomona.quadratic.root import Root, root
 from pomona.statistics.input_gram import InputGram
 from pomona.vocabulary import Decision, InputError, Statistic, View, finite
 from pomona.vocabulary.layout import from_product, to_product
 
-_STRONGER = 10.0  # what damping grows by while the matrix is not positive definite
-_WEAKEST, _STRONGEST = 1e-6, 10.0
 _AT_ONCE = 1024
 
 
@@ -21,18 +20,17 @@ _AT_ONCE = 1024
 class Quadratic:
     """tr((W - W') H (W - W')^T), to be made small over the W' that live where a mask says.
 
-    `weight` W is float64 (groups, rows, columns) as in `layout.to_product`, `gram` H float64 (groups, columns, columns) as it
-    was gathered, `ridge` (groups, columns) what is added to its diagonal before anything is solved. Only grouped convolutions
-    have more than one group. A dead input, of which nothing was seen but zeros, makes its weights irrelevant: they are zero in
-    `weight`, so that they are worth nothing, and its place in the damped matrix stands alone. `notes` say what had to be done
-    to make the matrix positive definite.
+    `weight` W is (groups, rows, columns) as in `layout.to_product`, in float32, or in float64 where the model is; `gram` H
+    float64 (groups, columns, columns) as it was gathered; `root` that of H and what is added to its diagonal before anything is
+    solved. Only grouped convolutions have more than one group. A dead input, of which nothing was seen but zeros, makes its
+    weights irrelevant: they are zero in `weight`, so that they are worth nothing, and its place in the damped matrix stands
+    alone. `notes` say what had to be done to make the matrix positive definite.
     """
 
     view: View
     weight: Tensor
     gram: Tensor
-    ridge: Tensor
-    root: Tensor
+    root: Root
     notes: tuple[str, ...] = ()
 
     needs = (InputGram(),)
@@ -47,30 +45,29 @@ class Quadratic:
         given = view.site.weight
         if given is None:
             raise InputError(f"{view.site.name} is no site on a single weight, so its layer problem is unknown; prune weights.")
-        if not finite(view.tensors[given.tensor]):
+        stored = view.tensors[given.tensor].detach()
+        if not finite(stored):
             raise InputError(f"The weight {given.tensor} holds NaN or infinite numbers; mend the model before pruning it.")
         gram = view.stats[statistic]
-        weight = to_product(given, view.tensors[given.tensor].detach()).double()
-        diagonal = gram.diagonal(dim1=1, dim2=2)
-        dead = diagonal <= 0
-        living = (diagonal.sum(1) / (~dead).sum(1).clamp_min(1))[:, None]
-        unit = torch.where(living > 0, living, 1.0)
-        for strength in _strengths(damping):
-            ridge = torch.where(dead, unit, strength * unit).expand_as(diagonal)
-            root, failed = torch.linalg.cholesky_ex(_flipped(gram, ridge))
-            if not failed.any():
-                return cls(
-                    view, weight.masked_fill(dead[:, None], 0.0), gram, ridge, root, _said(given.tensor, strength, damping)
-                )
-        raise InputError(
-            f"The inputs of {given.tensor} cannot be made positive definite by any damping; check the model and data."
-        )
+        found = root(gram, damping)
+        if found is None:
+            raise InputError(
+                f"The inputs of {given.tensor} cannot be made positive definite by any damping; check the model and data."
+            )
+        weight = to_product(given, stored if stored.dtype == torch.float64 else stored.float())
+        if found.dead.any():
+            weight = weight.masked_fill(found.dead[:, None], 0.0)
+        return cls(view, weight, gram, found, _said(given.tensor, found.strength, damping))
 
     @property
     def dtype(self) -> torch.dtype:
         """What to compute in where a solver has the choice: float32, or float64 where the model is in float64."""
-        assert self.view.site.weight is not None  # of() saw to it
-        return torch.float64 if self.view.tensors[self.view.site.weight.tensor].dtype == torch.float64 else torch.float32
+        return self.weight.dtype
+
+    @property
+    def ridge(self) -> Tensor:
+        """What is added to the diagonal, (groups, columns)."""
+        return self.root.ridge
 
     @cached_property
     def damped(self) -> Tensor:
@@ -84,27 +81,25 @@ class Quadratic:
         Its inverse is what SparseGPT calls the Cholesky factor of the inverse: R_jj^-2 is the inverse's diagonal entry once
         the columns before j are settled. R itself is all that a sweep from left to right needs.
         """
-        return self.factor(0, self.root.shape[1])
+        return self.root.upper.to(self.dtype)
 
     def factor(self, start: int, stop: int) -> Tensor:
         """Columns of R from `start` to `stop`, down to the row of the last: what is below is zero. No second R is held."""
-        size = self.root.shape[1]
-        return self.root[:, size - stop :, size - stop : size - start].flip(1, 2).to(self.dtype)
+        return self.root.upper[:, :stop, start:stop].to(self.dtype)
 
     @cached_property
     def inverse(self) -> Tensor:
         """The inverse of the damped matrix, float64."""
-        return torch.cholesky_inverse(self.root).flip(1, 2)
+        return torch.cholesky_inverse(self.root.upper.flip(1, 2)).flip(1, 2)
 
     @cached_property
     def energy(self) -> float:
         """tr(W H W^T): the squared outputs, bias left out."""
-        return _form(self.weight.to(self.dtype), self.gram)
+        return _form(self.weight, self.gram)
 
     def error(self, candidate: Tensor) -> float:
         """The share of the outputs' energy that `candidate` (groups, rows, columns) loses; no ridge is counted."""
-        lost = _form((self.weight - candidate).to(self.dtype), self.gram)
-        return lost / self.energy if self.energy else 0.0
+        return self._share(_form((self.weight - candidate).to(self.dtype), self.gram))
 
     def mask(self, keep: Tensor) -> Tensor:
         """A decision about the site as bool (groups, rows, columns)."""
@@ -120,22 +115,25 @@ class Quadratic:
         elements = {given.tensor: from_product(given, mask).float()}
         return self.view.structure.reduce(self.view.site, elements, how="max", roles=("self",)) > 0
 
-    def decision(self, keep: Tensor, candidate: Tensor) -> Decision:
-        """Who stays, the weight that goes with it (zero where the mask is, in its own dtype), its error and the notes."""
+    def decision(self, keep: Tensor, candidate: Tensor, lost: float | None = None) -> Decision:
+        """Who stays, the weight that goes with it (zero where the mask is, in its own dtype), its error and the notes.
+
+        `lost` is the damped loss of `candidate` where the solver knows it, which spares a product with all of H.
+        """
         given = self.view.site.weight
         assert given is not None  # of() saw to it
         solved = candidate.masked_fill(~self.mask(keep), 0.0)
         value = from_product(given, solved).to(self.view.tensors[given.tensor].dtype)
-        return Decision(keep, {given.tensor: value}, self.notes, self.error(solved))
+        error = self.error(solved) if lost is None else self._share(lost - self._ridged(solved))
+        return Decision(keep, {given.tensor: value}, self.notes, error)
 
+    def _share(self, lost: float) -> float:
+        return max(lost, 0.0) / self.energy if self.energy else 0.0
 
-def _strengths(damping: float) -> list[float]:
-    if damping < 0:
-        raise InputError(f"Damping is a share of the mean diagonal, at least 0; it is {damping:g}.")
-    found = [damping]
-    while (stronger := max(found[-1] * _STRONGER, _WEAKEST)) <= max(_STRONGEST, damping * _STRONGER):
-        found.append(stronger)
-    return found
+    def _ridged(self, candidate: Tensor) -> float:
+        """What the ridge adds to the loss."""
+        squares = torch.linalg.vector_norm(self.weight - candidate, dim=1, dtype=torch.float64).square()
+        return float((squares * self.ridge).sum())
 
 
 def _said(name: str, strength: float, damping: float) -> tuple[str, ...]:
@@ -146,17 +144,12 @@ def _said(name: str, strength: float, damping: float) -> tuple[str, ...]:
     )
 
 
-def _flipped(gram: Tensor, ridge: Tensor) -> Tensor:
-    """The damped matrix with its columns in reverse, so that its lower factor is the upper one of the matrix itself."""
-    made = gram.flip(1, 2)
-    made.diagonal(dim1=1, dim2=2).add_(ridge.flip(1))
-    return made
-
-
 def _form(change: Tensor, gram: Tensor) -> float:
-    """tr(D H D^T), a few columns at a time: H is never copied whole into another dtype."""
+    """tr(D H D^T), a few columns at a time, of which each pair is multiplied once: H is its own transpose."""
     total = 0.0
     for start in range(0, gram.shape[1], _AT_ONCE):
-        part = gram[..., start : start + _AT_ONCE].to(change.dtype)
-        total += float((change @ part).mul_(change[..., start : start + _AT_ONCE]).sum(dtype=torch.float64))
+        here = slice(start, start + _AT_ONCE)
+        part = gram[:, : here.stop, here].to(change.dtype)
+        reached = (change[..., :start] @ part[:, :start]).mul_(2).add_(change[..., here] @ part[:, start:])
+        total += float(reached.mul_(change[..., here]).sum(dtype=torch.float64))
     return max(total, 0.0)

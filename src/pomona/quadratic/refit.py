@@ -14,6 +14,7 @@ def refit(gram: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     `gram` (groups, columns, columns), positive definite, `target` and `mask` (groups, rows, columns). Each row has a matrix of
     its own, of the size of its support; rows of similar size are solved together.
     """
+    target = target.to(gram.dtype)
     found = target.masked_fill(~mask, 0.0)
     for group in range(len(gram)):
         sizes = mask[group].sum(1)

@@ -9,15 +9,17 @@ from torch import Tensor
 
 from pomona.quadratic.problem import Quadratic
 
-# (current weights, their scores, first column) of a range of columns -> who stays there.
+# (what the loss of each weight of a range of columns costs, first column) -> who stays there.
 Choose = Callable[[Tensor, int], Tensor]
 Snap = Callable[[Tensor], Tensor]
+
+_STEP = 16  # columns that make up for each other one by one; those after them are told in one product
 
 
 def swept(
     problem: Quadratic, choose: Choose, block: int = 128, window: int = 1, snap: Snap | None = None
-) -> tuple[Tensor, Tensor]:
-    """(weights, who stays), both (groups, rows, columns).
+) -> tuple[Tensor, Tensor, float]:
+    """(weights, who stays, the damped loss), the first two (groups, rows, columns).
 
     `choose(worth, start)` says who of the columns from `start` on stays, where worth is w^2 / [U_jj]^2, what losing a weight
     costs when all columns before are settled. It is asked once a block, or where `window` columns must be chosen together,
@@ -26,37 +28,37 @@ def swept(
     With H = R R^T, R upper triangular, and E the change of the settled columns P, the best that the others can do is
     W_b + E R_Pb R_bb^-1: one Cholesky and no inverse, and a block is looked at once, when its turn has come.
     """
-    dtype = problem.dtype
-    weight = problem.weight.to(dtype)
+    weight, columns = problem.weight, problem.weight.shape[2]
     change = torch.empty_like(weight)
-    alive = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
-    columns = weight.shape[2]
+    alive, lost = torch.empty_like(weight, dtype=torch.bool), 0.0
+    one = torch.eye(block, dtype=weight.dtype, device=weight.device)
     for start in range(0, columns, block):
         here = slice(start, min(start + block, columns))
-        upper = problem.factor(start, here.stop)
-        corner = upper[:, start:]
-        factor = torch.linalg.solve_triangular(corner, torch.eye(corner.shape[1], dtype=dtype, device=weight.device), upper=True)
-        now = weight[..., here] + change[..., :start] @ upper[:, :start] @ factor
-        settled, alive[..., here] = _block(now, factor, choose, start, window, snap)
-        change[..., here] = weight[..., here] - settled
-    return weight - change, alive
+        upper, size = problem.factor(start, here.stop), here.stop - start
+        factor = torch.linalg.solve_triangular(upper[:, start:], one[:size, :size], upper=True)
+        now = (weight[..., here] + change[..., :start] @ upper[:, :start] @ factor).mT.contiguous()
+        stays, errors = _settled(now, factor, choose, start, window, snap)
+        alive[..., here], lost = stays.mT, lost + float(errors.square_().sum(dtype=torch.float64))
+        change[..., here] = weight[..., here] - now.mT
+    return torch.sub(weight, change, out=change), alive, lost
 
 
-def _block(now: Tensor, factor: Tensor, choose: Choose, start: int, window: int, snap: Snap | None) -> tuple[Tensor, Tensor]:
-    """One block settled: `now` (groups, rows, width) what its weights would be, `factor` U with U^T U their inverse."""
-    width = now.shape[2]
-    scale = factor.diagonal(dim1=1, dim2=2)[..., None]
-    columns = now.mT.contiguous()  # (groups, width, rows): what is settled at once lies together
-    errors = torch.empty_like(columns)
-    alive = torch.empty(columns.shape, dtype=torch.bool, device=now.device)
-    step = width if window == 1 else window
+def _settled(now: Tensor, factor: Tensor, choose: Choose, start: int, window: int, snap: Snap | None) -> tuple[Tensor, Tensor]:
+    """Who stays of one block, and errors whose squares are what it costs, both (groups, width, rows).
+
+    `now`, of that shape, is what the block's weights would be and becomes what they are. `factor` is the upper triangular U
+    with U^T U the inverse of the block's own matrix, all before it being settled.
+    """
+    width, scale = now.shape[1], factor.diagonal(dim1=1, dim2=2)[..., None]
+    errors, alive = torch.empty_like(now), torch.empty_like(now, dtype=torch.bool)
+    step, together = (_STEP, width) if window == 1 else (window, window)
     for first in range(0, width, step):
-        here = slice(first, min(first + step, width))
-        columns[:, here] -= factor[:, :first, here].mT @ errors[:, :first]
-        alive[:, here] = choose((columns[:, here] / scale[:, here]).square().mT, start + first).mT
+        here, asked = slice(first, min(first + step, width)), slice(first, first + together)
+        now[:, here] -= factor[:, :first, here].mT @ errors[:, :first]
+        if first % together == 0:
+            alive[:, asked] = choose((now[:, asked] / scale[:, asked]).square().mT, start + first).mT
         for j in range(here.start, here.stop):
-            value = columns[:, j] - (factor[:, None, first:j, j] @ errors[:, first:j])[:, 0]
-            settled = (value if snap is None else snap(value)) * alive[:, j]
-            errors[:, j] = (value - settled) / scale[:, j]
-            columns[:, j] = settled
-    return columns.mT, alive.mT
+            value = now[:, j] - (factor[:, None, first:j, j] @ errors[:, first:j])[:, 0]
+            now[:, j] = (value if snap is None else snap(value)) * alive[:, j]
+            errors[:, j] = (value - now[:, j]) / scale[:, j]
+    return alive, errors

@@ -46,7 +46,7 @@ class Osscar:
         reader = only_reader(view.site)
         stats = Gathered({InputGram(): view.stats[ReaderGram()]})
         problem = Quadratic.of(replace(view, site=replace(view.site, weight=reader.weight), stats=stats), self.damping)
-        units = Units.of(problem.damped[0], problem.weight[0], places(reader).to(problem.weight.device))
+        units = Units.of(problem.damped[0], problem.weight[0].double(), places(reader).to(problem.weight.device))
         keep = self._chosen(units, view.alive, proposal) if self.exchange else proposal
         return problem.decision(keep, units.fitted(keep)[None])
 

@@ -45,11 +45,11 @@ class SparseGPT:
         problem, choice = Quadratic.of(view, self.damping), Choice(view, proposal, self.per)
         window, snap = choice.window, None if self.bits is None else _rounding(problem, self.bits)
         if self.mask == "chosen" and choice.apart:
-            weight, alive = swept(problem, choice.among, -(-self.block // window) * window, window, snap)
-            return problem.decision(problem.keep(alive), weight)
+            weight, alive, lost = swept(problem, choice.among, -(-self.block // window) * window, window, snap)
+            return problem.decision(problem.keep(alive), weight, lost)
         given = problem.mask(proposal)
-        weight, _ = swept(problem, lambda worth, start: given[..., start : start + worth.shape[2]], self.block, snap=snap)
-        return problem.decision(proposal, weight)
+        weight, _, lost = swept(problem, lambda worth, start: given[..., start : start + worth.shape[2]], self.block, snap=snap)
+        return problem.decision(proposal, weight, lost)
 
 
 def _rounding(problem: Quadratic, bits: int) -> Snap:
