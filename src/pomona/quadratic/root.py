@@ -72,7 +72,7 @@ def factorised(matrix: Tensor) -> bool:
         start = max(0, stop - _BLOCK)
         panel, later = matrix[:, :stop, start:stop], matrix[:, :stop, stop:]
         panel -= later @ later[:, start:].mT
-        corner, failed = torch.linalg.cholesky_ex(panel[:, start:].mT.flip(1, 2))
+        corner, failed = torch.linalg.cholesky_ex(panel[:, start:].flip(1, 2))
         if failed.any():
             return False
         corner = corner.flip(1, 2)
