@@ -60,7 +60,7 @@ def _section(model: str, protocol: Protocol, rows: Sequence[Row]) -> Iterator[st
 
 
 def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequence[str]) -> Iterator[str]:
-    there = [m for m in methods if any(table.there(m, p) for p in points)]
+    there = [m for m in methods if table.seconds(m) is not None]  # rows of its own
     if there:
         yield f"### {title}"
         lines = [(m, *(_cell(table, m, p) for p in points), _told(table.seconds(m), ".0f")) for m in there]
@@ -68,7 +68,7 @@ def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequ
 
 
 def _beside_sparsegpt(table: Table) -> Iterator[str]:
-    ratios = {m: [table.ratio(m, "sparsegpt", p) for p in _POINTS] for m in _SPARSE if m != "sparsegpt"}
+    ratios = {m: [table.ratio(m, "sparsegpt", p) for p in _POINTS] for m in _SPARSE if m != "sparsegpt" and table.seconds(m)}
     if any(any(found) for found in ratios.values()):
         yield "### Beside SparseGPT"
         yield "Perplexity over that of `sparsegpt` with the same seed, the mean over the seeds; below 1 is better."

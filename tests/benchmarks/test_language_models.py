@@ -67,6 +67,8 @@ def test_the_best_recipe_must_be_better_with_every_seed_at_every_point():
 def test_an_allocation_has_no_say_at_n_m_so_the_plain_rows_speak():
     found = everywhere(sparsegpt=50.0, alps=40.0, alps_owl=30.0)
     assert claim(found, "The best").told.startswith("alps-owl: 0.600 to 0.800")
+    assert "| alps-owl | 30.00 ± 0.00 | 30.00 ± 0.00 | 30.00 ± 0.00 | 40.00 ± 0.00 |" in page(found)
+    assert "wanda-owl" not in page(everywhere(sparsegpt=50.0, wanda=40.0))  # nothing of its own was measured
 
 
 def test_smaller_models_must_beat_both_controls():
