@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -11,44 +10,14 @@ from torch.testing import assert_close
 
 import language
 import pomona
+from besides import TEXT, distance, pruned, training
 from blocky import blocky
-from pomona.engines.beside import beside
-from pomona.engines.blocks import Chain
 from pomona.recovery.reconstruct import Reconstruct
 from pomona.recovery.text import parse
 from pomona.training.checkpoint import values
 from pomona.vocabulary import InputError, Training
 
 EVERY = pytest.mark.parametrize("part", [Reconstruct(), Reconstruct(rank=4)], ids=["weights", "masklora"])
-TEXT = [{"input_ids": language.ids(4, 16, seed)} for seed in range(4)]
-
-
-def pruned(name="llama"):
-    """(dense, half of each matrix of its blocks gone, masks)"""
-    dense, _ = language.model(name)
-    model, masks = copy.deepcopy(dense), {}
-    for key, p in model.named_parameters():
-        if p.ndim == 2 and "layers" in key:
-            masks[key] = p.abs() > p.abs().median()
-            p.data.masked_fill_(~masks[key], 0)
-    return dense, model, masks
-
-
-def training(dense, masks, data=TEXT, container="model.layers", **given):
-    def hold(model):
-        for key, mask in masks.items():
-            model.get_parameter(key).data.masked_fill_(~mask, 0)
-
-    chain = Chain(container, tuple(f"{container}.{n}" for n, _ in dense.get_submodule(container).named_children()))
-    walk = partial(lambda model, batches: beside(model, dense, [chain], batches))
-    return Training(data, None, hold, **{"teacher": dense, "beside": walk, **given})
-
-
-@torch.no_grad()
-def distance(model, dense, data):
-    """How far what the model answers is from what the dense one does, relative, in squares."""
-    pairs = [(model(**batch).logits, dense(**batch).logits) for batch in data]
-    return sum(float((a - b).square().sum()) for a, b in pairs) / sum(float(b.square().sum()) for _, b in pairs)
 
 
 @EVERY
@@ -105,7 +74,7 @@ def test_a_block_learns_on_what_the_reconstructed_ones_give():
 
 
 def test_what_is_not_to_learn_stays_to_the_bit():
-    dense, model, masks = pruned("opt")
+    dense, model, masks = pruned("opt", "model.decoder.layers")
     before = values(model)
     Reconstruct(steps=3, which="none").recover(model, training(dense, masks, container="model.decoder.layers"))
     moved = {key for key, value in values(model).items() if not torch.equal(value, before[key])}

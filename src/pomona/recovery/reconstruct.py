@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pomona.probes.recording import tokens
 from pomona.training.adapters import Masked, Shape, Target, adapted, targets
 from pomona.training.batches import of_epoch
+from pomona.training.beside import distance, error, taught
 from pomona.training.checkpoint import restore, values
 from pomona.training.descent import Decay, Descent, OptimizerName
 from pomona.training.fit import fit
-from pomona.training.objectives import represented
 from pomona.training.subset import only, subset, words
-from pomona.vocabulary import Batch, InputError, Requirement, Training, evaluating, generator
+from pomona.vocabulary import InputError, Requirement, Training, generator
 from pomona.vocabulary.beside import Beside
 
 
@@ -97,8 +95,8 @@ class Reconstruct:
 
     def _reconstructed(self, each: Beside, model: nn.Module, training: Training) -> tuple[list[float], float, float]:
         """(loss by epoch, loss before, loss after) of one block."""
-        data = list(_taught(each))
-        before, start = _error(each.pruned, data), values(each.pruned)
+        data = list(taught(each))
+        before, start = error(each.pruned, data), values(each.pruned)
         vectors = subset(each.pruned, self.which, data[0])
         chosen = targets(each.pruned, lambda _: training.hold(model), vectors)
         weights = [] if self.rank else [target.weight for target in chosen]
@@ -113,7 +111,7 @@ class Reconstruct:
             told = fit(
                 each.pruned,
                 data,
-                _distance,
+                distance,
                 self.descent,
                 epochs=self.epochs,
                 steps=self.steps,
@@ -124,7 +122,7 @@ class Reconstruct:
                 progress=training.progress,
                 name=f"reconstructing {each.block}",
             )
-        after = _error(each.pruned, data)
+        after = error(each.pruned, data)
         if after < before:
             return told["loss"], before, after
         restore(each.pruned, start)
@@ -139,26 +137,3 @@ class Reconstruct:
             return Masked(shape, alive, self.rank, self.alpha / self.rank, random)
 
         return adapted(block, chosen, make)
-
-
-@torch.no_grad()
-def _taught(each: Beside) -> Iterator[Batch]:
-    """The calls of the pruned block; their targets are what the dense one gives."""
-    for own, whole in each.calls:
-        with evaluating(each.dense):
-            target = represented(each.dense(*whole.args, **whole.kwargs))
-        yield Batch(own.args, own.kwargs, target, own.mask)
-
-
-def _distance(block: nn.Module, batch: Batch) -> Tensor:
-    """The mean over visible tokens of ||given - wanted||^2 / ||wanted||^2, in evaluation mode: dropout would teach it noise."""
-    with evaluating(block):
-        given = represented(block(*batch.args, **batch.kwargs))
-    given, wanted = (tokens(x, batch.visible).float() for x in (given, batch.target))
-    energy = wanted.square().sum(-1)
-    return ((given - wanted).square().sum(-1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)).mean()
-
-
-@torch.no_grad()
-def _error(block: nn.Module, data: Sequence[Batch]) -> float:
-    return sum(float(_distance(block, batch)) for batch in data) / len(data)

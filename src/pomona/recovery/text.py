@@ -19,6 +19,7 @@ from pomona.recovery.mask_lora import MaskLora
 from pomona.recovery.perp import Perp
 from pomona.recovery.recalibrate import Recalibrate
 from pomona.recovery.reconstruct import Reconstruct
+from pomona.recovery.refit import Refit
 from pomona.recovery.retrain import Retrain
 from pomona.recovery.scale_lora import ScaleLora
 from pomona.recovery.tune_masks import TuneMasks
@@ -36,13 +37,14 @@ _NAMES: dict[str, type] = {
     "lora": Lora,
     "tunemasks": TuneMasks,
     "reconstruct": Reconstruct,
+    "refit": Refit,
 }
 _UNITS = ("epochs", "steps")
 # A + joins recoveries, and the words of `which`, which are no recoveries.
 _JOINT = re.compile(rf"\+(?!\s*(?:{'|'.join(WORDS)})\b)")
 FORMS = (
     "finetune:3epochs, finetune:3epochs,lr=1e-4, distil:200steps, retrain:3epochs,start=step 100, perp:200steps, "
-    "masklora:200steps,rank=8, scalelora:1epoch, lora:200steps, reconstruct:200steps, recalibrate or none"
+    "masklora:200steps,rank=8, scalelora:1epoch, lora:200steps, reconstruct:200steps, refit, tunemasks, recalibrate or none"
 )
 
 

@@ -1,0 +1,159 @@
+"""Refit: survivors are fitted, weight after weight, to what the dense model puts out there (after GPTAQ, Li et al., 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pomona.probes.recording import main, tokens
+from pomona.quadratic.refit import descended
+from pomona.training.adapters import targets
+from pomona.training.batches import of_epoch
+from pomona.training.beside import error, taught
+from pomona.vocabulary import Batch, InputError, Requirement, Training, evaluating
+from pomona.vocabulary.beside import Beside
+
+_STRAIGHT = 1e-3  # how far, relatively, a layer may be from a product with its weight
+
+
+@dataclass(frozen=True)
+class Refit:
+    """min over the living W' of ||X' W'^T - X W^T||^2 + damping * ||W' - W''||^2: no gradients, every zero stays.
+
+    X is what the dense weight W reads in the dense model, X' what its place reads in the pruned one, W'' what stands there now.
+    Solvers fit a weight to what the dense one would put out on X', so that each layer adds its error to those before; here it
+    also takes back what they did. In the order in which they are read, block by block, those that read one tensor together,
+    each on what the refitted ones before it give. By at most `steps` conjugate gradients; `damping` is in mean diagonals of
+    X'^T X', over the visible tokens of the first `calibrate` batches. GPTAQ brings the same target into the sweep over
+    columns; here the mask is given. Layers whose output has another width than in the dense model stay, as does whatever
+    does more than multiply with its weight and add.
+    """
+
+    damping: float = 0.01
+    steps: int = 100
+    calibrate: int = 64
+
+    def __post_init__(self) -> None:
+        if not self.damping > 0 or self.steps < 1 or self.calibrate < 1:
+            raise InputError(
+                f"Refit needs positive damping, 1 step and 1 batch; got {self.damping:g}, {self.steps} and {self.calibrate}."
+            )
+
+    @property
+    def requires(self) -> frozenset[Requirement]:
+        """Inputs; the dense model says what is wanted."""
+        return frozenset({"data"})
+
+    @property
+    def rewinds(self) -> bool:
+        """It goes on from the weights as they are."""
+        return False
+
+    @torch.no_grad()
+    def recover(self, model: nn.Module, training: Training) -> Mapping[str, Any]:
+        """Fit in place; returns by block how far it was from the dense one `before` and `after`.
+
+        Raises InputError where there is no dense model, or it has no list of blocks.
+        """
+        if training.beside is None:
+            raise InputError("Refitting goes block by block beside the dense model; use distil where nobody knows its blocks.")
+        batches = [batch.unlabelled for batch in islice(of_epoch(training.data, 0, training.seed), self.calibrate)]
+        before, after = [], []
+        with training.progress.stage("refitting") as stage:
+            for each in training.beside(model, batches):
+                data = list(taught(each))
+                before.append(error(each.pruned, data))
+                for group in _groups(each, lambda _: training.hold(model), data[0]):
+                    self._fitted(each, group)
+                after.append(error(each.pruned, data))
+                stage.advance(1, block=each.block)
+        return {"before": before, "after": after}
+
+    def _fitted(self, each: Beside, group: Sequence[_Layer]) -> None:
+        """Those that read one tensor."""
+        names = [layer.name for layer in group]
+        gram, cross = torch.zeros(()), dict.fromkeys(names, torch.zeros(()))
+        for own, whole in each.calls:
+            ours, theirs = _heard(each.pruned, names, own), _heard(each.dense, names, whole)
+            for name in names:
+                read, given = (tokens(x, own.visible).flatten(0, -2) for x in ours[name])
+                wanted = tokens(theirs[name][1], whole.visible).flatten(0, -2)
+                cross[name] = cross[name] + (read.mT @ (wanted - given)).double()  # (columns, rows)
+            gram = gram + (read.mT @ read).double()
+        mean = gram.diagonal().mean()
+        gram.diagonal().add_(self.damping * (mean if mean > 0 else 1.0))
+        norms, root = gram.diagonal().sqrt(), torch.linalg.cholesky(gram)
+        scaled = (gram / norms[:, None] / norms).float()
+        for layer in group:
+            now, alive = layer.matrix(layer.weight).double(), layer.matrix(layer.alive)
+            free = now + torch.cholesky_solve(cross[layer.name], root).mT
+            target, start = ((value * norms).float()[None] for value in (free, now))
+            found = descended(scaled[None], target, alive[None], start, self.steps)[0].double() / norms
+            layer.weight.copy_(layer.matrix(found))
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A module that multiplies with one weight; `across` where it is stored as (columns, rows)."""
+
+    name: str
+    weight: nn.Parameter
+    alive: Tensor
+    across: bool
+
+    def matrix(self, value: Tensor) -> Tensor:
+        """(rows, columns), or back."""
+        return value.mT if self.across else value
+
+
+def _groups(each: Beside, hold: Callable[[nn.Module], None], first: Batch) -> list[list[_Layer]]:
+    """The layers that are refitted, in the order in which they are called; together those that read the very same tensor."""
+    wide = {name: weight.shape for name, weight in each.dense.named_parameters()}
+    owners = {id(module): name for name, module in each.pruned.named_modules()}
+    pruned = {owners[id(t.places[0][0])]: t for t in targets(each.pruned, hold) if len(t.places) == 1 and t.weight.ndim == 2}
+    heard = _heard(each.pruned, list(pruned), first)
+    found: dict[Hashable, list[_Layer]] = {}
+    for name, (read, given) in heard.items():
+        target = pruned[name]
+        across = _across(target.weight, read, given)
+        if across is not None and wide[f"{name}.{target.places[0][1]}"][0 if not across else 1] == given.shape[-1]:
+            found.setdefault((read.data_ptr(), read.shape), []).append(_Layer(name, target.weight, target.alive, across))
+    return list(found.values())
+
+
+def _across(weight: Tensor, read: Tensor, given: Tensor) -> bool | None:
+    """Whether the weight is stored as (columns, rows); None where the layer is no product with it, up to a constant."""
+    read, given = (x.flatten(0, -2)[:64].double() for x in (read, given))
+    read, given = read - read[:1], given - given[:1]  # without the bias
+    for across, matrix in ((False, weight.mT.double()), (True, weight.double())):
+        fits = matrix.shape == (read.shape[1], given.shape[1])
+        if fits and (read @ matrix - given).norm() <= _STRAIGHT * given.norm():
+            return across
+    return None
+
+
+def _heard(block: nn.Module, names: Sequence[str], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+    """What these modules read and give when the block runs, in the order in which they are called (the last call counts)."""
+    heard: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: Any) -> None:
+            _, read = main(args, kwargs)
+            if read is not None and isinstance(given, Tensor):
+                heard[name] = read, given
+
+        return hook
+
+    handles = [block.get_submodule(name).register_forward_hook(note(name), with_kwargs=True) for name in names]
+    try:
+        with evaluating(block):
+            block(*batch.args, **batch.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return heard
