@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import pomona
+from pomona.evaluate import TaskScore
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -87,12 +88,28 @@ def test_the_page_about_the_report_names_every_field_and_no_other():
         goal="macs=0.5x",
         data=data,
         test=data,
+        tasks=lambda _: [TaskScore("arc_easy", "acc", 0.5, 0.1, True, 25, 0, "1.0")],
         loss=nn.functional.cross_entropy,
         recover="finetune:1epochs",
         latency={"pairs": 3, "seconds": 0.1},
     ).report
+    layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+    by_blocks = pomona.prune(Stack(layers), data := torch.randn(8, 4), method="wanda", goal="sparsity=0.5", data=[data]).report
     told = set(re.findall(r"^\| \**`([^`]+)`", (ROOT / "docs" / "report.md").read_text(), re.MULTILINE))
-    assert told == fields(dict(report))
+    assert told == fields(dict(report)) | fields({"blocks": by_blocks["blocks"]})
+
+
+class Stack(nn.Module):
+    """A list of layers, which is pruned one after the other."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).relu()
+        return x
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -46,11 +46,17 @@ def sample():
         },
         "layers": [_layer("fc1", [30, 20], [15, 20], 1), _layer("fc2", [70, 20], [35, 20], 20)],
         "sites": [
-            {"name": "fc1.out", "kind": "axis", "family": "channels", "before": 30, "after": 15, "held": True, "normalisers": []},
+            {"name": "fc1.out", "kind": "axis", "family": "channels", "before": 30, "after": 15, "held": True, "error": 0.04,
+             "normalisers": []},
             {
                 "name": "norm.channels", "kind": "axis", "family": "width", "before": 30, "after": 15, "held": False,
-                "normalisers": [f"layer_norm at blocks.{n}.norm" for n in range(5)],
+                "error": None, "normalisers": [f"layer_norm at blocks.{n}.norm" for n in range(5)],
             },
+        ],
+        "blocks": [{"name": "layers.0", "error": 0.12}, {"name": "layers.1", "error": 0.3}],
+        "tasks": [
+            {"task": "arc_easy", "metric": "acc", "filter": "none", "higher_is_better": True, "before": 0.61, "after": 0.58,
+             "stderr": 0.012, "examples": 2376, "shots": 0},
         ],
         "frozen": [{"axis": "fc2.out", "reason": "is a model output"}],
         "rounds": [

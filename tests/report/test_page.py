@@ -12,6 +12,8 @@ PARTS = {
     "tradeoff": ("quality",),
     "latency": ("latency",),
     "classes": ("quality",),
+    "tasks": ("tasks",),
+    "errors": ("blocks", "sites"),
     "proof": ("proof",),
     "frozen": ("frozen",),
     "method": ("recipe",),
@@ -58,7 +60,10 @@ def test_the_full_report_balances_and_has_every_section_once_and_in_order(sample
     reader = Reader(html(sample))
     assert len(reader.ids) == len(set(reader.ids))
     sections = [name for name in reader.ids if name not in {"hatch", "by-0", "by-1"}]
-    assert " ".join(sections) == "verdict numbers layers tradeoff latency classes proof frozen method recovery notes repeat"
+    assert (
+        " ".join(sections)
+        == "verdict numbers layers tradeoff latency classes tasks errors proof frozen method recovery notes repeat"
+    )
 
 
 @pytest.mark.parametrize("section", sorted(PARTS))
@@ -89,7 +94,7 @@ def test_every_single_null_leaves_a_wellformed_page_without_python_words(sample)
 
 
 def test_nulls_inside_lists_leave_a_wellformed_page(sample):
-    for key in ("layers", "sites", "frozen", "rounds"):
+    for key in ("layers", "sites", "frozen", "rounds", "blocks", "tasks"):
         for inner in sample[key][0]:
             page = html({**sample, key: [{**row, inner: None} for row in sample[key]]})
             Reader(page)
@@ -149,3 +154,23 @@ def test_any_number_of_classes_is_listed_the_worst_first(sample, number, folded)
     assert text.index("class0") < text.index("class1")
     assert f"class{number - 1}" in text
     assert ("classes between" in text) == folded
+
+
+def test_layers_stand_beside_the_block_that_they_are_in_and_others_below(sample):
+    own = ("q_proj", "down_proj")
+    sites = [{"name": f"layers.{n}.{name}.weight", "error": 0.01 * (n + 1)} for n in range(2) for name in own]
+    page = html({**sample, "sites": [*sites, {"name": "lm_head.weight", "error": 0.5}]})
+    text = words(page).split("Layer by layer")[1].split("The proof")[0]
+    assert text.index("q_proj") < text.index("down_proj") < text.index("layers.0") < text.index("layers.1")
+    assert text.index("layers.1") < text.index("lm_head.weight") < text.index("50 %") and "30 %" in text
+    assert "layers.0.q_proj" not in text
+    many = [{"name": f"layers.0.experts.{n}.w.weight", "error": 0.001 * n} for n in range(100)]
+    listed = words(html({**sample, "sites": many})).split("Layer by layer")[1]
+    assert listed.index("layers.0.experts.99.w.weight") < listed.index("layers.0.experts.3.w.weight")
+
+
+def test_a_task_shows_both_models_and_the_spread(sample):
+    text = words(html(sample)).split("The proof")[0]
+    assert all(word in text for word in ("arc_easy", "acc", "61", "58", "2 376"))
+    program = html({**sample, "tasks": [{**sample["tasks"][0], "after": None}]})
+    assert "rewritten program" in words(program)

@@ -42,6 +42,10 @@ def prune(
     ] = None,
     overlap: Annotated[bool, typer.Option("--overlap", help="Allow a --test that holds passages of --data.")] = False,
     metric: options.Metric = None,
+    tasks: options.Tasks = None,
+    include_path: options.IncludePath = None,
+    limit: options.Limit = None,
+    shots: options.Shots = None,
     loss: Annotated[
         str | None,
         typer.Option(metavar="NAME", show_default="the model's own", help="cross-entropy, mse, or module:function."),
@@ -137,6 +141,7 @@ def prune(
             unfit = {
                 "--recover": recover,
                 "--test": test,
+                "--tasks": tasks,
                 "--no-sequential": sequential is False,
                 "--exact": exact,
                 "--statistics": statistics,
@@ -158,6 +163,7 @@ def prune(
                 **where,
             )
         opened = words.open_model(model, input, progress)
+        asked = words.tasks(tasks, opened, include_path, limit, shots)
         learn, window = words.calibration(data, opened, progress, seed, length) if data else (None, length or 128)
         wish: dict[str, Any] = {
             "method": method,
@@ -188,6 +194,7 @@ def prune(
             recover=recover,
             test=held_out.test if held_out else None,
             metric=metric or (held_out.metric if held_out else "accuracy"),
+            tasks=asked,
             latency=latency and (words.given(batch=batch, threads=threads) or True),
             processes=processes,
             progress=progress,

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from pomona.engines.aim import aimed
 from pomona.engines.apportion import apportion, parted
 from pomona.engines.budget import SLACK, budget
+from pomona.engines.coverage import unreached
 from pomona.engines.even import Even
+from pomona.engines.losses import lost
 from pomona.engines.masks import plan_of, stored
 from pomona.engines.shared_out import exchanged, owners
 from pomona.processes import Processes
@@ -117,10 +119,19 @@ def decide(
     device = next((value.device for value in tensors.values()), torch.device("cpu"))
     keeps = ground.processes.of_first(lambda: _chosen(ground, action, cut), device)
     if solver is None:
-        return {name: Decision(keep) for name, keep in keeps.items()}
+        return _told({name: Decision(keep) for name, keep in keeps.items()}, views)
     owner = owners(ground.sites, ground.processes.number)
     own = {name: view for name, view in views.items() if owner[name] == ground.processes.rank}
-    return exchanged(ground.processes, owner, _solved(solver, own, keeps), device)
+    return exchanged(ground.processes, owner, _told(_solved(solver, own, keeps), own), device)
+
+
+def _told(decisions: Mapping[str, Decision], views: Mapping[str, View]) -> dict[str, Decision]:
+    """With what each loses, and with what the data never reached among the notes of the first."""
+    made = {name: replace(decision, error=lost(views[name], decision)) for name, decision in decisions.items()}
+    first, notes = next(iter(made), None), unreached(views.values())
+    if first is not None and notes:
+        made[first] = replace(made[first], notes=(*made[first].notes, *notes))
+    return made
 
 
 def scored(

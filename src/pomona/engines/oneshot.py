@@ -77,7 +77,7 @@ def run(
     return _Run(deepcopy(model), ground, batches, loss, training, judge, progress or Silent(), journal, remembered).go()
 
 
-_STATE = ("next", "due", "alive", "solved", "dropped", "rounds", "snapshots", "notes")
+_STATE = ("next", "due", "alive", "solved", "dropped", "rounds", "snapshots", "notes", "lost")
 
 
 class _Run:
@@ -104,6 +104,7 @@ class _Run:
         self.dropped: dict[str, int] = {}
         self.rounds: list[dict[str, Any]] = []
         self.notes: list[str] = []  # what solvers said
+        self.lost: dict[str, float] = {}  # and what they know of the error of a site
         self.snapshots = {"start": values(model)} if self._rewinds else {}
 
     @property
@@ -154,7 +155,8 @@ class _Run:
     @property
     def plan(self) -> Plan:
         plan = self.ground.plan(self.alive, self.solved)
-        return replace(plan, provenance={**plan.provenance, "notes": self.notes}) if self.notes else plan
+        told = {name: value for name, value in (("notes", self.notes), ("errors", self.lost)) if value}
+        return replace(plan, provenance={**plan.provenance, **told})
 
     def cut(self, action: Prune | Drop | Regrow) -> None:
         tensors = {name: parameter.detach() for name, parameter in self.model.named_parameters(remove_duplicate=False)}
@@ -166,6 +168,7 @@ class _Run:
         self.alive = alive
         self.notes = list(dict.fromkeys([*self.notes, *(note for decision in decisions.values() for note in decision.notes)]))
         self.solved |= {name: d.tensors for name, d in decisions.items() if d.tensors}
+        self.lost |= {name: d.error for name, d in decisions.items() if d.error is not None}
         self.hold(self.model)
         size, density = extent(self.ground.recipe.structure, self.ground.sites, self.alive)
         self.rounds.append({"round": self.next, "sizes": size, "densities": density, "quality": self.quality()})

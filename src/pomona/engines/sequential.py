@@ -93,16 +93,19 @@ def run(
     alive: dict[str, Tensor] = {}
     solved: dict[str, Mapping[str, Tensor]] = {}
     errors: dict[str, float] = {}
+    lost: dict[str, float] = {}
     notes: list[str] = []
     for cut in cuts(ground, walk, progress, journal, remembered):
         alive |= cut.alive
         errors |= {} if cut.error is None else {cut.block: cut.error}
+        lost |= cut.lost
         notes += cut.notes
         # The model's own tensors, masked, and not a second copy of all weights.
         solved |= {site: {name: model.get_parameter(name).detach() for name in names} for site, names in cut.solved.items()}
     alive = {site.name: alive[site.name] for site in ground.sites}
     plan = ground.plan(alive, solved)
-    plan = replace(plan, provenance={**plan.provenance, "blocks": errors, "notes": list(dict.fromkeys(notes))})
+    told = {"blocks": errors, "errors": lost, "notes": list(dict.fromkeys(notes))}
+    plan = replace(plan, provenance={**plan.provenance, **told})
     size, density = extent(ground.recipe.structure, ground.sites, alive)
     rounds = ({"round": 0, "sizes": size, "densities": density, "quality": None},)
     return Outcome(model, plan, rounds, any(isinstance(action, Recover) for action in _actions(ground)))
@@ -113,13 +116,14 @@ class Cut:
     """What became of one block ("": of what lies outside of them): masks by site, the tensors that a solver changed, by site.
 
     `error` is how far its output moved on the first batch, relative to what it was (None where nothing was run); `notes` are
-    what solvers say.
+    what solvers say, and `lost` is what they know of the error of a site (`Decision.error`).
     """
 
     block: str
     alive: Mapping[str, Tensor]
     solved: Mapping[str, Sequence[str]]
     notes: Sequence[str] = ()
+    lost: Mapping[str, float] = field(default_factory=dict)
     error: float | None = None
 
 
@@ -213,14 +217,14 @@ def _taken(
     if state is not None:
         store.recall(turn.block, state["weights"])
         turn.hand_on()
-        return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "error")})
+        return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "lost", "error")})
     dense = turn.look()
     decisions = _decided(ground, sites, turn.shell, gather) if sites else {}
     weights = store.settle(turn.block)
     moved = change(dense, turn.hand_on())
     cut = Cut(turn.block, *_parts(decisions), ground.processes.of_first(lambda: moved))
     if journal:
-        done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "error": cut.error}
+        done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "lost": cut.lost, "error": cut.error}
         journal.write({"weights": weights, **done}, file)
     return cut
 
@@ -245,11 +249,14 @@ def _local(ground: Ground, sites: Sequence[Site]) -> Ground:
     )
 
 
-def _parts(decisions: Mapping[str, Decision]) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
-    """(masks, names of changed tensors, notes)"""
+def _parts(
+    decisions: Mapping[str, Decision],
+) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str], dict[str, float]]:
+    """(masks, names of changed tensors, notes, errors)"""
     keeps = {name: decision.keep for name, decision in decisions.items()}
     solved = {name: sorted(decision.tensors) for name, decision in decisions.items() if decision.tensors}
-    return keeps, solved, list(dict.fromkeys(note for decision in decisions.values() for note in decision.notes))
+    lost = {name: decision.error for name, decision in decisions.items() if decision.error is not None}
+    return keeps, solved, list(dict.fromkeys(note for decision in decisions.values() for note in decision.notes)), lost
 
 
 def _runs(ground: Ground, chains: Sequence[Chain], remembered: Remembered | None) -> bool:

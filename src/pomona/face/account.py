@@ -39,6 +39,7 @@ def account(
     history: Mapping[str, Any] | None,
     *,
     qualities: tuple[Quality | None, Quality | None, Quality | None],
+    tasks: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything that a reader of the report wants to know; see `docs/report.md` for the fields.
 
@@ -66,8 +67,10 @@ def account(
         "bytes": {"before": whole.bytes, "after": left.bytes},
         "latency": asdict(timing) if timing else None,
         "quality": _quality(qualities, job.judge, dense, small),
+        "tasks": [*tasks],
         "proof": asdict(proof) | {"form": realised.form, "notes": [*proof.notes, *realised.notes]},
         "layers": after.layers(),
+        "blocks": [{"name": name, "error": error} for name, error in plan.provenance.get("blocks", {}).items()],
         "sites": [
             {
                 "name": name,
@@ -76,6 +79,7 @@ def account(
                 "before": site.units,
                 "after": int(plan.keep(name).sum()),
                 "held": name in plan.provenance.get("held", ()),
+                "error": plan.provenance.get("errors", {}).get(name),
                 "normalisers": list(site.axis.normalisers) if site.axis else [],
             }
             for name, site in plan.sites.items()

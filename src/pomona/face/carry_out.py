@@ -14,6 +14,7 @@ from pomona.face.job import Job
 from pomona.face.recovering import held, recover
 from pomona.face.report import Report
 from pomona.face.result import Result
+from pomona.face.tasked import Asked, tasked
 from pomona.graph import Graph
 from pomona.graph.proof import Proof, another, prove, require
 from pomona.graph.reference import tensors_of
@@ -35,11 +36,12 @@ def carry_out(
     recovery: Recovery | None,
     rounds: Sequence[Mapping[str, Any]] = (),
 ) -> Result:
+    tasks: Asked | None = None,
     """The small model with its proof and report.
 
     `weights` is the model whose values survive, at full size: the job's own, or what rounds of training made of it.
-    `recipe` and `rounds` are what the report says about how the plan came about; `recovery` trains the small model.
-    Raises ProofError when the small model does not equal the masked one.
+    `recipe` and `rounds` are what the report says about how the plan came about; `recovery` trains the small model,
+    `tasks` are asked of both. Raises ProofError when the small model does not equal the masked one.
     """
     before = job.judge.measure(job.model) if job.judge else None
     realised, proof = _realise(job, graph, plan, weights)
@@ -61,6 +63,7 @@ def carry_out(
         history,
         qualities=(before, pruned, recovered),
     )
+        tasks=tasked(tasks, job.model, realised),
     return Result(realised.model, plan, Report.of(report), graph, realised.form, job.model, job.args, job.kwargs, job.source)
 
 

@@ -17,10 +17,12 @@ from pomona.engines.oneshot import Outcome, run
 from pomona.engines.prices import price
 from pomona.engines.remembered import Remembered
 from pomona.engines.sequential import run as sequential_run
+from pomona.evaluate import Tasks
 from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.result import Result
+from pomona.face.tasked import Asked
 from pomona.face.ties import against, noted, parted
 from pomona.face.together import check_shared
 from pomona.face.wish import (
@@ -63,6 +65,7 @@ def prune(
     release: Release | None = None,
     test: Any = None,
     metric: str | None = None,
+    tasks: Asked | None = None,
     valid: Any = None,
     sequential: bool | None = None,
     blocks: Sequence[str] = (),
@@ -82,10 +85,11 @@ def prune(
     `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable of
     batches (tensors, (input, target) pairs or dicts) for recovery and for calibration, which takes the first `calibrate` of
     them (None: all); `loss` is a function of (output, target). `test` is data of the same form, a `Data` or a function of
-    the model, and is only ever measured on; `valid` picks the best state of a recovery. `goal` may say how much stays by
-    family, `heads=0.5,neurons=0.7`, which then is what is pruned. `only` and `keep` (names, glob patterns, families, classes of
-    modules) and `limits` say where; with `exact`, axes under a normaliser stay whole; with `release="output"`, what the model
-    returns may become narrower. A method that reads activations prunes a model with a list of blocks block by block, each
+    the model, and is only ever measured on; `tasks` (`pomona.Tasks`) are asked of the dense and of the final model; `valid`
+    picks the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what is
+    pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`, axes
+    under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. A method that reads
+    activations prunes a model with a list of blocks block by block, each
     judged by what the pruned ones before it give; `sequential` asks for that or forbids it, `blocks` names the lists
     (`model.layers`). `latency` may hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written
     down there after every round, block and epoch; called again with the same arguments after a kill, it goes on and ends
@@ -128,6 +132,8 @@ def prune(
         command=command,
         blocks=blocks,
     )
+    if isinstance(tasks, Tasks):
+        tasks.check()
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
     job = parted(job, recipe, release)
@@ -135,7 +141,9 @@ def prune(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )
     due = recipe.recovery if outcome.recover else None
-    return carry_out(job, graph, outcome.plan, outcome.model, recipe=ground.recipe, recovery=due, rounds=outcome.rounds)
+    return carry_out(
+        job, graph, outcome.plan, outcome.model, recipe=ground.recipe, recovery=due, rounds=outcome.rounds, tasks=tasks
+    )
 
 
 def plan(

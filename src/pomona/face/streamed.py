@@ -19,7 +19,7 @@ from pomona.face.sentence import sentence
 from pomona.graph import Graph
 from pomona.models import load_model
 from pomona.runtime.machine import machine
-from pomona.vocabulary import Plan
+from pomona.vocabulary import Plan, Site
 
 PLANS = "plans"  # one file a block
 
@@ -52,6 +52,7 @@ class Record:
     ground: Ground
     left: dict[str, int] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     _written: int = 0
@@ -61,6 +62,7 @@ class Record:
         sites = [site for site in self.ground.sites if site.name in cut.alive]
         self.left |= {name: int(keep.sum()) for name, keep in cut.alive.items()}
         self.errors |= {} if cut.error is None else {cut.block: cut.error}
+        self.lost |= cut.lost
         self.notes += [note for note in cut.notes if note not in self.notes]
         self.outside += [] if cut.block else [member.tensor for site in sites for member in site.members]
         if sites:
@@ -89,10 +91,19 @@ class Record:
             "goal": str(goal),
             "params": {"before": params, "after": params},
             "nonzeros": {"before": params, "after": params - gone},
-            "sites": [{"name": s.name, "kind": s.kind, "before": s.units, "after": self.left[s.name]} for s in self.ground.sites],
+            "sites": [self._site(site) for site in self.ground.sites],
             "blocks": [{"name": name, "error": error} for name, error in self.errors.items()],
             "memory": dict(told["memory"]),
             "seconds": told["seconds"],
             "notes": self.notes,
             "out": told["out"],
+        }
+
+    def _site(self, site: Site) -> dict[str, Any]:
+        return {
+            "name": site.name,
+            "kind": site.kind,
+            "before": site.units,
+            "after": self.left[site.name],
+            "error": self.lost.get(site.name),
         }

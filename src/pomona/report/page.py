@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from pomona.report import figures_classes, figures_latency, figures_layers, figures_proof, figures_recovery, figures_rounds, prose
+from pomona.report import (
+    figures_classes,
+    figures_errors,
+    figures_latency,
+    figures_layers,
+    figures_proof,
+    figures_recovery,
+    figures_rounds,
+    figures_tasks,
+    prose,
+)
 from pomona.report.cards import cards
 from pomona.report.markup import Markup, el, join
 from pomona.report.twin import clean
@@ -24,6 +34,8 @@ SECTIONS: tuple[tuple[str, str, str, Section], ...] = (
     ("tradeoff", "Quality against size", "The dense model, every round, and what training won back.", figures_rounds.rounds),
     ("latency", "Latency", "Dense and pruned took turns on the same machine. A dot is one run.", figures_latency.latency),
     ("classes", "Class by class", "An average can hide who pays for it.", figures_classes.classes),
+    ("tasks", "Tasks", "Asked by lm-evaluation-harness, of the dense and of the final model.", figures_tasks.tasks),
+    ("errors", "Layer by layer", "What each puts out, before and after.", figures_errors.errors),
     ("proof", "The proof", "Is the small model the function that was decided on?", figures_proof.proof),
     ("frozen", "Left alone", "Axes that were not pruned, and why.", prose.frozen),
     ("method", "The method", "The recipe as a sentence, and where it comes from.", prose.method),

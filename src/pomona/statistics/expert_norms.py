@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ class ExpertNorms:
     """(sum of ||gate * output|| over the tokens sent to an expert, number of these tokens): float64 of shape (2, experts)."""
 
     probe: Probe = field(default_factory=Routed)
+    covered: ClassVar[str] = "experts"
 
     def watch(self, site: Site) -> Watch:
         """The module that holds the experts' stacked weights; raises InputError for sites that are no experts."""
@@ -37,6 +39,10 @@ class ExpertNorms:
     def value(self, state: State, site: Site) -> Tensor:
         """The sums."""
         return state["sums"]
+
+    def unreached(self, value: Tensor, site: Site) -> Tensor:
+        """Which experts no token was sent to: bool (experts,)."""
+        return value[1] == 0
 
 
 def _holder(site: Site) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class InputGram:
     """
 
     probe: Probe = field(default_factory=Forward)
+    covered: ClassVar[str] = "inputs"
 
     def watch(self, site: Site) -> Watch:
         """The weight's inputs; raises InputError for axis sites and for recurrent weights, whose inputs no module sees."""
@@ -69,6 +71,13 @@ class InputGram:
         for i in range(0, gram.shape[1], _BLOCK):
             gram[:, i + _BLOCK :, i : i + _BLOCK] = gram[:, i : i + _BLOCK, i + _BLOCK :].mT
         return gram
+
+    def unreached(self, value: Tensor, site: Site) -> Tensor:
+        """Which inputs (features or channels) were never anything but zero: bool (in,)."""
+        weight = _weight(site)
+        kernel = torch.Size(weight.shape[2:]).numel() if weight.conv else 1
+        squares = value.diagonal(dim1=1, dim2=2).reshape(len(value), kernel, -1)  # columns: inputs at each place of the kernel
+        return (squares == 0).all(1).flatten()
 
 
 def _weight(site: Site) -> Weight:

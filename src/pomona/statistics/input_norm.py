@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import product
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class InputNorm:
     """
 
     probe: Probe = field(default_factory=Forward)
+    covered: ClassVar[str] = "inputs"
 
     def watch(self, site: Site) -> Watch:
         """The weight's inputs; raises InputError for axis sites and for recurrent weights, whose inputs no module sees."""
@@ -61,6 +63,14 @@ class InputNorm:
             return norms.unsqueeze(0)
         grouped = norms.reshape(weight.conv.groups, -1, *norms.shape[1:])
         return grouped.repeat_interleave(weight.shape[0] // weight.conv.groups, dim=0)
+
+    def unreached(self, value: Tensor, site: Site) -> Tensor:
+        """Which inputs (features or channels) were never anything but zero: bool (in,)."""
+        conv = _weight(site).conv
+        if conv is None or conv.transposed:
+            return value.flatten() == 0
+        firsts = value[:: max(1, len(value) // conv.groups)]  # filters of a group read the same channels
+        return (firsts.flatten(2) == 0).all(2).flatten()
 
 
 def _weight(site: Site) -> Weight:
