@@ -68,7 +68,7 @@ def test_it_takes_back_what_the_layers_before_did_where_each_by_itself_cannot():
     data = [{"input_ids": language.ids(8, 16, seed)} for seed in range(16)]
     far = {}
     for recover in ("none", "refit"):
-        result = pomona.prune(dense, TEXT[0], method="alps", structure="2:4", data=data, recover=recover, latency=False)
+        result = pomona.prune(dense, TEXT[0], method="sparsegpt", structure="2:4", data=data, recover=recover, latency=False)
         far[recover] = distance(result.model, dense, unseen)
         assert result.report.proof.passed
         weight = result.model.model.layers[1].mlp.down_proj.weight

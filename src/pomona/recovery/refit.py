@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -79,10 +80,10 @@ class Refit:
         names = [layer.name for layer in group]
         gram, cross = torch.zeros(()), dict.fromkeys(names, torch.zeros(()))
         for own, whole in each.calls:
-            ours, theirs = _heard(each.pruned, names, own), _heard(each.dense, names, whole)
+            ours, theirs = (_heard(block, names, call) for block, call in ((each.pruned, own), (each.dense, whole)))
             for name in names:
-                read, given = (tokens(x, own.visible).flatten(0, -2) for x in ours[name])
-                wanted = tokens(theirs[name][1], whole.visible).flatten(0, -2)
+                read, given = (tokens(x, own.visible).flatten(0, -2) for x in ours[name][0])
+                wanted = tokens(theirs[name][0][1], whole.visible).flatten(0, -2)
                 cross[name] = cross[name] + (read.mT @ (wanted - given)).double()  # (columns, rows)
             gram = gram + (read.mT @ read).double()
         mean = gram.diagonal().mean()
@@ -116,12 +117,12 @@ def _groups(each: Beside, hold: Callable[[nn.Module], None], first: Batch) -> li
     wide = {name: weight.shape for name, weight in each.dense.named_parameters()}
     owners = {id(module): name for name, module in each.pruned.named_modules()}
     pruned = {owners[id(t.places[0][0])]: t for t in targets(each.pruned, hold) if len(t.places) == 1 and t.weight.ndim == 2}
-    heard = _heard(each.pruned, list(pruned), first)
+    heard = _heard(each.pruned, list(pruned), first, through=True)
     found: dict[Hashable, list[_Layer]] = {}
-    for name, (read, given) in heard.items():
+    for name, [(read, given), *more] in heard.items():
         target = pruned[name]
-        across = _across(target.weight, read, given)
-        if across is not None and wide[f"{name}.{target.places[0][1]}"][0 if not across else 1] == given.shape[-1]:
+        across = None if more else _across(target.weight, read, given)
+        if across is not None and wide[f"{name}.{target.places[0][1]}"][int(across)] == given.shape[-1]:
             found.setdefault((read.data_ptr(), read.shape), []).append(_Layer(name, target.weight, target.alive, across))
     return list(found.values())
 
@@ -137,21 +138,30 @@ def _across(weight: Tensor, read: Tensor, given: Tensor) -> bool | None:
     return None
 
 
-def _heard(block: nn.Module, names: Sequence[str], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-    """What these modules read and give when the block runs, in the order in which they are called (the last call counts)."""
-    heard: dict[str, tuple[Tensor, Tensor]] = {}
+class _Enough(BaseException):
+    """All that was to be heard was heard. Not an Exception: what a model's own code catches must not be this."""
+
+
+def _heard(block: nn.Module, names: Sequence[str], batch: Batch, through: bool = False) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """What these modules read and give, call by call, by name in the order in which they are called.
+
+    The block runs until each was called once, or `through` to its end.
+    """
+    heard: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: Any) -> None:
             _, read = main(args, kwargs)
             if read is not None and isinstance(given, Tensor):
-                heard[name] = read, given
+                heard.setdefault(name, []).append((read, given))
+            if len(heard) == len(names) and not through:
+                raise _Enough
 
         return hook
 
     handles = [block.get_submodule(name).register_forward_hook(note(name), with_kwargs=True) for name in names]
     try:
-        with evaluating(block):
+        with evaluating(block), suppress(_Enough):
             block(*batch.args, **batch.kwargs)
     finally:
         for handle in handles:
