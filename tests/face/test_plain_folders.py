@@ -1,11 +1,14 @@
 """What a config can say opens with plain `from_pretrained`, and answers as the pruned model does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import pomona
 from pomona.models import load_model
 from pomona.runtime.packing import weight_files
+from pomona.vocabulary import Decision
 
 transformers = pytest.importorskip("transformers")
 
@@ -121,3 +124,17 @@ def test_heads_and_width_that_leave_together_fit_a_config_that_divides_one_by_th
     both, alone = (pruned(model, inputs, goal=goal) for goal in ("heads=0.5,width=0.5", "heads=0.5"))
     opens(both, both.save(tmp_path / "both"), inputs)
     assert not (alone.save(tmp_path / "alone") / "config.json").exists()
+
+
+def test_widths_come_in_the_multiples_that_a_config_checks_and_others_are_saved_without_one(tmp_path):
+    model, inputs = made("Llama", num_hidden_layers=2)
+    result = pruned(model, inputs, structure="width", goal="width=0.7")
+    plain = opens(result, result.save(tmp_path / "out"), inputs)
+    assert plain.config.hidden_size == 20  # of 32, with four heads
+    ((name, decision),) = result.plan.decisions.items()
+    keep = decision.keep.clone()
+    keep[(~keep).nonzero()[:3]] = True
+    odd = pomona.replay(model, replace(result.plan, decisions={name: Decision(keep)}), (), inputs, latency=False)
+    folder = odd.save(tmp_path / "odd")
+    assert odd.model.config.hidden_size == 23 and not (folder / "config.json").exists()
+    assert torch.equal(pomona.load(folder)(**inputs)[0], odd.model(**inputs)[0])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pomona.data import Data
 from pomona.engines.beside import beside
 from pomona.engines.blocks import chains
+from pomona.face.configured import configured
 from pomona.face.quality import Judge, judge_of
 from pomona.face.wish import Batches, check_fits, check_folder, check_model, check_takes
 from pomona.graph import Graph, Release, survey
@@ -109,11 +110,11 @@ class Job:
         `release`: what may change although users see it.
         """
         if self.traced is not None:
-            return released(self.traced, release)
+            return configured(released(self.traced, release), self.model)
         with self.progress.stage("tracing", 1) as stage:
             graph = survey(self.model, self.args, self.kwargs, release=release)
             stage.advance()
-        return graph
+        return configured(graph, self.model)
 
     def training(
         self, hold: Callable[[nn.Module], None], snapshots: dict[str, dict[str, Tensor]], graph: Graph | None = None

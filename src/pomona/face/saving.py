@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona import __version__, report
+from pomona.face.configured import takes
 from pomona.face.folders import whole_folder
 from pomona.face.loading import FORMAT, check_opens
 from pomona.face.origin import origin
@@ -81,6 +82,8 @@ def is_uniform(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     """
     config: Any = getattr(model, "config", None)
     if not type(model).__module__.startswith("transformers.") or not hasattr(config, "save_pretrained"):
+        return False
+    if hasattr(config, "validate") and not takes(config):
         return False
     try:
         with torch.random.fork_rng(devices=[]):
