@@ -15,6 +15,7 @@ from pomona.collect import collect
 from pomona.criteria.activation_taylor import ActivationTaylor
 from pomona.criteria.grouped import Grouped
 from pomona.criteria.magnitude import Magnitude
+from pomona.criteria.perturbative import Perturbative
 from pomona.criteria.random import Random
 from pomona.criteria.sosp import Sosp
 from pomona.criteria.taylor import Taylor
@@ -31,7 +32,7 @@ VARIANTS = [
     Grouped(Taylor(), combine="product", normalise="mean", roles=("out", "in", "scale")),
     Grouped(Random(), combine="first"),
 ]
-BLIND = {Random: "draws by position, sees no unit"}
+BLIND = {Random: "draws by position, sees no unit", Perturbative: "draws by position whom it tries"}
 ELSEWHERE = {
     "Principal": "scores directions of residual streams; what it gives is in tests/methods/test_slicegpt.py",
     "GateMargin": "reads the thresholds of a learned gate, which only the training engine has",

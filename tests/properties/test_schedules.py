@@ -16,6 +16,7 @@ from pomona.schedules.emerging import Emerging
 from pomona.schedules.every import Every
 from pomona.schedules.once import Once
 from pomona.schedules.rounds import Rounds
+from pomona.schedules.slices import Slices
 from pomona.vocabulary import Clock, Goal, Prune, Recover, Schedule
 
 EXAMPLES = [
@@ -34,6 +35,8 @@ EXAMPLES = [
     Every(3),
     Emerging(),
     Emerging(10),
+    Slices(),
+    Slices(0.3),
 ]
 each = pytest.mark.parametrize("schedule", EXAMPLES, ids=str)
 STEPS = 101

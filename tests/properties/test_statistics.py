@@ -66,6 +66,7 @@ EXAMPLES = [
 ]
 
 ELSEWHERE = {
+    "TrialRegression": "draws its trials by the batch; its laws are in tests/methods/test_bonsai.py",
     "GateRows": "keeps a row a pass, in the order in which they come; its laws are in tests/methods/test_fast_posttrain.py",
     "ExpertNorms": "is gathered on experts; its laws are in tests/methods/test_reap.py",
     "StreamGram": "is gathered on residual streams; its laws are in tests/methods/test_slicegpt.py",

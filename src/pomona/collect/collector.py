@@ -111,9 +111,7 @@ def _passes(sites: Sequence[Site], needs: Sequence[Statistic]) -> list[_Pass]:
     made = []
     for probe in dict.fromkeys(need.probe for need in needs):
         readers = tuple((need, site) for need in needs if need.probe == probe for site in sites)
-        watches = [need.watch(site) for need, site in readers]
-        union = Watch(*(frozenset().union(*(getattr(w, kind) for w in watches)) for kind in ("inputs", "grads", "blocks")))
-        made.append(_Pass(probe, union, readers))
+        made.append(_Pass(probe, Watch.joined(need.watch(site) for need, site in readers), readers))
     return made
 
 

@@ -27,9 +27,7 @@ class PerMember:
 
     def watch(self, site: Site) -> Watch:
         """All that the members' statistics watch."""
-        watches = [self.statistic.watch(part) for part in alone(site, self.roles)]
-        kinds = ("inputs", "grads", "blocks")
-        return Watch(*(frozenset().union(*(getattr(watch, kind) for watch in watches)) for kind in kinds))
+        return Watch.joined(self.statistic.watch(part) for part in alone(site, self.roles))
 
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
         """Fold one batch into every member's state."""

@@ -23,6 +23,7 @@ from pomona.vocabulary.parts import (
     Statistic,
     Structure,
     Training,
+    Trials,
     Watch,
     generator,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Structure",
     "Sweeping",
     "Training",
+    "Trials",
     "Undeclared",
     "Untraceable",
     "View",

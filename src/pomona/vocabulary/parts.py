@@ -8,7 +8,7 @@ keeps dead units dead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -85,7 +85,7 @@ class Seen:
     convolutions, last for everything else) and the gradient there. `grads`: parameter name -> gradient. `weights`: the
     values of the watched parameters during the pass. `curvatures`: parameter name -> the loss's Hessian times all watched
     parameters. `blocks`: block name -> (what entered it, what left it). `examples` counts the batch.
-    `target` is the batch's, from probes that ask for labels.
+    `target` is the batch's, from probes that ask for labels. `trials`: what became of the loss without some units.
     """
 
     examples: int
@@ -96,6 +96,21 @@ class Seen:
     curvatures: Mapping[str, Tensor] = field(default_factory=dict)
     blocks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     target: Any = None
+    trials: Trials | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """How the loss liked the model without some of its units, in pairs that leave out what the other keeps.
+
+    `signs`: site name -> int8 (pairs, units), +1 where only the first of a pair keeps the unit, -1 where only the second does, 0
+    where both do. `gains` (pairs,) float64: the loss of the second less that of the first. `worth`: site name -> (units,)
+    float64, what was thought of the units before any was tried.
+    """
+
+    signs: Mapping[str, Tensor]
+    gains: Tensor
+    worth: Mapping[str, Tensor]
 
 
 @runtime_checkable
@@ -119,11 +134,21 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """What a probe must record: inputs of these weights, gradients of these parameters, ends of these blocks."""
+    """What a probe must record: inputs of these weights, gradients of these parameters, ends of these blocks.
+
+    `sites` are those whose units it leaves out to see what happens.
+    """
 
     inputs: frozenset[str] = frozenset()
     grads: frozenset[str] = frozenset()
     blocks: frozenset[str] = frozenset()
+    sites: frozenset[Site] = frozenset()
+
+    @classmethod
+    def joined(cls, watches: Iterable[Watch]) -> Watch:
+        """All that any of them watches."""
+        every = list(watches)
+        return cls(*(frozenset[Any]().union(*(getattr(w, entry.name) for w in every)) for entry in fields(cls)))
 
 
 @runtime_checkable
