@@ -80,3 +80,20 @@ def test_measuring_on_what_was_calibrated_on_needs_to_be_asked_for(wish, cli, ho
     ran = cli(*wish, "--test", "again.txt", "--no-latency", "--length", "32")
     assert ran.code == 2 and "hold passages of text.txt" in ran.err
     assert cli(*wish, "--test", "again.txt", "--no-latency", "--length", "32", "--overlap").code == 0
+
+
+def test_a_random_sample_streams_and_its_size_is_calibrate(wish, cli, tmp_path):
+    told = {}
+    for name, more in {
+        "a": ["--seed", "1"],
+        "b": ["--seed", "1", "--max-memory", "1GB"],
+        "c": ["--seed", "2"],
+        "d": ["--seed", "1", "--calibrate", "3"],
+    }.items():
+        options = ["--sample", "random", "--length", "24", "--no-latency", "-o", tmp_path / name, "--json"]
+        ran = cli(*wish, *[o for o in options if o != "--no-latency" or "--max-memory" not in more], *more)
+        assert ran.code == 0, ran.err
+        told[name] = [block["error"] for block in ran.json["blocks"]]
+    assert told["a"] == pytest.approx(told["b"], rel=1e-4) and told["a"] != told["c"] and told["a"] != told["d"]
+    ran = cli(*wish, "--sample", "randomly", "-o", tmp_path / "e")
+    assert ran.code == 2 and "did you mean 'random'" in ran.err

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from pomona.data import load_data
 from pomona.data.data import Data
 from pomona.data.overlap import check_apart, overlap
-from pomona.data.text import crops, token_data
+from pomona.data.text import TooShort, crops, token_data
 from pomona.vocabulary import InputError
 
 
@@ -148,6 +148,50 @@ def test_crops_are_places_of_long_documents_and_alike_for_equal_seeds():
     assert all(any(row in text for text in texts[1:]) for row in read) and len(read) > 20
     with pytest.raises(InputError, match="None of the 1 documents"):
         crops(["short"], Letters(), 1, 16, seed=0)
+
+
+def lines(tmp_path, count, size=80):
+    texts = [f"{number:04d}" + "".join(chr(97 + (number * 7 + place) % 26) for place in range(size)) for number in range(count)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return texts
+
+
+def decoded(loader):
+    return ["".join(map(chr, row)) for batch in loader for row in batch["input_ids"].tolist()]
+
+
+def test_drawn_windows_come_from_documents_of_which_the_last_fifth_is_kept_for_testing(tmp_path):
+    texts = lines(tmp_path, 10)
+    data = load_data(str(tmp_path / "a.jsonl"), tokenizer=Letters(), length=16, draws=30, batch=4, seed=3)
+    learn, test = decoded(data.train), decoded(data.test)
+    assert len(learn) == 30 and len(set(learn)) > 15 and len(data.train) == 8
+    assert all(any(window in text + "\n\n" for text in texts[:8]) for window in learn)
+    assert "".join(test) in "\n\n".join([*texts[8:], ""]) and test
+    assert learn == decoded(data.train)
+    again, other = (load_data(str(tmp_path / "a.jsonl"), tokenizer=Letters(), length=16, draws=30, seed=s) for s in (3, 4))
+    assert decoded(again.train) == learn != decoded(other.train)
+
+
+@pytest.mark.parametrize("kind", ["txt", "npy"])
+def test_one_long_document_is_drawn_from_with_its_own_last_fifth_kept(kind, tmp_path):
+    text = "".join(chr(40 + place % 80) + chr(40 + place // 80) for place in range(500))
+    (tmp_path / "a.txt").write_text(text)
+    np.save(tmp_path / "a.npy", np.array([ord(letter) for letter in text]))
+    data = load_data(str(tmp_path / f"a.{kind}"), tokenizer=Letters(), length=20, draws=50)
+    whole = text + ("\n\n" if kind == "txt" else "")
+    cut = len(whole) * 4 // 5
+    assert len(decoded(data.train)) == 50 and all(window in whole[:cut] for window in decoded(data.train))
+    assert all(window in whole[cut:] for window in decoded(data.test))
+
+
+def test_windows_that_no_document_fills_are_too_short_and_what_is_no_text_is_refused(tmp_path):
+    lines(tmp_path, 10, size=20)
+    with pytest.raises(TooShort, match="None of the 8 documents has more than 30 tokens"):
+        load_data(str(tmp_path / "a.jsonl"), tokenizer=Letters(), length=30, draws=5)
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2)), y=np.zeros(4))
+    for text in ("digits", str(tmp_path / "a.npz"), str(tmp_path / "nothing.txt")):
+        with pytest.raises(InputError, match="drawn from text"):
+            load_data(text, draws=5)
 
 
 def test_text_that_was_learnt_from_is_found_again_however_it_is_cut():

@@ -101,6 +101,13 @@ def prune(
         int | None,
         typer.Option(min=2, metavar="TOKENS", show_default="2048, less where a text is short", help="Windows of text."),
     ] = None,
+    sample: Annotated[
+        str,
+        typer.Option(metavar="HOW", help="windows: text from end to end. random: places in documents, drawn by --seed."),
+    ] = "windows",
+    calibrate: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Batches of --data to calibrate on; 64 are 128 windows of 2048 tokens.")
+    ] = 64,
     max_memory: Annotated[
         str | None,
         typer.Option(
@@ -136,7 +143,9 @@ def prune(
         if out is None:
             progress.note("No --out: the result is measured and shown, but not saved.")
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
+        drawn = words.drawn(sample, calibrate)
         where: dict[str, Any] = {"only": tuple(only or ()), "keep": tuple(keep or ()), "blocks": tuple(blocks or ())}
+        where["calibrate"] = calibrate
         if max_memory is not None:
             unfit = {
                 "--recover": recover,
@@ -149,7 +158,7 @@ def prune(
             return _streamed(
                 model,
                 words.streamed(out, unfit),
-                (data, length),
+                (data, length, drawn),
                 progress,
                 method=method,
                 goal=goal,
@@ -164,7 +173,7 @@ def prune(
             )
         opened = words.open_model(model, input, progress)
         asked = words.tasks(tasks, opened, include_path, limit, shots)
-        learn, window = words.calibration(data, opened, progress, seed, length) if data else (None, length or 128)
+        learn, window = words.calibration(data, opened, progress, seed, length, drawn) if data else (None, length or 128)
         wish: dict[str, Any] = {
             "method": method,
             "goal": goal,
@@ -207,10 +216,10 @@ def prune(
     return Answer(result.report | places, renderable(result.report))
 
 
-def _streamed(model: str, out: Path, text: tuple[str | None, int | None], progress: Any, **wish: Any) -> Answer | None:
+def _streamed(model: str, out: Path, text: tuple[Any, ...], progress: Any, **wish: Any) -> Answer | None:
     """The run whose model is never whole in memory."""
     opened = words.skeleton(model)
-    data = words.calibration(text[0], opened, progress, wish["seed"], text[1])[0] if text[0] else None
+    data = words.calibration(text[0], opened, progress, wish["seed"], *text[1:])[0] if text[0] else None
     assert opened.loaded is not None
     result = pomona.prune_folder(opened.loaded.source.value, out, data=data.train if data else None, progress=progress, **wish)
     if not wish["processes"].first:

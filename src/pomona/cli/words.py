@@ -75,20 +75,26 @@ def _open_ours(folder: Path, shape: str | None) -> Opened:
     return Opened(model, args, kwargs, None, tokenizer(str(folder)))
 
 
-def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128) -> Data:
-    """The data that `--data` names, as the model takes them; text in windows of `length` tokens, long ones some 4096 at once."""
+def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128, drawn: int | None = None) -> Data:
+    """The data that `--data` names, as the model takes them; text in windows of `length` tokens, long ones some 4096 at once.
+
+    `drawn` is how many batches of windows are drawn at random from text (None: text is cut from one end to the other).
+    """
     from pomona.data import load_data
 
     pixels, tokenizer = opened.loaded.pixels if opened.loaded else None, opened.tokenizer
     # 64 batches are then 128 windows of 2048, as in the papers.
     batch = max(1, 4096 // length) if tokenizer is not None and length > 512 else None
-    data = load_data(text, tokenizer=tokenizer, pixels=pixels, seed=seed, length=length, batch=batch)
+    draws = None if drawn is None else drawn * (batch or 8)
+    data = load_data(text, tokenizer=tokenizer, pixels=pixels, seed=seed, length=length, batch=batch, draws=draws)
     for note in data.notes:
         progress.note(note)
     return data
 
 
-def calibration(text: str, opened: Opened, progress: Progress, seed: int, length: int | None) -> tuple[Data, int]:
+def calibration(
+    text: str, opened: Opened, progress: Progress, seed: int, length: int | None, drawn: int | None = None
+) -> tuple[Data, int]:
     """The data to prune on, and the windows it came in: `length` tokens, or 2048 at the most where none was asked for.
 
     Never the most that the model could read, which may be a hundred times as much memory; a text that fills no two windows of
@@ -97,12 +103,12 @@ def calibration(text: str, opened: Opened, progress: Progress, seed: int, length
     from pomona.data.text import TooShort
 
     if length is not None:
-        return open_data(text, opened, progress, seed, length), length
+        return open_data(text, opened, progress, seed, length, drawn), length
     reach = getattr(getattr(opened.model, "config", None), "max_position_embeddings", None) or _WINDOW
     length = min(_WINDOW, reach)
     while True:
         try:
-            found = open_data(text, opened, progress, seed, length)
+            found = open_data(text, opened, progress, seed, length, drawn)
         except TooShort:
             if length <= _SHORTEST:
                 raise
@@ -124,6 +130,11 @@ def tasks(text: str | None, opened: Opened, include: Path | None, limit: int | N
     made = Tasks(names, opened.tokenizer, include, limit, shots)
     made.check()
     return made
+
+
+def drawn(sample: str, calibrate: int) -> int | None:
+    """How many batches of text `--sample` draws at random; None where text is read from one end to the other."""
+    return calibrate if one_of(sample, ("windows", "random"), "a way to sample text") == "random" else None
 
 
 def apart(learn: Data, held_out: Data) -> None:

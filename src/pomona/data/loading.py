@@ -32,31 +32,35 @@ def load_data(
     batch: int | None = None,
     length: int = 128,
     seed: int = 0,
+    draws: int | None = None,
 ) -> Data:
     """The data that DATA names.
 
     DATA is a folder of class folders of pictures, `.npz` or `.pt` arrays x and y, text (`documents.SUFFIXES`, alone or in a
     folder; a `.jsonl` with `choices` is questions), tokens in `.npy` or `.safetensors`, `module:function` returning batches
     or a dict with `train` and `test`, or a built-in name. `tokenizer` and `pixels` come from the model; `batch` is the batch
-    size (None: one that suits the kind), `length` the tokens of a text window. Raises InputError when DATA is nothing of
-    these, is empty, or holds NaN.
+    size (None: one that suits the kind), `length` the tokens of a text window. Text is cut into windows, shuffled by `seed`; with
+    `draws`, so many windows are drawn instead as SparseGPT draws them: a document at random, and a place in it at random. Raises
+    InputError when DATA is nothing of these, is empty, or holds NaN, and for draws from what is no text.
     """
+    if draws is not None:
+        _check_draws(text, draws)
     if batch is not None and batch < 1:
         raise InputError(f"A batch holds at least one example; got --batch {batch}.")
     if text in NAMES:
-        return _built_in(text, tokenizer, pixels, batch, length, seed)
+        return _built_in(text, tokenizer, pixels, batch, length, seed, draws)
     path = Path(text)
     if path.is_dir() and not _is_text(path):
         return load_folder(path, pixels, batch or 32, seed)
     if path.suffix == ".jsonl" and path.is_file() and are_choices(path):
         return load_choices(path, tokenizer, batch or 8)
     if path.is_dir() or (path.is_file() and path.suffix in documents.SUFFIXES):
-        return load_text(path, tokenizer, length, batch or 8, seed)
+        return load_text(path, tokenizer, length, batch or 8, seed, draws)
     if path.is_file():
         if path.suffix in (".npz", ".pt"):
             return load_arrays(path, batch or 64, seed)
         if path.suffix in tokens.SUFFIXES:
-            return tokens.load_tokens(path, length, batch or 8, seed)
+            return tokens.load_tokens(path, length, batch or 8, seed, draws)
         raise InputError(f"{text} is a '{path.suffix}' file; data is {FORMS}.")
     if is_entrypoint(text):
         return from_object(call(text), text)
@@ -86,14 +90,33 @@ def from_object(made: Any, name: str) -> Data:
     return Data(train, train, _metric(train), name)
 
 
-def _built_in(name: str, tokenizer: Any, pixels: Mapping[str, Any] | None, batch: int | None, length: int, seed: int) -> Data:
+def _check_draws(text: str, draws: int) -> None:
+    """Raise InputError where there is nothing to draw windows from, before anything is read."""
+    if draws < 1:
+        raise InputError(f"At least one window is drawn; got {draws}.")
+    path = Path(text)
+    questions = path.suffix == ".jsonl" and path.is_file() and are_choices(path)
+    readable = (path.is_dir() and _is_text(path)) or path.suffix in (*documents.SUFFIXES, *tokens.SUFFIXES)
+    if text != "lee-text" and (questions or not path.exists() or not readable):
+        raise InputError(f"Random windows are drawn from text and {text} is none; leave --sample random out (draws= in Python).")
+
+
+def _built_in(
+    name: str,
+    tokenizer: Any,
+    pixels: Mapping[str, Any] | None,
+    batch: int | None,
+    length: int,
+    seed: int,
+    draws: int | None,
+) -> Data:
     makers: dict[str, Callable[[], Data]] = {
         "fashion-mnist": lambda: fashion.fashion_mnist(batch or 128, seed),
         "digits": lambda: fashion.digits(batch or 64, seed),
         "foolbox-imagenet": lambda: shipped.foolbox_imagenet(pixels, batch or 20),
         "lee": lambda: shipped.lee(tokenizer, batch or 16),
         "wordsim353": lambda: shipped.wordsim353(tokenizer, batch or 64),
-        "lee-text": lambda: shipped.lee_text(tokenizer, length, batch or 8, seed),
+        "lee-text": lambda: shipped.lee_text(tokenizer, length, batch or 8, seed, draws),
     }
     return makers[name]()
 

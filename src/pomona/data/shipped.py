@@ -12,7 +12,7 @@ import torch
 from pomona.data.cache import package_folder
 from pomona.data.data import Data
 from pomona.data.pictures import PictureLoader, Pixels
-from pomona.data.text import need_tokenizer, sentences, text_data
+from pomona.data.text import drawn_data, need_tokenizer, sentences, text_data
 
 
 def foolbox_imagenet(pixels: Mapping[str, Any] | None = None, batch: int = 20) -> Data:
@@ -58,10 +58,13 @@ def wordsim353(tokenizer: Any, batch: int = 64) -> Data:
     return Data(sentences(_lines(folder / "lee_background.cor"), tokenizer, 16, 256), test, "spearman", "wordsim353")
 
 
-def lee_text(tokenizer: Any, length: int, batch: int, seed: int) -> Data:
-    """The 300 news documents of `lee` as running text, about 80,000 tokens: perplexity."""
+def lee_text(tokenizer: Any, length: int, batch: int, seed: int, draws: int | None = None) -> Data:
+    """The 300 news documents of `lee` as running text, about 80,000 tokens: perplexity. Or so many `draws` from them."""
     need_tokenizer(tokenizer, "lee-text")
-    return text_data("\n\n".join(_lines(_gensim() / "lee_background.cor")), "lee-text", tokenizer, length, batch, seed)
+    lines = _lines(_gensim() / "lee_background.cor")
+    if draws is not None:
+        return drawn_data(lines, "lee-text", tokenizer, length, batch, seed, draws)
+    return text_data("\n\n".join(lines), "lee-text", tokenizer, length, batch, seed)
 
 
 def _gensim() -> Path:

@@ -14,15 +14,20 @@ from pomona.data.documents import documents
 from pomona.data.loaders import SentenceLoader, TokenLoader
 from pomona.vocabulary import InputError, generator
 
+FEW = 5  # fewer documents than this cannot leave a fifth of themselves
+
 
 class TooShort(InputError):
     """The text fills no two windows of this length; it may fill shorter ones."""
 
 
-def load_text(path: Path, tokenizer: Any, length: int, batch: int, seed: int) -> Data:
-    """Data from the documents under `path`; the last fifth is for testing."""
+def load_text(path: Path, tokenizer: Any, length: int, batch: int, seed: int, draws: int | None = None) -> Data:
+    """Data from the documents under `path`, all in windows or so many `draws` from them; the last fifth is for testing."""
     need_tokenizer(tokenizer, path.name)
-    return text_data("\n\n".join(documents(path, tokenizer)), path.name, tokenizer, length, batch, seed)
+    texts = documents(path, tokenizer)
+    if draws is not None:
+        return drawn_data(texts, path.name, tokenizer, length, batch, seed, draws)
+    return text_data("\n\n".join(texts), path.name, tokenizer, length, batch, seed)
 
 
 def text_data(content: str, name: str, tokenizer: Any, length: int, batch: int, seed: int) -> Data:
@@ -35,6 +40,30 @@ def token_data(ids: Tensor, name: str, length: int, batch: int, seed: int) -> Da
     rows = windows(ids, name, length) if ids.dim() == 1 else ids
     held = max(1, len(rows) // 5)
     return Data(TokenLoader(rows[:-held], batch, seed), TokenLoader(rows[-held:], batch), "perplexity", name)
+
+
+def drawn_data(texts: Sequence[str | Tensor], name: str, tokenizer: Any, length: int, batch: int, seed: int, draws: int) -> Data:
+    """Data that learns from `draws` crops of documents, and is tested on windows of the last fifth of the documents.
+
+    Fewer than five documents are taken as one, of whose tokens the last fifth is for testing.
+    """
+    if len(texts) < FEW:
+        parts = [_ids(text, tokenizer) for text in texts]
+        whole = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+        texts = [whole[: len(whole) * (FEW - 1) // FEW], whole[len(whole) * (FEW - 1) // FEW :]]
+    held = max(1, len(texts) // FEW)
+    learn = crops(texts[:-held], tokenizer, draws, length, seed)
+    test, missing = [], draws * length  # a corpus may be large, and no more is tokenised than is asked for
+    for text in texts[-held:]:
+        if missing <= 0:
+            break
+        test.append(_ids(text, tokenizer))
+        missing -= len(test[-1])
+    ids = torch.cat(test)
+    if len(ids) < length:
+        raise TooShort(f"The last fifth of {name}, which is for testing, has {len(ids)} tokens; windows have {length}.")
+    rows = ids[: len(ids) // length * length].view(-1, length)
+    return Data(TokenLoader(learn, batch), TokenLoader(rows, batch), "perplexity", name)
 
 
 def encode(content: str, tokenizer: Any) -> Tensor:
@@ -54,11 +83,12 @@ def windows(ids: Tensor, name: str, length: int) -> Tensor:
     return ids[: len(ids) // length * length].view(-1, length)
 
 
-def crops(texts: Sequence[str], tokenizer: Any, count: int, length: int, seed: int) -> Tensor:
+def crops(texts: Sequence[str | Tensor], tokenizer: Any, count: int, length: int, seed: int) -> Tensor:
     """int64 (count, length): windows drawn as the SparseGPT and Wanda protocol draws them.
 
     A document at random until one has more than `length` tokens, then a place in it at random; a document may come again.
-    Only documents that are drawn are tokenised. Raises InputError where none is long enough.
+    Only documents that are drawn are tokenised; those that are tensors are tokens, int64 (n,). Raises TooShort where none is
+    long enough.
     """
     random = generator(seed)
     long: dict[int, Tensor] = {}
@@ -66,7 +96,7 @@ def crops(texts: Sequence[str], tokenizer: Any, count: int, length: int, seed: i
     rows: list[Tensor] = []
     for at in _drawn(len(texts), random):
         if at not in long and at not in short:
-            ids = encode(texts[at], tokenizer)
+            ids = _ids(texts[at], tokenizer)
             long |= {at: ids} if len(ids) > length else {}
             short |= set() if len(ids) > length else {at}
         if len(short) == len(texts):
@@ -76,7 +106,11 @@ def crops(texts: Sequence[str], tokenizer: Any, count: int, length: int, seed: i
             rows.append(long[at][start : start + length])
         if len(rows) == count:
             return torch.stack(rows)
-    raise InputError(f"None of the {len(texts)} documents has more than {length} tokens; take shorter windows.")
+    raise TooShort(f"None of the {len(texts)} documents has more than {length} tokens; take shorter windows.")
+
+
+def _ids(text: str | Tensor, tokenizer: Any) -> Tensor:
+    return text if isinstance(text, Tensor) else encode(text, tokenizer)
 
 
 def _drawn(count: int, random: torch.Generator) -> Iterator[int]:

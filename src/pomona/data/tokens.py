@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pomona.data.data import Data
-from pomona.data.text import token_data
+from pomona.data.text import drawn_data, token_data
 from pomona.vocabulary import InputError, first_line
 
 SUFFIXES = (".npy", ".safetensors")
 
 
-def load_tokens(path: Path, length: int, batch: int, seed: int) -> Data:
+def load_tokens(path: Path, length: int, batch: int, seed: int, draws: int | None = None) -> Data:
     """Data from token ids: (n,) is cut into windows of `length`, (n, length) are windows. The last fifth is for testing.
+    With `draws`, so many windows are drawn from (n,), or from the rows as from documents.
 
     A `.safetensors` file holds one tensor, or one called `input_ids`. Raises InputError for anything else.
     """
@@ -30,6 +31,9 @@ def load_tokens(path: Path, length: int, batch: int, seed: int) -> Data:
         raise InputError(f"{path} holds {len(ids)} windows of {ids.shape[1]} tokens; at least two of two are needed.")
     if ids.numel() and int(ids.min()) < 0:
         raise InputError(f"{path} holds the token {int(ids.min())}; tokens are numbers from 0.")
+    if draws is not None:
+        rows = [ids.long()] if ids.dim() == 1 else list(ids.long())
+        return drawn_data(rows, path.name, None, length, batch, seed, draws)
     return token_data(ids.long(), path.name, length, batch, seed)
 
 
