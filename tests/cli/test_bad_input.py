@@ -67,6 +67,7 @@ def refused(ran, *said):
             ["The method 'taylor' needs gradients", "--loss cross-entropy"],
         ),
         (["mine.py:mlp", "--method", "taylor"], ["needs data and a loss", "--data and --loss"]),
+        (["mine.py:mlp", "--method", "bonsai", "--data", "ok.npz"], ["The method 'bonsai' needs a loss", "--loss cross-entropy"]),
         (["mine.py:mlp", "--recover", "finetune:1epochs", "--data", "ok.npz"], ["The recovery FineTune", "--loss cross-entropy"]),
         (["mine.py:mlp", "--recover", "finetune:1epochs", "--data", "far.npz", "--loss", "cross-entropy"], ["0 to 2"]),
         (["mine.py:mlp", "--data", "nan.npz"], ["NaN"]),

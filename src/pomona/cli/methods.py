@@ -39,7 +39,7 @@ def methods(
 def row(name: str, recipe: Recipe) -> dict[str, str]:
     """One line of the table: strings by the names of COLUMNS."""
     paper = _cited(recipe.papers[0]) if recipe.papers else ""
-    needs = ", ".join(need for need in ("data", "labels", "gradients") if need in recipe.needs)
+    needs = ", ".join(need for need in ("data", "labels", "loss", "gradients") if need in recipe.needs)
     structure = str(recipe.structure)
     return dict(zip(COLUMNS, (name, recipe.summary, structure, needs or "nothing", recipe.when, paper), strict=True))
 

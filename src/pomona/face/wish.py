@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pomona import registry
-from pomona.evaluate.outputs import answer, measuring
+from pomona.evaluate.outputs import answer, measuring, tokens_of
 from pomona.graph import Graph
 from pomona.graph.export import where
 from pomona.graph.forms import check_form
@@ -48,22 +48,23 @@ class Batches:
 
     raw: Iterable[Any]
     limit: int | None = None
+    tokens: int | None = None  # that the model knows
 
     @classmethod
-    def of(cls, data: Any) -> Batches:
-        """Raises InputError when there is nothing in it or a batch has no known form."""
+    def of(cls, data: Any, model: nn.Module | None = None) -> Batches:
+        """Raises InputError when there is nothing in it or a batch has no known form; later, for batches that do not fit `model`."""
         if isinstance(data, Batches):
             return data
         if isinstance(data, torch.Tensor) or not isinstance(data, Iterable):
             raise InputError(f"data must be an iterable of batches; got {type(data).__name__}. Wrap a single batch in a list.")
         raw = list(data) if isinstance(data, Iterator) else data
-        made = cls(raw)
+        made = cls(raw, tokens=tokens_of(model))
         if next(iter(raw), None) is None:
             raise InputError("The data is empty; pass at least one batch.")
         return made
 
     def __iter__(self) -> Iterator[Batch]:
-        return (Batch.of(raw) for raw in islice(self.raw, self.limit))
+        return (Batch.of(raw).check(number, self.tokens) for number, raw in enumerate(islice(self.raw, self.limit), 1))
 
     def first(self, count: int | None) -> Batches:
         """Only so many batches of it (None: all)."""
@@ -221,14 +222,13 @@ def check_fits(model: nn.Module, data: Iterable[Any] | None) -> None:
 def check_needs(needs: Set[Requirement], who: str, data: Batches | None, loss: Loss | None) -> None:
     """Whether the user brought what a recipe or a recovery asks for; `who` names it: "The method 'taylor'"."""
     if "data" in needs and data is None:
-        also = " and a loss" if "gradients" in needs else ""
+        also = " and a loss" if needs & {"loss", "gradients"} else ""
         raise InputError(
             f"{who} needs data{also}; give --data{' and --loss' if also else ''} (data={' and loss=' if also else ''} in Python)."
         )
-    if "gradients" in needs and loss is None and data is not None and not _model_computes_loss(data):
-        raise InputError(
-            f"{who} needs gradients; give a loss: --loss cross-entropy (loss=, a function of (output, target), in Python)."
-        )
+    if needs & {"loss", "gradients"} and loss is None and data is not None and not _model_computes_loss(data):
+        why = "gradients; give a loss" if "gradients" in needs else "a loss"
+        raise InputError(f"{who} needs {why}: --loss cross-entropy (loss=, a function of (output, target), in Python).")
 
 
 def _model_computes_loss(data: Batches) -> bool:

@@ -23,7 +23,7 @@ def loss_of(model: nn.Module, batch: Batch, loss: Loss | None) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise InputError("The loss must return one number as a tensor; average it over the batch.")
     if not torch.isfinite(value):
-        raise InputError(f"The loss on a batch is {value.item()}; gradients need a finite loss.")
+        raise InputError(f"The loss on a batch is {value.item()}; this method needs a finite loss.")
     return value.reshape(())
 
 
@@ -31,7 +31,7 @@ def _own_loss(output: Any) -> Tensor:
     found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if found is None:
         raise InputError(
-            "This method needs gradients, and the model returns no loss; give one: --loss cross-entropy "
+            "This method needs a loss, and the model returns no loss; give one: --loss cross-entropy "
             "(loss=, a function of (output, target), in Python)."
         )
     return found  # type: ignore[no-any-return]
@@ -39,7 +39,7 @@ def _own_loss(output: Any) -> Tensor:
 
 def _given_loss(output: Any, target: Any, loss: Loss) -> Tensor:
     if target is None:
-        raise InputError("This method needs gradients and the data has no targets; give (input, target) pairs.")
+        raise InputError("This method needs a loss and the data has no targets; give (input, target) pairs.")
     check_targets(output, target)
     return loss(output, target)
 

@@ -34,7 +34,7 @@ class Perturbed:
     share: float = 0.05
     seed: int = 0
 
-    requires: ClassVar[frozenset[Requirement]] = frozenset({"data", "labels"})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"data", "labels", "loss"})
     per_example: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from pomona.vocabulary.progress import Progress, Silent
 from pomona.vocabulary.scores import Decision, Keeps, Scores, State, View
 from pomona.vocabulary.sites import Axis, Branch, Site, Weight
 
-Requirement = Literal["data", "labels", "gradients"]
+Requirement = Literal["data", "labels", "loss", "gradients"]  # gradients are those of a loss
 Evaluate: TypeAlias = Callable[[Keeps], float]  # quality of a candidate, higher is better
 
 
@@ -119,7 +119,7 @@ class Probe(Protocol):
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """Subset of data, labels, gradients."""
+        """Subset of data, labels, loss, gradients."""
         ...
 
     @property
