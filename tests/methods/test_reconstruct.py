@@ -32,17 +32,19 @@ def test_every_block_comes_nearer_and_every_zero_stays(part):
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-def test_no_zero_moves_at_any_step(monkeypatch):
+@EVERY
+def test_no_zero_is_read_as_anything_else_at_any_step(part, monkeypatch):
     dense, model, masks = pruned()
     seen = []
     step = torch.optim.AdamW.step
 
-    def looked(self, *args, **kwargs):  # what the last step left, before this one
-        seen.append(all(not model.get_parameter(key)[~mask].any() for key, mask in masks.items()))
+    def looked(self, *args, **kwargs):  # what the last step left, as the model reads it
+        read = {key: model.get_submodule(key.removesuffix(".weight")).weight for key in masks}
+        seen.append(all(not read[key][~mask].any() for key, mask in masks.items()))
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", looked)
-    Reconstruct(steps=4, lr=1e-2).recover(model, training(dense, masks))
+    replace(part, steps=4, lr=1e-2).recover(model, training(dense, masks))
     assert len(seen) == 12 and all(seen)
 
 
@@ -147,6 +149,14 @@ def test_without_blocks_it_is_refused():
     net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
     with pytest.raises(InputError, match="no list of blocks"):
         pomona.prune(net, torch.randn(2, 8), data=[torch.randn(4, 8)], goal="sparsity=0.5", recover="reconstruct", latency=False)
+
+
+def test_blocks_of_another_width_cannot_be_compared():
+    dense, _ = language.model("llama")
+    goal = {"goal": "params=0.8x", "method": "magnitude", "structure": "width"}
+    for recover in ("reconstruct", "refit"):
+        with pytest.raises(InputError, match="cannot be compared"):
+            pomona.prune(dense, TEXT[0], data=TEXT, recover=recover, latency=False, **goal)
 
 
 @pytest.mark.parametrize("bad", ["reconstruct:which=head", "reconstruct:rank=-1", "reconstruct:calibrate=0", "reconstruct:lr=0"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pomona.probes.recording import tokens
 from pomona.training.objectives import represented
-from pomona.vocabulary import Batch, evaluating
+from pomona.vocabulary import Batch, InputError, evaluating
 from pomona.vocabulary.beside import Beside
 
 
@@ -23,9 +23,17 @@ def taught(each: Beside) -> Iterator[Batch]:
 
 
 def distance(block: nn.Module, batch: Batch) -> Tensor:
-    """The mean over visible tokens of ||given - wanted||^2 / ||wanted||^2, in evaluation mode: dropout would teach it noise."""
+    """The mean over visible tokens of ||given - wanted||^2 / ||wanted||^2, in evaluation mode: dropout would teach it noise.
+
+    Raises InputError where the two are not of one shape.
+    """
     with evaluating(block):
         given = represented(block(*batch.args, **batch.kwargs))
+    if given.shape != batch.target.shape:
+        raise InputError(
+            f"The pruned blocks give {given.shape[-1]} numbers a token and the dense ones {batch.target.shape[-1]}, which cannot "
+            "be compared; use distil."
+        )
     given, wanted = (tokens(x, batch.visible).float() for x in (given, batch.target))
     energy = wanted.square().sum(-1)
     return ((given - wanted).square().sum(-1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)).mean()
