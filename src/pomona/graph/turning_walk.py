@@ -77,7 +77,8 @@ class Walk:
                 self.values[n, atom] = made
             elif atom in self.own(n):
                 raise Stiff("it comes out of it")
-        except Stiff as why:
+        # As with the rules of ops: other arguments or fewer dimensions than the handler knows of.
+        except (Stiff, IndexError, KeyError, TypeError, ValueError) as why:
             where = (frames(n) or [""])[-1]
             found.stiff = f"op {name.lstrip('_')}{f' at {where}' if where else ''}: {why}"
 
