@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from pomona.vocabulary import InputError
+from pomona.vocabulary import room_for
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,16 @@ class Activations:
 
     def _write(self, key: tuple[int, int], leaves: list[Any]) -> list[Any]:
         kept, offset = [], 0
-        try:
-            with self._path(key).open("wb") as file:
-                for leaf in leaves:
-                    if isinstance(leaf, Tensor):
-                        flat = leaf.detach().cpu().contiguous().view(-1).view(torch.uint8)
-                        file.write(flat.numpy().data)
-                        kept.append(_Leaf(leaf.shape, leaf.dtype, leaf.device, offset))
-                        offset += len(flat)
-                    else:
-                        kept.append(leaf)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise InputError(f"The disk of {self._folder} is full; free some of it or choose another folder.") from None
+        path = self._path(key)
+        with room_for(path.parent), path.open("wb") as file:
+            for leaf in leaves:
+                if isinstance(leaf, Tensor):
+                    flat = leaf.detach().cpu().contiguous().view(-1).view(torch.uint8)
+                    file.write(flat.numpy().data)
+                    kept.append(_Leaf(leaf.shape, leaf.dtype, leaf.device, offset))
+                    offset += len(flat)
+                else:
+                    kept.append(leaf)
         return kept
 
     def _read(self, key: tuple[int, int], leaf: Any) -> Any:

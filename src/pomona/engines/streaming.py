@@ -17,7 +17,7 @@ from pomona.engines.memory import trim
 from pomona.graph.infer import tied
 from pomona.models.shards import Place, Shards, write_shard
 from pomona.processes import Processes
-from pomona.vocabulary import InputError, write_atomically
+from pomona.vocabulary import InputError, finite, write_atomically
 
 INDEX = "model.safetensors.index.json"
 
@@ -114,6 +114,8 @@ class FromShards:
 
     def _value(self, name: str) -> Tensor:
         value = self.shards.read(self.keys[name])
+        if not finite(value):
+            raise InputError(f"The weight {name} holds NaN or infinity; repair the model first.")
         return value.float() if value.is_floating_point() else value
 
     def _when_called(self, module: str) -> Callable[..., None]:

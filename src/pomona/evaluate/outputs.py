@@ -28,7 +28,18 @@ def answer(model: nn.Module, batch: Batch) -> Any:
         return model(*batch.args, **batch.kwargs)
     # The user's own forward says no in its own way; here it always means that data and model do not belong together.
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        batch.check(tokens_of(model))
         raise InputError(f"The data does not fit the model: {first_line(error).rstrip('.')}.") from error
+
+
+def tokens_of(model: nn.Module | None) -> int | None:
+    """How many tokens a transformers model knows; None for others."""
+    asked = getattr(model, "get_input_embeddings", None)
+    try:
+        weight = getattr(asked(), "weight", None) if asked is not None else None
+    except NotImplementedError:  # a model that reads no tokens says so
+        return None
+    return len(weight) if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def batches(data: Iterable[Any]) -> Iterator[Batch]:

@@ -10,21 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, room_for
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the final one that takes its name when everything in it is written."""
+    """A folder beside the final one that takes its name when all in it is written; raises InputError where the disk is full."""
     check_free(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     _sweep(folder)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.exists():
-            folder.rmdir()  # empty, check_free saw to it
-        partial.rename(folder)
+        with room_for(folder.parent):
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                folder.rmdir()  # empty, check_free saw to it
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

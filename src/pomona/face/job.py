@@ -76,7 +76,7 @@ class Job:
         check_model(model)
         if isinstance(data, Data):
             data, test = data.train, test if test is not None else data
-        batches = Batches.of(data) if data is not None else None
+        batches = Batches.of(data, model) if data is not None else None
         folder = check_folder(checkpoint)
         traced = same_model(args, model) if isinstance(args, Graph) else None
         args, kwargs = inputs_of(args, kwargs) if traced is None else traced.program.example_inputs

@@ -81,7 +81,7 @@ def prune_folder(
     shards = Shards.of(files)
     model, bare = skeleton(source)
     peak = Peak()
-    batches = Batches.of(data).first(calibrate) if data is not None else None
+    batches = Batches.of(data, model).first(calibrate) if data is not None else None
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
     found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches)

@@ -52,7 +52,7 @@ class Batches:
 
     @classmethod
     def of(cls, data: Any, model: nn.Module | None = None) -> Batches:
-        """Raises InputError when there is nothing in it or a batch has no known form; later, for batches that do not fit `model`."""
+        """Raises InputError when there is nothing in it or a batch has no known form; later, for tokens that `model` lacks."""
         if isinstance(data, Batches):
             return data
         if isinstance(data, torch.Tensor) or not isinstance(data, Iterable):
@@ -64,7 +64,7 @@ class Batches:
         return made
 
     def __iter__(self) -> Iterator[Batch]:
-        return (Batch.of(raw).check(number, self.tokens) for number, raw in enumerate(islice(self.raw, self.limit), 1))
+        return (Batch.of(raw).check(self.tokens, number) for number, raw in enumerate(islice(self.raw, self.limit), 1))
 
     def first(self, count: int | None) -> Batches:
         """Only so many batches of it (None: all)."""

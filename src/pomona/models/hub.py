@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from pomona.models.shards import Shards
 from pomona.models.source import Source
 from pomona.vocabulary import InputError, first_line
 
@@ -44,6 +45,7 @@ def load(text: str) -> dict[str, Any]:
             else:
                 model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        Shards.of(sorted(folder.glob("*.safetensors")))  # names the file where one is no longer whole
         raise InputError(f"'{text}' could not be loaded as a transformers model ({first_line(error)}); is it complete?") from None
     if getattr(model.config, "quantization_config", None) is None:
         vars(config).pop("quantization_config", None)  # the weights were unpacked, and the model is a plain one

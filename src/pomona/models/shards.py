@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, room_for
 
 _TYPES = {
     "F64": torch.float64,
@@ -97,7 +96,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor | Place]) -> int:
     text += b" " * (-len(text) % 8)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with room_for(path.parent), partial.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for value in tensors.values():
                 for piece in _pieces(value):
@@ -105,10 +104,6 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor | Place]) -> int:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise InputError(f"The disk of {path.parent} is full; free some of it or choose another folder.") from None
     finally:
         partial.unlink(missing_ok=True)
     return start

@@ -3,7 +3,7 @@
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError, Untraceable, first_line
-from pomona.vocabulary.files import cache_folder, sha256, write_atomically
+from pomona.vocabulary.files import cache_folder, room_for, sha256, write_atomically
 from pomona.vocabulary.finite import finite
 from pomona.vocabulary.goals import Budget, Goal, Limits, Price
 from pomona.vocabulary.modes import evaluating, modes_kept, set_training
@@ -102,6 +102,7 @@ __all__ = [
     "modes_kept",
     "plural",
     "relative",
+    "room_for",
     "set_training",
     "sha256",
     "spell",

@@ -53,6 +53,25 @@ class Batch:
             f"A batch must be a tensor, an (input, target) pair or a dict of keyword arguments; got {type(raw).__name__}."
         )
 
+    def check(self, tokens: int | None = None, number: int | None = None) -> Batch:
+        """The batch itself, the data's `number`-th; raises InputError where it is all padding, or holds a token beyond `tokens`.
+
+        `tokens` is how many the model knows, where that is known.
+        """
+        this = "A batch" if number is None else f"Batch {number}"
+        if isinstance(self.visible, Tensor) and self.visible.dim() == 2 and not bool(self.visible.any()):
+            raise InputError(f"{this} of the data is all padding: its attention mask is zero everywhere; leave it out.")
+        for name, ids in self.kwargs.items():
+            if tokens is None or not name.endswith("input_ids") or not isinstance(ids, Tensor) or not ids.numel():
+                continue
+            if int(ids.max()) >= tokens or int(ids.min()) < 0:
+                wrong = int(ids.max()) if int(ids.max()) >= tokens else int(ids.min())
+                raise InputError(
+                    f"{this} of the data holds the token {wrong} and the model knows 0 to {tokens - 1}: "
+                    "the tokenizer is not that of the model."
+                )
+        return self
+
     @property
     def unlabelled(self) -> Batch:
         """Without `labels` among the inputs, the target kept: what to give a model whose own loss nobody reads.
