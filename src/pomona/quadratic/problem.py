@@ -112,28 +112,25 @@ class Quadratic:
         """The inverse of `mask`, for whole units."""
         given = self.view.site.weight
         assert given is not None  # of() saw to it
+        if self.view.site.shape == given.shape:  # units are elements
+            return from_product(given, mask)
         elements = {given.tensor: from_product(given, mask).float()}
         return self.view.structure.reduce(self.view.site, elements, how="max", roles=("self",)) > 0
 
     def decision(self, keep: Tensor, candidate: Tensor, lost: float | None = None) -> Decision:
         """Who stays, the weight that goes with it (zero where the mask is, in its own dtype), its error and the notes.
 
-        `lost` is the damped loss of `candidate` where the solver knows it, which spares a product with all of H.
+        `lost` is tr(D H D^T) of `candidate` where the solver knows it, which spares a product with all of H.
         """
         given = self.view.site.weight
         assert given is not None  # of() saw to it
-        solved = candidate.masked_fill(~self.mask(keep), 0.0)
+        solved = torch.where(self.mask(keep), candidate, 0.0)
         value = from_product(given, solved).to(self.view.tensors[given.tensor].dtype)
-        error = self.error(solved) if lost is None else self._share(lost - self._ridged(solved))
+        error = self.error(solved) if lost is None else self._share(lost)
         return Decision(keep, {given.tensor: value}, self.notes, error)
 
     def _share(self, lost: float) -> float:
-        return max(lost, 0.0) / self.energy if self.energy else 0.0
-
-    def _ridged(self, candidate: Tensor) -> float:
-        """What the ridge adds to the loss."""
-        squares = torch.linalg.vector_norm(self.weight - candidate, dim=1, dtype=torch.float64).square()
-        return float((squares * self.ridge).sum())
+        return lost / self.energy if self.energy else 0.0
 
 
 def _said(name: str, strength: float, damping: float) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _STEP = 16  # columns that make up for each other one by one; those after them a
 def swept(
     problem: Quadratic, choose: Choose, block: int = 128, window: int = 1, snap: Snap | None = None
 ) -> tuple[Tensor, Tensor, float]:
-    """(weights, who stays, the damped loss), the first two (groups, rows, columns).
+    """(weights, who stays, tr(D H D^T)), the first two (groups, rows, columns).
 
     `choose(worth, start)` says who of the columns from `start` on stays, where worth is w^2 / [U_jj]^2, what losing a weight
     costs when all columns before are settled. It is asked once a block, or where `window` columns must be chosen together,
@@ -38,9 +38,11 @@ def swept(
         factor = torch.linalg.solve_triangular(upper[:, start:], one[:size, :size], upper=True)
         now = (weight[..., here] + change[..., :start] @ upper[:, :start] @ factor).mT.contiguous()
         stays, errors = _settled(now, factor, choose, start, window, snap)
-        alive[..., here], lost = stays.mT, lost + float(errors.square_().sum(dtype=torch.float64))
-        change[..., here] = weight[..., here] - now.mT
-    return torch.sub(weight, change, out=change), alive, lost
+        alive[..., here] = stays.mT
+        moved = torch.sub(weight[..., here], now.mT.contiguous(), out=change[..., here])
+        damped = moved.square().sum(1, dtype=torch.float64) * problem.ridge[:, here]
+        lost += float(errors.square_().sum(dtype=torch.float64) - damped.sum())
+    return torch.sub(weight, change, out=change), alive, max(lost, 0.0)
 
 
 def _settled(now: Tensor, factor: Tensor, choose: Choose, start: int, window: int, snap: Snap | None) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,9 @@ def top(ranks: Tensor, keep: Tensor) -> Tensor:
     n = ranks.shape[1]
     keep = keep.clamp(0, n)
     cut = _nth(ranks, (n - keep).clamp(max=n - 1))
+    mask = ranks >= cut
+    if torch.equal(mask.sum(1), keep):
+        return mask
     above, level = ranks > cut, ranks == cut
     room = keep - above.sum(1)
     if bool((level.sum(1) > room).any()):
