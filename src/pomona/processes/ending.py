@@ -10,8 +10,8 @@ from torch.distributed.distributed_c10d import Store
 
 from pomona.vocabulary import InputError
 
-_PATIENCE = 5.0  # seconds for the others to clean up before a launcher kills them
-_WHY, _TOLD, _LEFT = "why", "told", "left"
+_PATIENCE = 3.0  # seconds for the others to clean up before a launcher kills them
+_WHY, _TOLD, _LEFT, _GONE = "why", "told", "left", "gone"
 
 
 class Lost(RuntimeError):
@@ -43,11 +43,21 @@ class Notice:
         kinds: dict[str, type[BaseException]] = {"input": InputError, "stop": KeyboardInterrupt}
         return kinds.get(kind, RuntimeError)(sentence)
 
-    def leave(self, *, wait: bool) -> None:
-        """Say that this process is through; `wait` a little for the others, who are about to find out."""
-        self.store.add(_LEFT, 1)
+    def leave(self, *, wait: bool, last: bool) -> None:
+        """Say that this process is through; `wait` a little for the others, who are about to find out.
+
+        The one that may keep the store goes `last`.
+        """
         end = time.monotonic() + _PATIENCE
-        while wait and self.store.add(_LEFT, 0) < self.number and time.monotonic() < end:
+        self.store.add(_LEFT, 1)
+        if wait:
+            self._until(_LEFT, end)
+        self.store.add(_GONE, 1)
+        if last:
+            self._until(_GONE, end)
+
+    def _until(self, word: str, end: float) -> None:
+        while self.store.add(word, 0) < self.number and time.monotonic() < end:
             time.sleep(0.05)
 
 

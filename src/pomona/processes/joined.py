@@ -47,9 +47,9 @@ def joined(timeout: timedelta = timedelta(minutes=30)) -> Iterator[Processes]:
         with _ended_by_launcher():
             yield Processes(rank, number, dist.group.WORLD)
     except BaseException as error:
-        _end(notice, error)
+        _end(notice, error, rank == 0)
         raise
-    _end(notice, None)
+    _end(notice, None, rank == 0)
 
 
 def _met(timeout: timedelta) -> tuple[Store, int, int]:
@@ -61,12 +61,12 @@ def _met(timeout: timedelta) -> tuple[Store, int, int]:
     return met
 
 
-def _end(notice: Notice, error: BaseException | None) -> None:
+def _end(notice: Notice, error: BaseException | None, last: bool) -> None:
     """Leave together; raises Elsewhere where another process has told what ended the run."""
     try:
         before = None if error is None else notice.post(error)
         dist.destroy_process_group()  # whoever waits for this process finds out
-        notice.leave(wait=error is not None)
+        notice.leave(wait=error is not None, last=last)
     except RuntimeError:  # the store went with the process that kept it: nobody is left to speak to
         return
     if before is not None:
