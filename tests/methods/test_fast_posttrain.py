@@ -12,12 +12,14 @@ from torch.testing import assert_close
 
 import language
 import pomona
+import zoo
 from budgets import counts, flat, scored, wish
 from pomona.allocations.two_prices import TwoPrices
 from pomona.collect import collect
 from pomona.probes.loss_gradient import PerExampleGradient
 from pomona.probes.sublayer import sublayer
 from pomona.recipes.encoders import fast_posttrain
+from pomona.recovery.text import parse
 from pomona.recovery.tune_masks import TuneMasks
 from pomona.solvers.rearrange import rearranged
 from pomona.statistics.gate_rows import GateRows
@@ -157,6 +159,26 @@ def test_the_twin_of_a_neuron_that_left_counts_twice():
         assert tuned(model, teacher, x, ridge=1e-9) == {"tuned": 1}
     assert_close(model.down.weight / before, torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0]).expand(4, 5), rtol=1e-4, atol=1e-4)
     assert_close(model(x), teacher(x), rtol=1e-4, atol=1e-4)
+
+
+def test_only_so_many_batches_are_read_and_the_residual_of_a_vision_transformer_is_seen():
+    model, (x,) = zoo.vit()
+    read = []
+
+    class Stream(list):
+        def __iter__(self):
+            for batch in super().__iter__():
+                read.append(batch)
+                yield batch
+
+    history = parse("tunemasks:calibrate=2").recover(model, Training(Stream([x] * 5), None, lambda m: None, zoo.vit()[0]))
+    assert history == {"tuned": 4} and len(read) == 1 + 2 * 4
+    block = model.blocks[0]
+    entering = model.patch(x).flatten(2).transpose(1, 2)
+    entering = torch.cat([model.cls.expand(len(x), -1, -1), entering], 1) + model.pos
+    assert_close(sublayer(model, Batch((x,)), "blocks.0.proj.weight")[1], entering + block.attend(block.norm1(entering)))
+    with pytest.raises(InputError, match="at least one batch"):
+        TuneMasks(calibrate=0)
 
 
 def test_where_nothing_was_pruned_every_factor_is_one():
