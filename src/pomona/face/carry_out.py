@@ -35,8 +35,8 @@ def carry_out(
     recipe: Recipe | None,
     recovery: Recovery | None,
     rounds: Sequence[Mapping[str, Any]] = (),
-) -> Result:
     tasks: Asked | None = None,
+) -> Result:
     """The small model with its proof and report.
 
     `weights` is the model whose values survive, at full size: the job's own, or what rounds of training made of it.
@@ -62,8 +62,8 @@ def carry_out(
         _time(job, realised.model),
         history,
         qualities=(before, pruned, recovered),
-    )
         tasks=tasked(tasks, job.model, realised),
+    )
     return Result(realised.model, plan, Report.of(report), graph, realised.form, job.model, job.args, job.kwargs, job.source)
 
 
