@@ -25,8 +25,8 @@ class TuneMasks:
 
     What a sub-layer gives, residual included, comes as near as it can to what it gives in the dense model, on what the pruned and
     already tuned layers before it hand on; padding is left out. `ridge`, in mean squares of what a unit adds, pulls factors to 1,
-    where all of them are if nothing was pruned. As in the paper tuning ends at the first sub-layer with a factor
-    beyond `largest`, since such a fit means nothing. Simplified: the paper takes a half-pruned model for the teacher, fits a
+    where all of them are if nothing was pruned. As in the paper tuning ends at the first sub-layer with a factor beyond
+    `largest`, since such a fit means nothing. Simplified: the paper takes a half-pruned model for the teacher, fits a
     constant beside the heads, looks at the first token alone in a classifier's last layer and solves by LSMR. For heads
     (kv-groups where they share keys) and neurons that one matrix reads. No gradients; for each sub-layer two forward passes, up
     to there, over the first `calibrate` batches of the data (the paper takes 64 of 32).
@@ -70,7 +70,7 @@ class TuneMasks:
                 batches = islice(of_epoch(training.data, 0, training.seed), self.calibrate)
                 pieces = (onto(batch, device).unlabelled for batch in batches)
                 factors = _factors(model, training.teacher, reader, pieces, self.ridge)
-                if bool((factors.abs() > self.largest).any()):
+                if not bool((factors.abs() <= self.largest).all()):
                     return {"tuned": number, "stopped": reader.tensor}
                 _scale(model.get_parameter(reader.tensor), reader, factors)
                 stage.advance()
