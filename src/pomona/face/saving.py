@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,9 @@ def write_config(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     """Where a transformers model is what its config says, the files that plain `from_pretrained` reads."""
     if not is_uniform(model, args, kwargs):
         return
-    model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    config: Any = deepcopy(model.config)
+    config.architectures = [type(model).__name__]  # as transformers' own save says: other readers choose the class by it
+    config.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
