@@ -112,6 +112,40 @@ def test_ops_that_see_entries_stand_in_the_way_and_are_named(why):
     assert isinstance(found, str) and why in found
 
 
+class Then(nn.Module):
+    """A norm and what comes after it."""
+
+    def __init__(self, norm, then):
+        super().__init__()
+        self.norm, self.then, self.more = norm, then, nn.Parameter(torch.rand(8))
+
+    def forward(self, x):
+        return self.then(self, self.norm(x))
+
+
+@pytest.mark.parametrize(
+    ("norm", "then", "why"),
+    [
+        (nn.LayerNorm(8), lambda self, x: x * 0.5, "op mul at norm: what was shifted is scaled"),
+        (nn.LayerNorm(8), lambda self, x: x.sum(1), "op sum at norm: what was shifted is scaled"),
+        (nn.LayerNorm(8), lambda self, x: -x, "op neg at norm: what was shifted is scaled"),
+        (nn.RMSNorm(8), lambda self, x: x.mul_(self.more), "op mul_ at norm: it treats entries one by one"),
+        (nn.RMSNorm(8), lambda self, x: x[..., torch.arange(8).flip(0)], "picked by number"),
+    ],
+)
+def test_what_a_norm_gives_goes_to_its_readers_as_it_is(norm, then, why):
+    model = Stream()
+    model.norm = Then(norm, then)
+    assert why in turning(model)
+
+
+def test_what_a_norm_without_a_shift_gives_may_be_scaled_and_pooled():
+    for norm, then in ((nn.RMSNorm(8), lambda self, x: (x * 0.5).sum(1)), (nn.LayerNorm(8), lambda self, x: x.mean(1))):
+        model = Stream()
+        model.norm = Then(norm, then)
+        assert isinstance(turning(model), Turning)
+
+
 def test_what_the_model_returns_is_not_turned():
     class Shown(Stream):
         def forward(self, ids):

@@ -24,10 +24,18 @@ def _move(walk: Walk, n: fx.Node, atom: Atom) -> Value:
     (given,) = walk.inside(n, atom)
     if name_of(n) == "index":
         picked: Any = n.args[1]
-        place = walk.place(given, atom)
-        if place + len(walk.record.values[given] or ()) < len(picked) and picked[place] is not None:
+        place = walk.place(given, atom) + len(walk.record.values[given] or ())
+        if place < len(picked) and picked[place] is not None:
             raise Stiff("entries change places")
-    return walk.value(given, atom)
+    return _times(walk, given, atom) if name_of(n) == "neg" else walk.value(given, atom)
+
+
+def _times(walk: Walk, given: fx.Node, atom: Atom) -> Value:
+    """Numbers times a vector. A shift before them is no longer what a bias behind them could take over."""
+    value = walk.value(given, atom)
+    if value.shift is not None:
+        raise Stiff("what was shifted is scaled")
+    return value
 
 
 def _join(walk: Walk, n: fx.Node, atom: Atom) -> Value:
@@ -45,7 +53,8 @@ def _add(walk: Walk, n: fx.Node, atom: Atom) -> Value:
     if len({walk.place(v, atom) for v in inputs}) > 1:
         raise Stiff("the axis is mixed with others")
     live = [v for v in inputs if v not in walk.record.sources]
-    plain = name_of(n)[:3] == "add" and n.kwargs.get("alpha", 1) == 1
+    # In place, other readers of the same node would see the shift as well.
+    plain = name_of(n) == "add" and n.kwargs.get("alpha", 1) == 1
     if plain and len(live) == 1 and len(inputs) == 2 and (value := walk.value(live[0], atom)).kind == SCALED:
         shift = walk.parameter(next(v for v in inputs if v is not live[0]), atom)
         if shift is not None and value.shift is None and len(walk.dims[shift[0]]) == 1:
@@ -60,13 +69,13 @@ def _scale(walk: Walk, n: fx.Node, atom: Atom) -> Value:
     inputs = walk.inside(n, atom)
     if len(inputs) == 1 and (n.args[0] is inputs[0] or name_of(n)[:3] == "mul"):
         if n.args[0] is n.args[1]:
-            if name_of(n)[:3] != "mul":
+            if name_of(n) != "mul":
                 raise Stiff(ENTRIES)
             walk.stream(inputs[0], atom)
             return Value(SQUARE)
-        return walk.value(inputs[0], atom)
+        return _times(walk, inputs[0], atom)
     live = [v for v in inputs if v not in walk.record.sources]
-    if len(inputs) != 2 or len(live) != 1 or name_of(n)[:3] != "mul":
+    if len(inputs) != 2 or len(live) != 1 or name_of(n) != "mul":
         raise Stiff(ENTRIES)
     (given,) = (v for v in inputs if v is not live[0])
     vector = walk.parameter(given, atom)
@@ -87,7 +96,7 @@ def _mean(walk: Walk, n: fx.Node, atom: Atom) -> Value | None:
     """Over other dimensions, or of the squares, which is the length."""
     (given,) = walk.inside(n, atom)
     if atom in walk.own(n):
-        return walk.value(given, atom)
+        return walk.value(given, atom) if name_of(n) == "mean" else _times(walk, given, atom)
     if name_of(n) != "mean" or walk.value(given, atom).kind != SQUARE:
         raise Stiff("it sums over the axis")
     return None
