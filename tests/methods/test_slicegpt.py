@@ -267,6 +267,25 @@ def test_streams_that_cannot_be_turned_are_refused_with_what_is_in_the_way(name,
         pomona.prune(model, (), data[0], method="slicegpt", goal="width=0.5", data=data, latency=False, release=release)
 
 
+def test_without_data_it_is_refused_before_ties_are_parted(monkeypatch):
+    model, data = language.model("gpt2")
+    monkeypatch.setattr("pomona.face.ties.untied", None)
+    with pytest.raises(InputError, match="'slicegpt' needs data"):
+        pomona.prune(model, (), data[0], method="slicegpt", goal="width=0.5", latency=False)
+
+
+def test_a_tied_model_recovers_as_two(walker):
+    _, data, held_out = walker
+    torch.manual_seed(0)
+    tied = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**walker[0].config.to_dict(), "tie_word_embeddings": True}))
+    tied.load_state_dict(walker[0].state_dict(), strict=False)
+    tied.tie_weights()
+    wish = {"method": "slicegpt", "goal": "width=0.75", "data": data, "latency": False}
+    cut = pomona.prune(tied, (), data[0], **wish)
+    trained = pomona.prune(tied, (), data[0], recover="finetune:2epochs", **wish)
+    assert trained.report.proof.passed and tinylm.loss(trained.model, held_out) < tinylm.loss(cut.model, held_out)
+
+
 def test_a_stream_is_turned_once():
     model, data = prepared("llama")
     with pytest.raises(InputError, match="schedule of one round"):

@@ -22,7 +22,7 @@ UNTIED = "untied"  # what the provenance of a plan calls the names
 
 def parted(job: Job, recipe: Recipe, release: Release | None) -> Job:
     """The job with the ties of its model parted that the recipe's solver cannot leave; the job itself where there are none."""
-    if not getattr(recipe.solver, "parts_ties", False):
+    if not getattr(recipe.solver, "parts_ties", False) or job.batches is None:  # without data it is refused at once
         return job
     graph = job.trace(release)
     names = _names(recipe, graph)
