@@ -4,6 +4,7 @@ from pomona.allocations.owl import Owl
 from pomona.allocations.uniform import Uniform
 from pomona.criteria.obc_loss import ObcLoss
 from pomona.criteria.wanda import Wanda
+from pomona.recovery.refit import Refit
 from pomona.schedules.once import Once
 from pomona.solvers.admm import Admm
 from pomona.solvers.alps import Alps
@@ -51,6 +52,19 @@ alps_owl = alps.but(
             "Yin, Wu, Zhang, Hsieh, Wang, Jia, Li, Jaiswal, Pechenizkiy, Liang, Bendersky, Wang, Liu",
             "Outlier Weighed Layerwise Sparsity (OWL): A Missing Secret Sauce for Pruning LLMs to High Sparsity",
             2024,
+        ),
+    ),
+)
+
+alps_refit = alps.but(
+    recovery=Refit(),
+    summary="ALPS, after which the survivors are fitted, block by block, to what the dense model puts out, not only the layer.",
+    papers=(
+        *alps.papers,
+        Paper(
+            "Li, Yin, Lee, Xiao, Panda",
+            "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration",
+            2025,
         ),
     ),
 )
