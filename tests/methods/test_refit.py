@@ -94,3 +94,11 @@ def test_what_makes_no_sense_is_refused():
     dense, model, _ = pruned()
     with pytest.raises(InputError, match="block by block"):
         Refit().recover(model, Training(TEXT, None, lambda model: None, teacher=dense))
+
+
+def test_a_model_that_streams_is_never_beside_itself(tmp_path):
+    dense, _ = language.model("llama")
+    dense.save_pretrained(tmp_path / "whole")
+    with pytest.raises(InputError, match="Refit"):
+        pomona.prune_folder(tmp_path / "whole", tmp_path / "small", method="alps-refit", structure="2:4", data=TEXT)
+    assert not (tmp_path / "small").exists()

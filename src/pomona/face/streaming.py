@@ -37,7 +37,7 @@ from pomona.report.twin import to_json
 from pomona.runtime.packing import is_packed, weight_files
 from pomona.training.batches import onto, seeded
 from pomona.training.checkpoint import fingerprint
-from pomona.vocabulary import Batch, Goal, InputError, Limits, Progress, Recipe, Silent, Structure
+from pomona.vocabulary import Batch, Goal, InputError, Limits, Progress, Recipe, Silent, Structure, spell
 
 
 def prune_folder(
@@ -132,7 +132,12 @@ def _asked(
     wish = goal_for(goal)
     found = way(bare, graph, recipe, wish, True, blocks)
     assert found is not None  # it was asked for
-    recipe = found.recipe.but(recovery=None)
+    if (recovery := found.recipe.recovery) is not None:
+        raise InputError(
+            f"The method '{name}' ends with {spell(recovery)}, for which the whole model must be in memory; prune it without "
+            "a limit on memory, or by a method without a recovery."
+        )
+    recipe = found.recipe
     check_needs(recipe.needs, f"The method '{name}'", batches, None)
     sites = sites_of(recipe.structure, graph)
     wish = settle(wish, recipe.structure, sites)
