@@ -20,8 +20,9 @@ class LossChange:
     """|w g|, |w^2 f| or |w g - w^2 f / 2| of each weight, summed over a unit's slice; g the gradient over all of the data.
 
     f is the mean over examples of the squared gradient, the Fisher diagonal that stands for the curvature: "mixed", both
-    terms, is the paper's element-wise importance, at the price of a backward pass an example. The sign is that of the loss:
-    gradients of examples that contradict each other cancel, as in the paper and unlike in `Taylor`. With `vector` the slice
+    terms, is the paper's element-wise importance, at the price of a backward pass an example; a single weight moves the loss
+    so little that the second term seldom changes who leaves. The sign is that of the loss: gradients of examples that
+    contradict each other cancel, as in the paper and unlike in `Taylor`. With `vector` the slice
     is one vector and the absolute value comes after its sum. For single weights; `Grouped(LossChange(), combine="sum")` adds
     up all tensors of a coupled group.
     """
