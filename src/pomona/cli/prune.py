@@ -54,7 +54,7 @@ def prune(
         str | None,
         typer.Option(
             show_default="the method's own",
-            help="finetune:3epochs, distil:200steps, perp:200steps, masklora:200steps, reconstruct:200steps, recalibrate, or none.",
+            help="finetune:3epochs, distil:200steps, perp:200steps, masklora:200steps, recalibrate, none, ...",
         ),
     ] = None,
     input: options.Input = None,

@@ -5,116 +5,47 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pomona
 from pomona.cli.refusal import Interrupted, one_of, refused
 
 if TYPE_CHECKING:
     from pomona.data import Data
     from pomona.evaluate import Tasks
-    from pomona.models import Loaded
+    from pomona.face.opening import Opened
     from pomona.vocabulary import Limits, Loss, Progress
-
-
-_WINDOW, _SHORTEST = 2048, 32  # tokens
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A model with the arguments of one forward pass; `loaded` says where it came from (None: a folder of ours).
-
-    `tokenizer` is what came with it, or lies in the folder.
-    """
-
-    model: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    loaded: Loaded | None
-    tokenizer: Any = None
 
 
 def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
     """The model that MODEL names, and the inputs that `--input` or its source gives."""
-    from pomona.models import example_inputs, load_model
+    from pomona.face import opening
 
-    if (Path(text) / "pomona.json").is_file():
-        return _open_ours(Path(text), shape)
-    loaded = load_model(text)
-    for note in loaded.notes:
-        progress.note(note)
-    args, kwargs = example_inputs(loaded.model, loaded, shape)
-    return Opened(loaded.model, args, kwargs, loaded, loaded.tokenizer)
+    return opening.open_model(text, shape, progress)
 
 
 def skeleton(text: str) -> Opened:
-    """What is known of a transformers folder without its weights: an empty model with its config, and the tokenizer."""
-    from pomona.models import Loaded, Source
-    from pomona.models.hub import tokenizer
-    from pomona.models.pretrained import smollm2_folder
-    from pomona.models.skeleton import skeleton as empty
+    """What is known of a transformers folder without its weights."""
+    from pomona.face import opening
 
-    folder = smollm2_folder() if text == "smollm2" else Path(text)
-    if not (folder / "config.json").is_file():
-        raise refused(f"--max-memory streams the weights of a transformers folder, and {text} is none; leave it out.")
-    model, _ = empty(folder)
-    loaded = Loaded(model, Source("transformers", str(folder)), tokenizer=tokenizer(str(folder)))
-    return Opened(model, (), {}, loaded, loaded.tokenizer)
+    return opening.skeleton(text)
 
 
-def _open_ours(folder: Path, shape: str | None) -> Opened:
-    from pomona.face.loading import load_example
-    from pomona.models import example_inputs
-    from pomona.models.hub import tokenizer
+def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128) -> Data:
+    """The data that `--data` names, as the model takes them; text in windows of `length` tokens."""
+    from pomona.face import opening
 
-    model = pomona.load(folder)
-    args, kwargs = example_inputs(model, None, shape) if shape else load_example(folder / "example.safetensors")
-    return Opened(model, args, kwargs, None, tokenizer(str(folder)))
-
-
-def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128, drawn: int | None = None) -> Data:
-    """The data that `--data` names, as the model takes them; text in windows of `length` tokens, long ones some 4096 at once.
-
-    `drawn` is how many batches of windows are drawn at random from text (None: text is cut from one end to the other).
-    """
-    from pomona.data import load_data
-
-    pixels, tokenizer = opened.loaded.pixels if opened.loaded else None, opened.tokenizer
-    # 64 batches are then 128 windows of 2048, as in the papers.
-    batch = max(1, 4096 // length) if tokenizer is not None and length > 512 else None
-    draws = None if drawn is None else drawn * (batch or 8)
-    data = load_data(text, tokenizer=tokenizer, pixels=pixels, seed=seed, length=length, batch=batch, draws=draws)
-    for note in data.notes:
-        progress.note(note)
-    return data
+    return opening.open_data(text, opened, progress, seed, length)
 
 
 def calibration(
     text: str, opened: Opened, progress: Progress, seed: int, length: int | None, drawn: int | None = None
 ) -> tuple[Data, int]:
-    """The data to prune on, and the windows it came in: `length` tokens, or 2048 at the most where none was asked for.
+    """The data to prune on, and the windows it came in."""
+    from pomona.face import opening
 
-    Never the most that the model could read, which may be a hundred times as much memory; a text that fills no two windows of
-    2048 is cut into windows half as long, and so on.
-    """
-    from pomona.data.text import TooShort
-
-    if length is not None:
-        return open_data(text, opened, progress, seed, length, drawn), length
-    reach = getattr(getattr(opened.model, "config", None), "max_position_embeddings", None) or _WINDOW
-    length = min(_WINDOW, reach)
-    while True:
-        try:
-            found = open_data(text, opened, progress, seed, length, drawn)
-        except TooShort:
-            if length <= _SHORTEST:
-                raise
-            length = max(_SHORTEST, length // 2)
-            continue
-        return found, length
+    return opening.calibration(text, opened, progress, seed, length, drawn)
 
 
 def tasks(text: str | None, opened: Opened, include: Path | None, limit: int | None, shots: int | None) -> Tasks | None:

@@ -21,6 +21,7 @@ from pomona.evaluate import Tasks
 from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
+from pomona.face.opening import brought
 from pomona.face.result import Result
 from pomona.face.tasked import Asked
 from pomona.face.ties import against, noted, parted
@@ -42,11 +43,11 @@ from pomona.graph import Graph, Release
 from pomona.models import Source
 from pomona.processes import Processes
 from pomona.training.batches import seeded
-from pomona.vocabulary import Goal, InputError, Limits, Loss, Plan, Progress, Recipe, Recovery, Structure, spell
+from pomona.vocabulary import Goal, InputError, Limits, Loss, Plan, Progress, Recipe, Recovery, Silent, Structure, spell
 
 
 def prune(
-    model: nn.Module,
+    model: nn.Module | str | Path,
     args: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -79,21 +80,21 @@ def prune(
 ) -> Result:
     """Prune `model` to `goal`, prove the result, recover it, measure it.
 
-    `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs of one forward pass; or `args` is a graph that `trace`
-    made before, such as a result's, so that several goals need one trace. `method` is a name of
-    `pomona.methods()`, a recipe or its text form (None: magnitude, or latency-aware for a goal in latency);
-    `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable of
-    batches (tensors, (input, target) pairs or dicts) for recovery and for calibration, which takes the first `calibrate` of
-    them (None: all); `loss` is a function of (output, target). `test` is data of the same form, a `Data` or a function of
-    the model, and is only ever measured on; `tasks` (`pomona.Tasks`) are asked of the dense and of the final model; `valid`
-    picks the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what is
+    `model` is a module, or what MODEL is on the command line: a transformers folder, `timm:resnet18`, ...; then `data` and
+    `test` may be named, too, and inputs may be left out. `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs
+    of one forward pass; or `args` is a graph that `trace` made before, such as a result's, so that several goals need one
+    trace. `method` is a name of `pomona.methods()`, a recipe or its text form (None: magnitude, or latency-aware for a goal in
+    latency); `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable
+    of batches (tensors, (input, target) pairs or dicts) for recovery and for calibration, which takes the first `calibrate` of
+    them (None: all); `loss` is a function of (output, target). `test` is data of the same form, a `Data` or a function of the
+    model, and is only ever measured on; `tasks` (`pomona.Tasks`) are asked of the dense and of the final model; `valid` picks
+    the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what is
     pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`, axes
     under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. A method that reads
-    activations prunes a model with a list of blocks block by block, each
-    judged by what the pruned ones before it give; `sequential` asks for that or forbids it, `blocks` names the lists
-    (`model.layers`). `latency` may hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written
-    down there after every round, block and epoch; called again with the same arguments after a kill, it goes on and ends
-    bit-identical.
+    activations prunes a model with a list of blocks block by block, each judged by what the pruned ones before it give;
+    `sequential` asks for that or forbids it, `blocks` names the lists (`model.layers`). `latency` may hold `batch`, `threads`,
+    `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round, block and epoch; called
+    again with the same arguments after a kill, it goes on and ends bit-identical.
 
     Statistics that are kept in the folder `statistics` serve another goal or structure without a new pass over the data:
     exactly where the whole model is pruned at once, nearly where blocks were judged by what others, cut to another goal, gave.
@@ -115,20 +116,21 @@ def prune(
     name = name_of(method)
     recipe = recipe_for(method, structure, recover, goal=wish, only=only, keep=keep, exact=exact)
     check_schedule(recipe, name)
+    given = brought(model, args, kwargs, data, test, source, seed, progress or Silent())
     job = Job.of(
-        model,
-        args,
-        kwargs,
-        data=data,
+        given.model,
+        given.args,
+        given.kwargs,
+        data=given.data,
         loss=loss,
-        test=test,
+        test=given.test,
         metric=metric,
         valid=valid,
         latency=latency,
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,
-        source=source,
+        source=given.source,
         command=command,
         blocks=blocks,
     )
@@ -147,7 +149,7 @@ def prune(
 
 
 def plan(
-    model: nn.Module,
+    model: nn.Module | str | Path,
     args: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -186,7 +188,10 @@ def plan(
     name = name_of(method)
     recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact).but(recovery=None)
     check_schedule(recipe, name)
-    job = Job.of(model, args, kwargs, data=data, loss=loss, seed=seed, checkpoint=checkpoint, progress=progress)
+    given = brought(model, args, kwargs, data, None, None, seed, progress or Silent())
+    job = Job.of(
+        given.model, given.args, given.kwargs, data=given.data, loss=loss, seed=seed, checkpoint=checkpoint, progress=progress
+    )
     job = parted(job, recipe, release)
     return _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()

@@ -25,11 +25,14 @@ from pomona.engines.streaming import INDEX, FromShards
 from pomona.engines.sweep import Room, Walk
 from pomona.face.blockwise import Way, way
 from pomona.face.folders import check_free, scratch_beside, whole_folder
+from pomona.face.opening import Opened, calibration
 from pomona.face.report import Report
 from pomona.face.streamed import PLANS, Record, Streamed
 from pomona.face.wish import Batches, check_folder, check_needs, goal_for, name_of, recipe_for, settle, sites_of
 from pomona.graph import Graph, survey
 from pomona.models import example_inputs
+from pomona.models.hub import tokenizer
+from pomona.models.pretrained import smollm2_folder
 from pomona.models.shards import Shards
 from pomona.models.skeleton import skeleton
 from pomona.processes import Processes
@@ -62,6 +65,8 @@ def prune_folder(
 ) -> Streamed:
     """Prune the transformers model in `folder` into the new folder `out`, block by block, within `max_memory`.
 
+    `data` are batches, or a name as DATA on the command line, read by the tokenizer in the folder.
+
     Weights come from the safetensors files one block at a time and go to new ones in the type that they had; what blocks give
     stays in memory as far as the limit allows and goes to disk beyond it. The limit is on what the process takes above what
     it had at the start; what the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
@@ -70,7 +75,8 @@ def prune_folder(
     proves and measures; here the whole model is never there. Raises InputError where the limit cannot be met, with the least
     that will do, and for recipes that need more than activations.
     """
-    source, target, progress, processes = Path(folder), Path(out), progress or Silent(), processes or Processes()
+    source = smollm2_folder() if str(folder) == "smollm2" else Path(folder)
+    target, progress, processes = Path(out), progress or Silent(), processes or Processes()
     check_free(target)
     if is_packed(source):
         raise InputError(
@@ -81,6 +87,8 @@ def prune_folder(
     shards = Shards.of(files)
     model, bare = skeleton(source)
     peak = Peak()
+    if isinstance(data, (str, Path)):
+        data = calibration(str(data), Opened(model, (), {}, None, tokenizer(str(source))), progress, seed)[0].train
     batches = Batches.of(data, model).first(calibrate) if data is not None else None
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
