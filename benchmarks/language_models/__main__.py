@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--text", type=Path, default=DEFAULT, help="the unpacked package, or any text")
     parser.add_argument("--authors", type=Path, metavar="FOLDER", help="where the clones `wanda` and `sparsegpt` are")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread and 3 GB each")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread and 4 GB each")
     parser.add_argument("--limit", type=float, default=float("inf"), metavar="MINUTES", help="begin no row after so long")
     parser.add_argument("--rows", type=Path, default=ROWS, help="the folder of the rows")
     parser.add_argument("--page", action="store_true", help="only make the page")

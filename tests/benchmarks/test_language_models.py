@@ -8,11 +8,12 @@ import pytest
 import torch
 from benchmarks.language_models import authors, rows
 from benchmarks.language_models.claims import claims
-from benchmarks.language_models.methods import METHODS, ORDER, points
+from benchmarks.language_models.measure import MODELS, Bench
+from benchmarks.language_models.methods import METHODS, ORDER, SIZES, SPARSITIES, points
 from benchmarks.language_models.page import page
 from benchmarks.language_models.rows import Protocol, Row, Wanted
 from benchmarks.language_models.table import Table
-from benchmarks.language_models.text import PACKAGE, read
+from benchmarks.language_models.text import PACKAGE, Text, read
 
 from pomona.vocabulary import InputError
 
@@ -119,12 +120,44 @@ def test_text_is_halved_by_paragraphs_and_known_by_its_checksum(tmp_path):
         read(tmp_path / "nowhere")
 
 
-def test_the_authors_loop_gets_windows_and_rotary_embeddings_and_leaves_no_trace(tmp_path):
+def tiny():
     transformers = pytest.importorskip("transformers")
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(**heads, vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2)
-    ).eval()
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {"vocab_size": 30, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**heads, **sizes)).eval()
+    return model, lambda texts, **_: {"input_ids": [[ord(letter) % 30 for letter in text] for text in texts]}
+
+
+@pytest.fixture(scope="module")
+def bench():
+    text = Text("some words to calibrate on " * 30, "other words that are held out " * 30)
+    return Bench("tiny", text, Protocol(text.checksum, calibration=3, held_out=2, length=64), "abc")
+
+
+KINDS = [("magnitude", "2:4"), ("wanda", "4:8"), ("sparsegpt", "60 %"), ("alps-owl", "50 %"), ("flap", "30 % smaller")]
+
+
+@pytest.mark.parametrize(("method", "point"), [*KINDS, ("random-units", "20 % smaller"), ("magnitude-units", "20 % smaller")])
+def test_a_row_meets_its_point_in_the_blocks(bench, monkeypatch, method, point):
+    monkeypatch.setitem(MODELS, "tiny", tiny)
+    dense, found = bench.row(Wanted("tiny", "dense", "dense", 0)), bench.row(Wanted("tiny", method, point, 1))
+    if point in SIZES:
+        assert 0.4 * dense.parameters < found.parameters <= SIZES[point] * dense.parameters
+    else:
+        assert found.sparsity == pytest.approx(SPARSITIES.get(point, 0.5), abs=1e-3)
+        assert found.parameters == dense.parameters
+    assert found.perplexity != dense.perplexity
+    assert found.protocol.text == bench.text.checksum
+
+
+def test_what_reads_no_data_leaves_the_head_whole_as_the_others_do(bench, monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny", tiny)
+    assert bench.pruned(Wanted("tiny", "magnitude", "50 %", 0)).lm_head.weight.count_nonzero() == 30 * 16
+
+
+def test_the_authors_loop_gets_windows_and_rotary_embeddings_and_leaves_no_trace(tmp_path):
+    model, _ = tiny()
     windows = torch.randint(0, 20, (3, 6), generator=torch.Generator().manual_seed(0))
     (tmp_path / "wanda" / "lib").mkdir(parents=True)
     (tmp_path / "wanda" / "lib" / "prune.py").write_text(OLD_LOOP)
