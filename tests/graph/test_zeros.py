@@ -28,6 +28,7 @@ NARROW = drawn(2, 8, 300, 16) * (torch.arange(16) % 4 > 0)
 ROWS, BIAS, IMAGE = drawn(2, 300, 64), drawn(48), drawn(1, 32, 40, 40)
 WORK: dict[str, Callable[[], Tensor]] = {
     "linear": lambda: F.linear(ROWS, drawn(48, 64, dead=(0, 1)), BIAS),
+    "linear whose dead rows have no bias": lambda: F.linear(ROWS, (weight := drawn(48, 64, dead=(0, 1))), BIAS * weight.any(1)),
     "linear without bias": lambda: F.linear(ROWS, drawn(48, 64, dead=(1,))),
     "heads": lambda: F.scaled_dot_product_attention(Q, K, V),
     "heads as they lie": lambda: F.scaled_dot_product_attention(
@@ -37,6 +38,10 @@ WORK: dict[str, Callable[[], Tensor]] = {
     "widths of heads": lambda: F.scaled_dot_product_attention(NARROW, K, drawn(2, 8, 300, 16, dead=(3,))),
     "widths and heads": lambda: F.scaled_dot_product_attention(
         NARROW, drawn(2, 8, 300, 16, dead=(3,)), V[..., :4].repeat(1, 1, 1, 4)
+    ),
+    "widths that live in dead heads only": lambda: F.scaled_dot_product_attention(NARROW + (V == 0).all(3, keepdim=True), K, V),
+    "other widths in other heads": lambda: F.scaled_dot_product_attention(
+        Q * (torch.arange(16) // 4 == torch.arange(8).view(8, 1, 1) % 2 * 3), K, drawn(2, 8, 300, 16, dead=(3,))
     ),
     "causal heads": lambda: F.scaled_dot_product_attention(Q, K, V, is_causal=True, scale=0.3),
     "written out": lambda: (Q @ K.transpose(-1, -2)).softmax(-1) @ V,

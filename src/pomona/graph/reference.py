@@ -113,7 +113,7 @@ def put_back(tensor: Tensor, dims: Dims, keep: Keep) -> Tensor:
         kept = index(e, keep)
         if len(kept) != e.n:
             full = tensor.new_zeros(*tensor.shape[:dim], e.n, *tensor.shape[dim + 1 :])
-            tensor = full.index_copy(dim, kept.to(tensor.device), tensor)
+            tensor = full.index_copy_(dim, kept.to(tensor.device), tensor)
     return tensor
 
 

@@ -20,14 +20,14 @@ LOOK = 8  # rows that say which columns may be zero
 def living(x: Tensor, dim: int, across: int) -> Tensor | None:
     """Positions along a dimension where not all numbers are zero; None where that is nearly everywhere.
 
-    `across` is a dimension of which the first entries say where it is worth looking further.
+    `across` is a dimension of which the first entries say whether it is worth looking further.
     """
     few = x.narrow(across, 0, min(LOOK, x.shape[across]))
-    maybe = (~_any(few, dim)).nonzero().flatten()
-    if 8 * len(maybe) < x.shape[dim]:
-        return None
-    alive = torch.ones(x.shape[dim], dtype=torch.bool)
-    alive[maybe] = _any(x.index_select(dim, maybe), dim)
+    return None if _most(_any(few, dim)) is None else _most(_any(x, dim))
+
+
+def _most(alive: Tensor) -> Tensor | None:
+    """Which positions are alive; None where these are nearly all, so that nothing would be gained."""
     return None if 8 * int((~alive).sum()) < len(alive) else alive.nonzero().flatten()
 
 
@@ -40,19 +40,6 @@ def _finite(*tensors: Tensor) -> bool:
     return all(bool(x.sum().isfinite()) for x in tensors)
 
 
-def _placed(found: Tensor, dim: int, at: Tensor | None, length: int, bias: Tensor | None) -> Tensor:
-    """Results at their places among zeros, or among what the bias says."""
-    if at is None:
-        return found if bias is None else found + _along(bias, dim, found.dim())
-    shape = (*found.shape[:dim], length, *found.shape[dim + 1 :])
-    full = found.new_zeros(shape) if bias is None else _along(bias, dim, found.dim()).expand(shape).contiguous()
-    return full.index_copy_(dim, at, found if bias is None else found + _along(bias[at], dim, found.dim()))
-
-
-def _along(bias: Tensor, dim: int, dims: int) -> Tensor:
-    return bias.view([-1 if d == dim else 1 for d in range(dims)])
-
-
 def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
     """(rows, in) @ (in, out); None where nothing can be left out."""
     if len(a) < WORTH or min(b.shape) < LOOK:
@@ -61,10 +48,23 @@ def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
     into, out = living(weight, 1, 0), living(weight, 0, 1)
     if (into is None and out is None) or not _finite(a):
         return None
-    weight = weight if out is None else weight.index_select(0, out)
+    rows, back = None, None
+    if out is not None:
+        # One dead row comes along: its results, which are zero, are read at the places of all dead ones.
+        back = torch.full((len(weight),), len(out), device=out.device).index_copy_(
+            0, out, torch.arange(len(out), device=out.device)
+        )
+        dead = (back == len(out)).nonzero().flatten()
+        rows = torch.cat([out, dead[:1]])
+        weight = weight.index_select(0, rows)
     if into is not None:
-        a, weight = a.index_select(1, into), weight.index_select(1, into)
-    return _placed(a @ weight.t(), 1, out, b.shape[1], bias)
+        a, weight = a.gather(1, into.expand(len(a), -1)), weight.index_select(1, into)
+    # Where the dead have biases, each its own, these are added when all results are in their places.
+    late = bias if bias is not None and rows is not None and bool(bias[dead].any()) else None
+    early = None if late is not None or bias is None else bias if rows is None else bias[rows]
+    found = a @ weight.t() if early is None else torch.addmm(early, a, weight.t())
+    found = found if back is None else found.gather(1, back.expand(len(a), -1))
+    return found if late is None else found.add_(late)
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor | None:
@@ -101,25 +101,26 @@ def _attention(
     """(batch, heads, length, width): what weighs values that are zero has no say. The second answer is for gradients only."""
     if attn_mask is not None or dropout or q.shape[1] != v.shape[1] or q.shape[2] < WORTH:
         return None
-    heads, width = living(v, 1, 2), q.shape[3]
-    asking, told = _both(living(q, 3, 2), living(k, 3, 2), width), living(v, 3, 2)
+    if all(_most(alive) is None for alive in _lives(*(x[:, :, :LOOK] for x in (q, k, v)))):
+        return None
+    heads, asking, told = (_most(alive) for alive in _lives(q, k, v))
+    width = q.shape[3]
     narrow = max(width if x is None else len(x) for x in (asking, told))  # the kernel wants them equal
     if (heads is None and narrow == width) or not narrow or (heads is not None and not len(heads)) or not _finite(q, k, v):
         return None
     asking, told = (_filled(x, narrow, width) for x in (asking, told))
-    given = (_picked(x, heads).index_select(3, at) for x, at in ((q, asking), (k, asking), (v, told)))
+    given = (_picked(x, heads)[..., at] for x, at in ((q, asking), (k, asking), (v, told)))
     found, _ = _FLASH(*(_lying_as(x, q) for x in given), dropout, causal, scale=width**-0.5 if scale is None else scale)
     full = _lying_as(q.new_zeros(*found.shape[:3], v.shape[3]), found).index_copy_(3, told, found)
     out = full if heads is None else _lying_as(q.new_zeros(*q.shape[:3], v.shape[3]), found).index_copy_(1, heads, full)
     return out, q.new_full(q.shape[:3], torch.nan)
 
 
-def _both(a: Tensor | None, b: Tensor | None, length: int) -> Tensor | None:
-    """Positions that are in both; None where these are all."""
-    given = [x for x in (a, b) if x is not None]
-    if not given:
-        return None
-    return torch.bincount(torch.cat(given), minlength=length).eq(len(given)).nonzero().flatten()
+def _lives(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Heads that say something; in these, numbers that have a share in a product of queries and keys, and those that are said."""
+    asked, answered, said = (x.any(2).any(0) for x in (q, k, v))  # (heads, width)
+    heads = said.any(1)
+    return heads, (asked & answered)[heads].any(0), said[heads].any(0)
 
 
 def _filled(at: Tensor | None, many: int, length: int) -> Tensor:
@@ -165,7 +166,9 @@ def _convolution(
         return None
     groups = len(weight) if alone else 1
     found = torch.convolution(x, weight, None, stride, padding, dilation, transposed, output_padding, groups)
-    return _placed(found, 1, out, channels, bias)
+    if out is not None:
+        found = found.new_zeros(len(found), channels, *found.shape[2:]).index_copy_(1, out, found)
+    return found if bias is None else found.add_(bias.view(-1, *(1,) * (found.dim() - 2)))
 
 
 _ATEN = torch.ops.aten
