@@ -14,6 +14,8 @@ from pomona.probes.forward import Forward
 from pomona.statistics.sums import added, only_weight
 from pomona.vocabulary import Convolution, InputError, Probe, Seen, Site, State, Watch, Weight
 
+_FEW = 64
+
 
 @dataclass(frozen=True)
 class InputNorm:
@@ -37,13 +39,13 @@ class InputNorm:
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
         """Add the squares of one batch."""
         weight = _weight(site)
-        x = seen.inputs[weight.tensor].double().square()
+        x = seen.inputs[weight.tensor]
         if weight.conv is None:
-            squares = x.reshape(-1, x.shape[-1]).sum(0)
+            squares = _squares(x.reshape(-1, x.shape[-1]))
         elif weight.conv.transposed:
-            squares = x.transpose(0, 1).flatten(1).sum(1)
+            squares = x.double().square().transpose(0, 1).flatten(1).sum(1)
         else:
-            squares = _columns(x, weight.conv, weight.shape[2:])
+            squares = _columns(x.double().square(), weight.conv, weight.shape[2:])
         return added(state, {"squares": squares})
 
     def merge(self, a: State, b: State) -> State:
@@ -76,6 +78,17 @@ class InputNorm:
 def _weight(site: Site) -> Weight:
     assert site.weight is not None  # watch() saw to it
     return site.weight
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """(rows, columns) -> (columns,): sums of squares, of which no more than a few are added in float32, the rest in float64.
+
+    To square and add all in float64 takes as long as the product of a narrow layer.
+    """
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    whole = len(rows) // _FEW * _FEW
+    few = rows[:whole].square().view(-1, _FEW, rows.shape[1]).sum(1)
+    return few.sum(0, dtype=torch.float64) + rows[whole:].square().sum(0, dtype=torch.float64)
 
 
 def _columns(squares: Tensor, conv: Convolution, kernel: tuple[int, ...]) -> Tensor:
