@@ -5,7 +5,7 @@ from torch import nn
 import zoo
 from plans import axes_plan, blocks_plan, both, elements_plan
 from pomona.graph import trace
-from pomona.graph.masked import dead_units, masked, skipping
+from pomona.graph.masked import dead_units, masked, skipping, solved
 from pomona.graph.surgery import realise
 from pomona.vocabulary import Decision, InputError, Member, Plan, Site
 
@@ -49,6 +49,23 @@ def test_solved_tensors_are_written_before_the_zeros():
     keep = torch.tensor([[True, False], [True, True], [False, True]])
     plan = Plan({"w": site}, {"w": Decision(keep, {"0.weight": torch.full((3, 2), 5.0)})})
     assert torch.equal(masked(model, plan)[0].weight, 5.0 * keep)
+
+
+def test_what_axes_are_cut_from_shares_all_that_no_solver_and_no_element_changes():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2), nn.Linear(2, 2))
+    before = [p.clone() for p in model.parameters()]
+    sites = {
+        "axis": Site("axis", "axis", (3,), (Member("0.weight", "out", 0), Member("1.weight", "in", 1))),
+        "w": Site("w", "element", (2, 2), (Member("2.weight", "self"),)),
+    }
+    mask = torch.tensor([[True, False], [True, True]])
+    decisions = {"axis": Decision(torch.tensor([True, True, False]), {"1.weight": torch.full((2, 3), 5.0)}), "w": Decision(mask)}
+    whole = solved(model, Plan(sites, decisions))
+    assert whole[0] is not model[0]
+    assert whole[0].weight is model[0].weight
+    assert torch.equal(whole[1].weight, torch.full((2, 3), 5.0))
+    assert torch.equal(whole[2].weight, model[2].weight * mask)
+    assert all(map(torch.equal, model.parameters(), before))
 
 
 def test_a_member_says_where_its_units_lie():

@@ -34,8 +34,22 @@ def mask(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 @torch.no_grad()
-def write(model: nn.Module, plan: Plan) -> None:
-    """Solved tensors and zeros of a plan into the parameters of a model, in place; blocks are left alone."""
+def solved(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy with the tensors that a plan solved and the zeros of its elements, for axes to be cut from.
+
+    Parameters that have neither are the model's own: what axes lose need not become zero before it goes.
+    """
+    names = [name for decision in plan.decisions.values() for name in decision.tensors]
+    names += [member.tensor for site in plan.sites.values() if site.kind == "element" for member in site.members]
+    own = {id(_parameter(model, name)) for name in names}
+    copy = deepcopy(model, {id(p): p for p in model.parameters() if id(p) not in own})
+    write(copy, plan, axes=False)
+    return copy
+
+
+@torch.no_grad()
+def write(model: nn.Module, plan: Plan, axes: bool = True) -> None:
+    """Solved tensors and zeros of a plan into the parameters of a model, in place; blocks are left alone, `axes` if so told."""
     for decision in plan.decisions.values():
         for name, value in decision.tensors.items():
             parameter = _parameter(model, name)
@@ -45,7 +59,7 @@ def write(model: nn.Module, plan: Plan) -> None:
             parameter.copy_(value)
     for name, site in plan.sites.items():
         keep = plan.keep(name)
-        if site.kind == "branch" or bool(keep.all()):
+        if site.kind == "branch" or (site.kind == "axis" and not axes) or bool(keep.all()):
             continue
         for member in site.members:
             if not member.buffer:

@@ -12,7 +12,7 @@ from pomona.graph.adapt import adapt
 from pomona.graph.blocks import drop_blocks, renamed
 from pomona.graph.expr import Dims, Keep, size, take
 from pomona.graph.graph import Graph
-from pomona.graph.masked import dead_blocks, write
+from pomona.graph.masked import dead_blocks, solved, write
 from pomona.graph.mend import mend
 from pomona.graph.mend_code import adapted
 from pomona.graph.precise import precise
@@ -50,12 +50,12 @@ def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | Non
     neither the resized module nor the rewritten program computes what the masked model does.
     """
     keep, gone = kept_units(graph, plan), dead_blocks(plan)
-    whole = deepcopy(model)
-    write(whole, plan)
     if not keep and not gone:
+        whole = deepcopy(model)
+        write(whole, plan)
         return Realised(whole, "masked", tried=Tried(standard.whole, standard.answer) if standard else None)
     args, kwargs = graph.program.example_inputs
-    forget(whole, args, kwargs)
+    whole = forget(solved(model, plan), args, kwargs)
     expected = (standard or Standard.of(model, graph, plan, args, kwargs)).answer
     small = _cut(whole, graph, keep, plan)
     failure = mend(small, whole, graph, keep, plan, expected)
