@@ -76,8 +76,8 @@ that `pomona.load` opened, these and the plain ones, answered to the last bit.
 - **pomona**: no config of the family can say these sizes; `pomona.load` opens the folder.
 - **·**: refused, since the family has nothing of the kind to prune, or not this much of it.
 
-*zeros* are half of the weights of every layer; *neurons, unequal* leaves three quarters of the neurons of the first layer and half
-of the second's; *heads* that share keys and values leave these whole, *kv-groups* go with their heads.
+*zeros* are half of the weights of every layer; *neurons, unequal* leaves three quarters of the neurons of the first layer and
+half of the second's; *heads* that share keys and values leave these whole, *kv-groups* go with their heads.
 
 {table}
 """

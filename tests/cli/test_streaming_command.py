@@ -1,7 +1,10 @@
 """The command line on a folder of a tiny language model with a tokenizer of its own: streamed and in memory."""
 
+import shutil
+
 import pytest
 import tokenizers
+import torch
 import transformers
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -97,3 +100,21 @@ def test_a_random_sample_streams_and_its_size_is_calibrate(wish, cli, tmp_path):
     assert told["a"] == pytest.approx(told["b"], rel=1e-4) and told["a"] != told["c"] and told["a"] != told["d"]
     ran = cli(*wish, "--sample", "randomly", "-o", tmp_path / "e")
     assert ran.code == 2 and "did you mean 'random'" in ran.err
+
+
+@pytest.mark.parametrize("way", [["--max-memory", "1GB"], ["--no-latency"]], ids=["streamed", "whole"])
+def test_what_the_text_never_reached_is_said_and_the_page_shows_what_layers_lost(way, wish, cli, tmp_path):
+    model = transformers.LlamaForCausalLM.from_pretrained("dense")
+    with torch.no_grad():
+        model.model.layers[1].mlp.gate_proj.weight[:3] = 0  # three neurons that never fire
+    model.save_pretrained(tmp_path / "silent")
+    shutil.copy("dense/tokenizer.json", tmp_path / "silent")
+    shutil.copy("dense/tokenizer_config.json", tmp_path / "silent")
+    wish = ["prune", tmp_path / "silent", "--method", "sparsegpt", *wish[4:]]
+    ran = cli(*wish, *way, "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    said = "Zero in all of the calibration data, so weights on them were judged by nothing: 3 of 48 inputs of model.layers.1.mlp"
+    assert said in ran.err and [note for note in ran.json["notes"] if note.startswith(said)]
+    assert all(0 < site["error"] < 1 for site in ran.json["sites"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Layer by layer" in page and "model.layers.2" in page

@@ -22,6 +22,7 @@ from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.opening import brought
+from pomona.face.report import heard
 from pomona.face.result import Result
 from pomona.face.tasked import Asked
 from pomona.face.ties import against, noted, parted
@@ -142,6 +143,8 @@ def prune(
     graph, ground, outcome = _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )
+    for note in heard(outcome.plan.provenance.get("notes", ())):
+        job.progress.note(note)
     due = recipe.recovery if outcome.recover else None
     return carry_out(
         job, graph, outcome.plan, outcome.model, recipe=ground.recipe, recovery=due, rounds=outcome.rounds, tasks=tasks

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+_HEARD = 5
 
 
 class Report(dict[str, Any]):
@@ -22,3 +25,13 @@ class Report(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"the report has no '{name}'; it has {', '.join(self)}") from None
+
+
+def heard(notes: Sequence[str]) -> list[str]:
+    """The notes that are told while the run goes on: the first few, and how many more the report has.
+
+    >>> heard(["a", "b"]), heard(list("abcdefg"))[-2:]
+    (['a', 'b'], ['e', 'The report has 2 more notes like these.'])
+    """
+    more = len(notes) - _HEARD
+    return [*notes[:_HEARD], *([f"The report has {more} more note{'s' * (more > 1)} like these."] if more > 0 else [])]

@@ -26,7 +26,7 @@ from pomona.engines.sweep import Room, Walk
 from pomona.face.blockwise import Way, way
 from pomona.face.folders import check_free, scratch_beside, whole_folder
 from pomona.face.opening import Opened, calibration
-from pomona.face.report import Report
+from pomona.face.report import Report, heard
 from pomona.face.streamed import PLANS, Record, Streamed
 from pomona.face.wish import Batches, check_folder, check_needs, goal_for, name_of, recipe_for, settle, sites_of
 from pomona.graph import Graph, survey
@@ -36,7 +36,7 @@ from pomona.models.pretrained import smollm2_folder
 from pomona.models.shards import Shards
 from pomona.models.skeleton import skeleton
 from pomona.processes import Processes
-from pomona.report.twin import to_json
+from pomona.report import write as write_report
 from pomona.runtime.packing import is_packed, weight_files
 from pomona.training.batches import onto, seeded
 from pomona.training.checkpoint import fingerprint
@@ -113,8 +113,10 @@ def prune_folder(
         memory = {"limit": limit, "foretold": foretold.least, "peak": peak.bytes}
         told_of = {"command": command, "out": str(target), "memory": memory, "seconds": time.monotonic() - start}
         report = record.report(graph, type(model).__name__, source, told_of)
-        (partial / "report.json").write_text(to_json(report), encoding="utf-8")
+        write_report(report, partial)
     processes.of_first(lambda: _forget(journals) if journals else None)  # the others wait until all is there
+    for note in heard(record.notes):
+        progress.note(note)
     progress.note(f"At its peak the run took {told(peak.bytes)} of memory, of {told(limit)} allowed.")
     return Streamed(target, Report.of(report))
 
@@ -218,5 +220,5 @@ def _forget(work: Path) -> None:
 def _copy_others(source: Path, partial: Path, weights: Sequence[Path]) -> None:
     """The config, the tokenizer and whatever else makes the folder a model."""
     for path in source.iterdir():
-        if path.is_file() and path not in weights and path.name not in (INDEX, "report.json"):
+        if path.is_file() and path not in weights and path.name not in (INDEX, "report.json", "report.html"):
             shutil.copy2(path, partial / path.name)
