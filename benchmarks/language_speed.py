@@ -59,7 +59,7 @@ def page(kept: dict[str, Any]) -> Iterator[str]:
             agree, their, our = min(one["agreement"].values()), max(one["their_error"].values()), max(one["our_error"].values())
             yield (
                 f"| {pattern} | {threads} | {len(one['ours'])} | {spread(one['theirs'])} | {spread(one['ours'])} | {ratio} | "
-                f"at least {agree:.2%} | {their:.3%} | {our:.3%} |"
+                f"at least {agree:.3%} | {their:.3%} | {our:.3%} |"
             )
     if rows := kept.get("wanda"):
         yield from ("", "## Wanda on 135M parameters", "")
