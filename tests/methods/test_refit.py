@@ -62,7 +62,7 @@ def test_every_block_comes_nearer_and_nothing_but_the_living_moves(name, contain
     assert {key for key, value in now.items() if not torch.equal(value, was[key])} == set(masks)
 
 
-def test_it_takes_back_what_the_layers_before_did_where_each_by_itself_cannot():
+def test_behind_a_solver_it_comes_nearer_still_on_text_that_was_not_seen():
     dense, _ = language.model("llama")
     unseen = [{"input_ids": language.ids(4, 16, seed)} for seed in range(50, 54)]
     data = [{"input_ids": language.ids(8, 16, seed)} for seed in range(16)]
