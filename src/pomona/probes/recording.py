@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from pomona.probes.products import Product, Products
 from pomona.vocabulary import Batch, InputError, Watch
+
+_Trust = Literal["given", "heard", "either"]  # what is taken for a parameter's input; either: what was heard, if anything was
+_STRAIGHT = (nn.Linear, nn.modules.conv._ConvNd)  # their `weight` reads what the module is given
+_FIRST = ("weight_ih", "weight_ih_l0", "weight_ih_l0_reverse")  # of recurrent modules: the others read what is made inside
 
 
 def examples(batch: Batch) -> int:
@@ -35,10 +40,16 @@ def tokens(x: Tensor, mask: Any) -> Tensor:
 
 
 class Recording:
-    """What the hooks saw in one pass: raw inputs by weight name (one entry a call) and both ends of blocks by name."""
+    """What was seen in one pass: what each weight reads, one entry a call, and both ends of blocks by name.
 
-    def __init__(self, watch: Watch) -> None:
+    A module's input counts as what its parameter reads only where that is known, of torch's own layers, or was heard at the
+    product itself (`products.py`).
+    """
+
+    def __init__(self, watch: Watch, trust: Mapping[str, _Trust], products: Products, differentiate: bool) -> None:
         self._calls: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in watch.inputs}
+        self._trust, self._products, self._differentiate = trust, products, differentiate
+        self.mixed: set[str] = set()
         self.blocks: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, name: str, tensor: Tensor) -> None:
@@ -46,13 +57,8 @@ class Recording:
         self._calls[name].append((tensor, tensor._version))
 
     def calls(self, name: str) -> list[Tensor]:
-        """The inputs of every call, in order; raises InputError where there is none or one was overwritten in place."""
-        found = self._calls[name]
-        if not found:
-            raise InputError(
-                f"What {name} reads cannot be recorded because its own module is never called with a floating-point tensor; "
-                f"skip it, or use a criterion that needs no data."
-            )
+        """The inputs of every call, in order; raises InputError where they are unknown or one was overwritten in place."""
+        found = self._read(name)
         if any(tensor._version != version for tensor, version in found):
             raise InputError(f"The input of {name} is overwritten in place after it is read; make that operation out of place.")
         return [tensor for tensor, _ in found]
@@ -60,6 +66,45 @@ class Recording:
     def inputs(self, names: frozenset[str]) -> dict[str, Tensor]:
         """One tensor a weight: the calls of a shared module joined along the batch."""
         return {name: join(name, self.calls(name)) for name in sorted(names)}
+
+    def _read(self, name: str) -> list[tuple[Tensor, int]]:
+        given, trust = self._calls[name], self._trust[name]
+        if trust != "given":
+            heard = self._heard(name)
+            if heard and any(product.experts is not None for product in heard):
+                raise InputError(
+                    f"Each matrix of {name} reads rows of its own, which this method does not tell apart. {_leave(name)}"
+                )
+            if heard and not _same([product.rows for product in heard], [tensor for tensor, _ in given]):
+                if self._differentiate:
+                    raise InputError(f"{name} reads something else than its module is given, so gradients there are unknown.")
+                return [(product.rows, product.version) for product in heard]
+            if not heard and trust == "heard":
+                raise InputError(f"What {name} reads is unknown: no product with it was seen on this data. {_leave(name)}")
+        if name in self.mixed:
+            raise InputError(f"Parts of {name} read different tensors, so its inputs are not those of one matrix. {_leave(name)}")
+        if not given:
+            raise InputError(
+                f"What {name} reads cannot be recorded because its own module is never called with a floating-point tensor; "
+                f"skip it, or use a criterion that needs no data."
+            )
+        return given
+
+    def _heard(self, name: str) -> list[Product]:
+        heard = self._products.heard.get(name, [])
+        if name in self._products.unclear or len({product.dim for product in heard}) > 1:
+            raise InputError(f"{name} takes part in more than plain products, so what it reads is unknown. {_leave(name)}")
+        return heard
+
+
+def _leave(name: str) -> str:
+    return f"Leave it alone with --keep '{name}', or use a criterion that needs no data."
+
+
+def _same(heard: Sequence[Tensor], given: Sequence[Tensor]) -> bool:
+    """Whether the products read, call by call, the very memory that the module was given."""
+    pairs = zip(heard, given, strict=False)
+    return len(heard) == len(given) and all(a.data_ptr() == b.data_ptr() and a.numel() == b.numel() for a, b in pairs)
 
 
 def join(name: str, tensors: list[Tensor]) -> Tensor:
@@ -75,10 +120,14 @@ def recording(model: nn.Module, watch: Watch, differentiate: bool = False) -> It
 
     `differentiate`: each reader gets an alias of its input, so that the gradient there is what *this* reader sends back.
     """
-    record, handles = Recording(watch), []
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules, handles = dict(model.named_modules(remove_duplicate=False)), []
+    owners = _owners(watch.inputs, modules)
+    trust = {name: _trust(modules[owner], name) for owner, names in owners.items() for name in names}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    products = Products({name: parameters[name] for name, way in trust.items() if way != "given" and name in parameters})
+    record = Recording(watch, trust, products, differentiate)
     try:
-        for owner, names in _owners(watch.inputs, modules).items():
+        for owner, names in owners.items():
             hook = _reader(record, names, differentiate)
             handles.append(modules[owner].register_forward_pre_hook(hook, with_kwargs=True))
         for block in sorted(watch.blocks):
@@ -87,7 +136,8 @@ def recording(model: nn.Module, watch: Watch, differentiate: bool = False) -> It
             entered: list[Tensor] = []
             handles.append(modules[block].register_forward_pre_hook(_entering(entered), with_kwargs=True))
             handles.append(modules[block].register_forward_hook(_leaving(record, block, entered)))
-        yield record
+        with products if products.parameters else nullcontext():
+            yield record
     finally:
         for handle in handles:
             handle.remove()
@@ -103,11 +153,25 @@ def _owners(names: frozenset[str], modules: Mapping[str, nn.Module]) -> dict[str
     return found
 
 
+def _trust(module: nn.Module, name: str) -> _Trust:
+    """Whether a module is known to multiply with this parameter what it is given."""
+    own = name.rpartition(".")[2]
+    if isinstance(module, nn.MultiheadAttention) and own == "in_proj_weight":
+        return "given"  # as long as queries, keys and values are one tensor
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and own in _FIRST:
+        return "given"
+    if isinstance(module, _STRAIGHT) and own == "weight":
+        return "given" if type(module).forward.__module__.startswith("torch.nn.modules") else "either"
+    return "heard"
+
+
 def _reader(record: Recording, names: list[str], differentiate: bool) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         place, tensor = main(args, kwargs)
         if tensor is None:
             return None
+        if isinstance(module, nn.MultiheadAttention) and not _to_itself(args, kwargs):
+            record.mixed.update(names)
         if differentiate:
             tensor = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
         for name in names:
@@ -117,6 +181,12 @@ def _reader(record: Recording, names: list[str], differentiate: bool) -> Callabl
         return args, kwargs | {str(place): tensor}
 
     return hook
+
+
+def _to_itself(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of attention has one tensor for queries, keys and values."""
+    given = [*args[:3], *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)]
+    return len({(x.data_ptr(), x.shape, x.stride()) for x in given[:3]}) == 1
 
 
 def main(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int | str, Tensor | None]:
