@@ -26,4 +26,4 @@ def test_an_order_overrules_values():
 
 def test_rows_are_counted_along_their_dimension():
     grid = torch.tensor([[1.0, 5.0], [2.0, 4.0], [3.0, 3.0]])
-    assert best(Scores(grid), torch.tensor([1, 2]), row_dim=1).tolist() == [[False, True], [False, True], [True, False]]
+    assert best(Scores(grid), torch.tensor([1, 2]), row_dims=(1,)).tolist() == [[False, True], [False, True], [True, False]]

@@ -158,7 +158,7 @@ def _refuse_bad_data(batch: Batch, number: int) -> None:
 
 def _refuse_bad_values(seen: Seen, number: int) -> None:
     kinds = {
-        "input": seen.inputs,
+        "input": {**seen.inputs, **{name: rows for name, (rows, _) in seen.experts.items()}},
         "input gradient": seen.input_grads,
         "gradient": seen.grads,
         "second derivative": seen.curvatures,

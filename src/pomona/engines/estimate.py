@@ -15,7 +15,7 @@ from pomona.engines.decide import Ground
 from pomona.engines.memory import told
 from pomona.engines.sequential import needs_of
 from pomona.vocabulary import Batch, Digesting, InputError, Seen, Site, Statistic, Weight
-from pomona.vocabulary.layout import matrix_shape
+from pomona.vocabulary.layout import matrix_shape, product_shape
 
 _OVERHEAD = 120_000_000  # the traced graph, buffers of the matrix kernels, what the allocator keeps
 _SPARE = 1.1
@@ -137,13 +137,14 @@ def _state(need: Statistic, site: Site) -> int:
     weight = site.weight
     if weight is None:
         return 8 * site.units
-    columns = matrix_shape(weight)[1]
-    read, value = torch.empty(2, columns, device="meta"), torch.empty(weight.shape, device="meta")
-    seen = Seen(1, {weight.tensor: read}, weights={weight.tensor: value})
+    groups, _, columns = product_shape(weight)
+    read, value = torch.empty(2, matrix_shape(weight)[1], device="meta"), torch.empty(weight.shape, device="meta")
+    which = torch.zeros(2, dtype=torch.int64, device="meta")
+    seen = Seen(1, {weight.tensor: read}, weights={weight.tensor: value}, experts={weight.tensor: (read, which)})
     try:
         return sum(_size(made) for made in need.update(None, site, seen).values())
     except (RuntimeError, NotImplementedError):  # it looks at values, or at more than that: as if it were a gram matrix
-        return 8 * columns**2
+        return 8 * groups * columns**2
 
 
 def _tokens(piece: Batch) -> int:

@@ -14,7 +14,7 @@ from pomona.vocabulary import Gathered, InputError, Seen, Site, Statistic
 def shown(needs: Sequence[Statistic], sites: Sequence[Site]) -> bool:
     """Whether the gradients of a backward pass are all that these statistics read."""
     watches = [need.watch(site) for need in needs for site in sites]
-    return all(need.probe == LossGradient() for need in needs) and not any(w.inputs or w.blocks for w in watches)
+    return all(need.probe == LossGradient() for need in needs) and not any(w.inputs or w.experts or w.blocks for w in watches)
 
 
 def live(

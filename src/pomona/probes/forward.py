@@ -17,7 +17,8 @@ class Forward:
     """One forward pass in evaluation mode, without gradients. Memory: the watched inputs of one batch.
 
     What matrices read is without the tokens that an attention mask hides, one row a token, unless it is `whole`: then
-    padding stays, and with it the shape (examples, tokens, features).
+    padding stays, and with it the shape (examples, tokens, features). Rows that are sent to experts have lost their place in
+    the sequence, so padding stays among them.
     """
 
     whole: bool = False
@@ -37,7 +38,8 @@ class Forward:
         inputs, seen = record.inputs(watch.inputs), _Visible(mask)
         inputs = {name: seen(x) if weights[name].dim() == 2 else x for name, x in inputs.items()}
         blocks = {name: (tokens(a, mask), tokens(b, mask)) for name, (a, b) in record.blocks.items()}
-        return Seen(examples(batch), inputs=inputs, weights=weights, blocks=blocks)
+        experts = {name: record.routed(name) for name in sorted(watch.experts)}
+        return Seen(examples(batch), inputs=inputs, weights=weights, blocks=blocks, experts=experts)
 
 
 class _Visible:

@@ -29,7 +29,7 @@ def examples(batch: Batch) -> int:
 def values(model: nn.Module, watch: Watch) -> dict[str, Tensor]:
     """The current values of all watched parameters, by name."""
     known = dict(model.named_parameters(remove_duplicate=False))
-    return {name: known[name].detach() for name in sorted(watch.inputs | watch.grads)}
+    return {name: known[name].detach() for name in sorted(watch.inputs | watch.experts | watch.grads)}
 
 
 def tokens(x: Tensor, mask: Any) -> Tensor:
@@ -66,6 +66,17 @@ class Recording:
     def inputs(self, names: frozenset[str]) -> dict[str, Tensor]:
         """One tensor a weight: the calls of a shared module joined along the batch."""
         return {name: join(name, self.calls(name)) for name in sorted(names)}
+
+    def routed(self, name: str) -> tuple[Tensor, Tensor]:
+        """Of a stack of matrices: all rows that are multiplied with one of them, and (rows,) int64, with which."""
+        heard = self._heard(name)
+        if not heard:
+            raise InputError(f"What {name} reads is unknown: no product with it was seen on this data. {_leave(name)}")
+        if any(product.rows._version != product.version for product in heard):
+            raise InputError(f"The input of {name} is overwritten in place after it is read; make that operation out of place.")
+        experts = [product.experts for product in heard if product.experts is not None]
+        assert len(experts) == len(heard)  # whatever has three dimensions and is no kernel is heard as a stack
+        return torch.cat([product.rows.detach() for product in heard]), torch.cat(experts)
 
     def _read(self, name: str) -> list[tuple[Tensor, int]]:
         given, trust = self._calls[name], self._trust[name]
@@ -124,7 +135,10 @@ def recording(model: nn.Module, watch: Watch, differentiate: bool = False) -> It
     owners = _owners(watch.inputs, modules)
     trust = {name: _trust(modules[owner], name) for owner, names in owners.items() for name in names}
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    products = Products({name: parameters[name] for name, way in trust.items() if way != "given" and name in parameters})
+    heard = {*watch.experts, *(name for name, way in trust.items() if way != "given")}
+    if differentiate and watch.experts:
+        raise InputError(f"Gradients at what each matrix of {min(watch.experts)} reads are unknown. {_leave(min(watch.experts))}")
+    products = Products({name: parameters[name] for name in sorted(heard & parameters.keys())})
     record = Recording(watch, trust, products, differentiate)
     try:
         for owner, names in owners.items():

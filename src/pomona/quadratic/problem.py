@@ -22,9 +22,9 @@ class Quadratic:
 
     `weight` W is (groups, rows, columns) as in `layout.to_product`, in float32, or in float64 where the model is; `gram` H
     float64 (groups, columns, columns) as it was gathered; `root` that of H and what is added to its diagonal before anything is
-    solved. Only grouped convolutions have more than one group. A dead input, of which nothing was seen but zeros, makes its
-    weights irrelevant: they are zero in `weight`, so that they are worth nothing, and its place in the damped matrix stands
-    alone. `notes` say what had to be done to make the matrix positive definite.
+    solved. Only grouped convolutions and stacks of matrices have more than one group. A dead input, of which nothing was seen
+    but zeros, makes its weights irrelevant: they are zero in `weight`, so that they are worth nothing, and its place in the
+    damped matrix stands alone. `notes` say what had to be done to make the matrix positive definite.
     """
 
     view: View

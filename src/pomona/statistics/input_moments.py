@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from pomona.probes.forward import Forward
-from pomona.statistics.input_gram import InputGram, unfolded
-from pomona.statistics.sums import added, count
+from pomona.statistics.input_gram import InputGram, device, pieces
+from pomona.statistics.sums import added
 from pomona.vocabulary import Probe, Seen, Site, State, Watch
+from pomona.vocabulary.layout import product_shape
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,18 @@ class InputMoments:
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
         """Add the sums and the squares of one batch."""
         assert site.weight is not None  # watch() saw to it
-        for piece in unfolded(site.weight, seen.inputs[site.weight.tensor].double()):
-            sums = {"sum": piece.sum(1), "squares": piece.square().sum(1), "tokens": count(piece.shape[1])}
-            state = added(state, sums)
-        return state or {}
+        if state is None:
+            groups, _, columns = product_shape(site.weight)
+            state = {
+                name: torch.zeros(groups, size, dtype=torch.float64, device=device(site.weight, seen))
+                for name, size in (("sum", columns), ("squares", columns), ("tokens", 1))
+            }
+        for here, read in pieces(site.weight, seen):
+            piece = read.double()
+            state["sum"][here] += piece.sum(1)
+            state["squares"][here] += piece.square().sum(1)
+            state["tokens"][here] += piece.shape[1]
+        return state
 
     def merge(self, a: State, b: State) -> State:
         """Sums add."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pomona.probes.forward import Forward
-from pomona.statistics.sums import added, only_weight
+from pomona.statistics.sums import added, only_weight, watched
 from pomona.vocabulary import Convolution, InputError, Probe, Seen, Site, State, Watch, Weight
 
 _FEW = 64
@@ -21,9 +21,9 @@ _FEW = 64
 class InputNorm:
     """||x_j||_2 over all examples and positions, float64, shaped to broadcast against the weight as it is stored.
 
-    Linear (out, in): (1, in), whichever way round it is stored. Convolution: x_j is the unfolded input column that a
-    kernel element meets, (1, in, *kernel), or (out, in / groups, *kernel) with groups. Transposed convolution: (in, 1, ...),
-    what padding crops away included.
+    Linear (out, in): (1, in), whichever way round it is stored; of stacked matrices each has its own, (stack, 1, in).
+    Convolution: x_j is the unfolded input column that a kernel element meets, (1, in, *kernel), or (out, in / groups, *kernel)
+    with groups. Transposed convolution: (in, 1, ...), what padding crops away included.
     """
 
     probe: Probe = field(default_factory=Forward)
@@ -34,11 +34,15 @@ class InputNorm:
         name = only_weight(site, "The norm of a weight's inputs")
         if site.weight is None or site.weight.kind not in ("linear", "conv"):
             raise InputError(f"{name} is neither a linear nor a convolution weight, so its inputs are unknown; skip it.")
-        return Watch(inputs=frozenset({name}))
+        return watched(site.weight)
 
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
         """Add the squares of one batch."""
         weight = _weight(site)
+        if weight.stack is not None:
+            rows, experts = seen.experts[weight.tensor]
+            squares = rows.new_zeros(weight.stack, rows.shape[1], dtype=torch.float64)
+            return added(state, {"squares": squares.index_add_(0, experts, rows.double().square())})
         x = seen.inputs[weight.tensor]
         if weight.conv is None:
             squares = _squares(x.reshape(-1, x.shape[-1]))
@@ -56,7 +60,7 @@ class InputNorm:
         """The norms, broadcast against the weight."""
         weight, norms = _weight(site), state["squares"].sqrt()
         if weight.conv is None:
-            shape = [1] * len(weight.shape)
+            shape = [weight.stack or 1, *[1] * (len(weight.shape) - 1)]
             shape[weight.in_dim if weight.in_dim is not None else -1] = -1
             return norms.reshape(shape)
         if weight.conv.transposed:

@@ -51,6 +51,7 @@ def only_reader(site: Site) -> Member:
         len(found) == 1
         and weight is not None
         and weight.kind in ("linear", "conv")
+        and weight.stack is None
         and not (weight.conv and weight.conv.groups > 1)
     ):
         return found[0]

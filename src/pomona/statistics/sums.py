@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pomona.vocabulary import InputError, Site, State
+from pomona.vocabulary import InputError, Site, State, Watch, Weight
 
 
 def added(state: State | None, more: State) -> State:
@@ -23,3 +23,9 @@ def only_weight(site: Site, asker: str) -> str:
     if site.weight is None:
         raise InputError(f"{asker} is defined for single weights and {site.name} has none; use structure Weights, NM or Block.")
     return site.weight.tensor
+
+
+def watched(weight: Weight) -> Watch:
+    """What such a weight reads; of a stack, matrix by matrix."""
+    name = frozenset({weight.tensor})
+    return Watch(inputs=name) if weight.stack is None else Watch(experts=name)

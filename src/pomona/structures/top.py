@@ -14,14 +14,15 @@ def rank(scores: Scores) -> Tensor:
     return scores.value if scores.order is None else scores.order
 
 
-def best(scores: Scores, keep: Tensor, row_dim: int = 0) -> Tensor:
-    """The mask of the `keep` best units: shape () counts over the whole grid, (rows,) along `row_dim` of it."""
+def best(scores: Scores, keep: Tensor, row_dims: tuple[int, ...] = (0,)) -> Tensor:
+    """The mask of the `keep` best units: shape () counts over the whole grid, (rows,) along `row_dims` of it."""
     ranks = rank(scores)
     keep = keep.to(ranks.device)
     if keep.dim() == 0:
         return top(ranks.reshape(1, -1), keep.reshape(1)).view(ranks.shape)
-    rows = ranks.movedim(row_dim, 0)
-    return top(rows.reshape(len(keep), -1), keep).view(rows.shape).movedim(0, row_dim)
+    first = tuple(range(len(row_dims)))
+    rows = ranks.movedim(row_dims, first)
+    return top(rows.reshape(len(keep), -1), keep).view(rows.shape).movedim(first, row_dims)
 
 
 def top(ranks: Tensor, keep: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pomona.structures.chosen import chosen, known, matrices, wanted
 from pomona.structures.elements import element_site, its_elements
 from pomona.structures.top import best
 from pomona.vocabulary import Graph, Scores, Site
+from pomona.vocabulary.layout import row_dims
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Weights:
     """Units are the elements of the linear, convolution and recurrent weights, first and last layer included.
 
     `only` and `keep` are names, glob patterns over them, or classes of modules. Biases, norms and embeddings take part only when
-    asked for. A row, for counts of shape (rows,), is what has the same index along the weight's output dimension.
+    asked for. A row, for counts of shape (rows,), is what has the same index along the weight's output dimension, of each
+    expert by itself where several are stacked.
     """
 
     only: tuple[str, ...] = ()
@@ -62,8 +64,8 @@ class Weights:
         return its_elements(site, elements, roles)
 
     def select(self, site: Site, scores: Scores, keep: Tensor) -> Tensor:
-        """Exactly `keep` elements, of the weight or of each output row."""
-        return best(scores, keep, row_dim=site.weight.out_dim or 0 if site.weight else 0)
+        """Exactly `keep` elements, of the weight, of each output row or of each matrix of a stack."""
+        return best(scores, keep, row_dims(site.weight) if site.weight else (0,))
 
     def expand(self, site: Site, keep: Tensor) -> Mapping[str, Tensor]:
         """The mask itself."""

@@ -40,8 +40,8 @@ def matrix_shape(weight: Weight) -> tuple[int, int, int]:
 def to_product(weight: Weight, tensor: Tensor) -> Tensor:
     """The tensor as (groups, rows, columns): each group's outputs are rows times the columns of what that group reads.
 
-    Columns are kernel positions, and inputs within each, so that n:m groups are neighbours. Only grouped convolutions have
-    more than one group.
+    Columns are kernel positions, and inputs within each, so that n:m groups are neighbours. Only grouped convolutions and
+    stacks of matrices (experts) have more than one group.
     """
     return to_matrix(weight, tensor).transpose(1, 2).reshape(product_shape(weight))
 
@@ -55,8 +55,14 @@ def from_product(weight: Weight, product: Tensor) -> Tensor:
 def product_shape(weight: Weight) -> tuple[int, int, int]:
     """(groups, rows, columns) of `to_product`."""
     rows, width, k = matrix_shape(weight)
-    groups = weight.conv.groups if weight.conv is not None else 1
+    groups = weight.conv.groups if weight.conv is not None else weight.stack or 1
     return groups, rows // groups, width * k
+
+
+def row_dims(weight: Weight) -> tuple[int, ...]:
+    """The dimensions that say which output row an element belongs to: the output dimension, in a stack that of each matrix."""
+    out = weight.out_dim or 0
+    return (out,) if weight.stack is None else (0, out)
 
 
 def _split(weight: Weight, tensor: Tensor) -> Tensor:

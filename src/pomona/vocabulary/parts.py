@@ -83,7 +83,8 @@ class Seen:
 
     `inputs` and `input_grads`: weight name -> the raw input of the op that reads it (channels in dimension 1 for
     convolutions, last for everything else) and the gradient there. `grads`: parameter name -> gradient. `weights`: the
-    values of the watched parameters during the pass. `curvatures`: parameter name -> the loss's Hessian times all watched
+    values of the watched parameters during the pass. `experts`: name of a stack of matrices -> (the rows that any of them reads,
+    (rows,) int64 that says which). `curvatures`: parameter name -> the loss's Hessian times all watched
     parameters. `blocks`: block name -> (what entered it, what left it). `examples` counts the batch.
     `target` is the batch's, from probes that ask for labels. `trials`: what became of the loss without some units.
     """
@@ -96,6 +97,7 @@ class Seen:
     curvatures: Mapping[str, Tensor] = field(default_factory=dict)
     blocks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     target: Any = None
+    experts: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     trials: Trials | None = None
 
 
@@ -136,13 +138,15 @@ class Probe(Protocol):
 class Watch:
     """What a probe must record: inputs of these weights, gradients of these parameters, ends of these blocks.
 
-    `sites` are those whose units it leaves out to see what happens.
+    `experts` are stacks of matrices, of which it is told apart who reads what. `sites` are those whose units it leaves out to
+    see what happens.
     """
 
     inputs: frozenset[str] = frozenset()
     grads: frozenset[str] = frozenset()
     blocks: frozenset[str] = frozenset()
     sites: frozenset[Site] = frozenset()
+    experts: frozenset[str] = frozenset()
 
     @classmethod
     def joined(cls, watches: Iterable[Watch]) -> Watch:

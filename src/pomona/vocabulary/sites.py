@@ -61,6 +61,12 @@ class Weight:
         return prod(self.shape)
 
     @property
+    def stack(self) -> int | None:
+        """How many matrices lie in it, each of which reads rows of its own (experts); None where it is no stack."""
+        stacked = self.kind == "linear" and len(self.shape) == 3 and {self.in_dim, self.out_dim} == {1, 2}
+        return self.shape[0] if stacked else None
+
+    @property
     def prunable(self) -> bool:
         """Whether `sparsity` counts it: linear, convolution and recurrent weights; not biases, norms or embeddings."""
         return self.kind in ("linear", "conv", "recurrent")
