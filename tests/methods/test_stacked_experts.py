@@ -101,6 +101,14 @@ def test_who_stays_is_who_would_stay_among_experts_written_out(make, method):
         assert int(matrix.count_nonzero()) * 2 == matrix.numel()
 
 
+def test_experts_stored_the_other_way_round_lose_the_same_share_of_every_output():
+    config = transformers.GptOssConfig(**SIZES, intermediate_size=48, num_local_experts=4, num_experts_per_tok=2, head_dim=8)
+    experts = pruned(awake(transformers.GptOssForCausalLM, config), "wanda").model.layers[1].mlp.experts
+    assert experts.down_proj.shape == (4, 48, 32)  # (experts, in, out)
+    assert experts.down_proj.count_nonzero(1).unique().tolist() == [24]
+    assert experts.gate_up_proj.count_nonzero(1).unique().tolist() == [16]
+
+
 @pytest.mark.parametrize("make", [mixtral, qwen])
 @pytest.mark.parametrize("method", ["sparsegpt", "obc"])
 def test_what_solvers_make_of_an_expert_is_what_they_would_make_of_it_written_out(make, method):

@@ -22,7 +22,7 @@ class Alps:
 
     The penalty `rho`, in units of the inputs' energy, grows every `every` rounds, the slower the fewer survivors changed since;
     when none did, or after `rounds`, the support stands. Structure and `per` say who competes with whom: the whole weight, each
-    of its rows, n:m groups, blocks. `damping` is in mean diagonals of H.
+    of its rows, n:m groups, blocks. `damping` is in mean diagonals of H. Stacked experts share one course of the penalty.
     """
 
     damping: float = 0.01
