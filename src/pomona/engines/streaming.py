@@ -149,7 +149,7 @@ def _keys(model: nn.Module, shards: Shards) -> dict[str, str]:
         if key is None:
             raise InputError(
                 f"The files have no tensor {group[0]}, which the model has; open the folder once with this transformers and save "
-                    "it by save_pretrained(folder, save_original_format=False)."
+                "it by save_pretrained(folder, save_original_format=False)."
             )
         shape = tuple(model.get_parameter(group[0]).shape)
         if shards.places[key].shape != shape:
