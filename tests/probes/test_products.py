@@ -46,6 +46,12 @@ def test_a_weight_is_seen_with_what_its_product_reads_not_with_what_its_module_i
     assert_close(read(use, x, 4, 4), x.relu(), check_dtype=False)
 
 
+def test_a_tensor_read_across_is_not_taken_for_the_one_that_is_given():
+    x = torch.randn(4, 4)
+    assert torch.equal(read(lambda w, x: F.linear(x.T, w), x, 4, 4), x.T)
+    assert torch.equal(read(lambda w, x: F.linear(x.view(2, 2, 4), w), x, 4, 4), x)
+
+
 def test_a_bare_kernel_is_seen_with_what_its_convolution_reads():
     x = torch.randn(2, 3, 5, 5)
     assert torch.equal(read(lambda w, x: F.conv2d(x.relu(), w), x, 4, 3, 3, 3), x.relu())
@@ -136,6 +142,13 @@ def test_a_batched_product_gives_each_matrix_its_own_rows_or_all_of_them():
     rows, experts = heard(lambda w: own @ w[:].double().float().mT)
     assert torch.equal(rows, own.flatten(0, 1))
     assert experts == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_is_picked_otherwise_is_not_followed():
+    square, both = torch.tensor([[0, 1], [1, 2]]), torch.tensor([[True, False], [False, True], [True, True]])
+    used = (lambda w: w[square][0], lambda w: w[both], lambda w: w.index_select(1, torch.tensor([1, 0])), lambda w: w[:, [1, 0]])
+    for pick in used:
+        assert heard(lambda w, pick=pick: ROWS @ pick(w).mT) == []
 
 
 def test_a_part_of_a_matrix_is_not_mistaken_for_it():

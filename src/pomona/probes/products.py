@@ -128,14 +128,16 @@ class Products(TorchFunctionMode):
         part = self._find(given[0])
         if part is None or self._find(result) is not None:
             return
-        if name in ("__getitem__", "index_select"):
-            key = given[-1]
-            if part.experts is None or part.experts.dim() != 1 or not isinstance(key, (Tensor, list)):
-                return
-            experts = part.experts[key]
-            part = _Part(part.name, experts, part.dims if experts.dim() else part.dims[1:])
-        if result.dim() == len(part.dims):
-            self._settle(result, part)
+        if name not in ("__getitem__", "index_select"):
+            if result.shape == given[0].shape:
+                self._settle(result, part)
+            return
+        key, along = given[-1], 0 if name == "__getitem__" else given[1]
+        if part.experts is None or part.experts.dim() != 1 or along != 0 or not isinstance(key, (Tensor, list)):
+            return
+        experts = part.experts[key] if torch.as_tensor(key).dim() < 2 else part.experts
+        if result.shape == (*experts.shape, *given[0].shape[1:]):
+            self._settle(result, _Part(part.name, experts, part.dims if experts.dim() else part.dims[1:]))
 
     def _listen(self, name: str, left: Any, right: Any, given: list[Any]) -> None:
         for weight, x, turned in ((right, left, False), (left, right, True)):

@@ -86,7 +86,7 @@ class Recording:
                 raise InputError(
                     f"Each matrix of {name} reads rows of its own, which this method does not tell apart. {_leave(name)}"
                 )
-            if heard and not _same([product.rows for product in heard], [tensor for tensor, _ in given]):
+            if heard and not _same(heard, [tensor for tensor, _ in given]):
                 if self._differentiate:
                     raise InputError(f"{name} reads something else than its module is given, so gradients there are unknown.")
                 return [(product.rows, product.version) for product in heard]
@@ -112,10 +112,15 @@ def _leave(name: str) -> str:
     return f"Leave it alone with --keep '{name}', or use a criterion that needs no data."
 
 
-def _same(heard: Sequence[Tensor], given: Sequence[Tensor]) -> bool:
-    """Whether the products read, call by call, the very memory that the module was given."""
-    pairs = zip(heard, given, strict=False)
-    return len(heard) == len(given) and all(a.data_ptr() == b.data_ptr() and a.numel() == b.numel() for a, b in pairs)
+def _same(heard: Sequence[Product], given: Sequence[Tensor]) -> bool:
+    """Whether the products read, call by call, the very memory that the module was given, rows of matrices in any shape."""
+
+    def same(product: Product, x: Tensor) -> bool:
+        rows, first = product.rows, 0 if product.dim is None else -1
+        alike = rows.shape[first:] == x.shape[first:] and rows.stride()[first:] == x.stride()[first:]
+        return alike and rows.data_ptr() == x.data_ptr() and rows.numel() == x.numel()
+
+    return len(heard) == len(given) and all(map(same, heard, given))
 
 
 def join(name: str, tensors: list[Tensor]) -> Tensor:
