@@ -37,3 +37,14 @@ def test_smollm2_is_converted_once_and_speaks(monkeypatch, tmp_path):
     with torch.no_grad():
         assert "Paris" in loaded.tokenizer.decode(loaded.model(ids).logits[0, -1].topk(3).indices)
     assert [p.name for p in tmp_path.iterdir()] == ["smollm2-135m-instruct"], "nothing half-written stays"
+
+
+def test_of_two_that_convert_at_once_the_first_stays(tmp_path):
+    mine, theirs, broken = (tmp_path / name for name in ("mine", "theirs", "broken"))
+    for folder in (mine, theirs, broken):
+        folder.mkdir()
+        (folder / ("notes.txt" if folder is broken else "model.safetensors")).write_text(folder.name)
+    pretrained._put(mine, theirs)
+    assert (theirs / "model.safetensors").read_text() == "theirs"
+    with pytest.raises(OSError, match="not empty"):
+        pretrained._put(mine, broken)

@@ -79,9 +79,18 @@ def _convert(package: Path, folder: Path) -> None:
     try:
         model.save_pretrained(partial)
         transformers.AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(partial)
-        partial.replace(folder)
+        _put(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Where another process came first, its folder stays."""
+    try:
+        partial.replace(folder)
+    except OSError:
+        if not (folder / "model.safetensors").is_file():
+            raise
 
 
 def _package(name: str, pip: str) -> Path:
