@@ -51,10 +51,11 @@ def commit() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, then make the page. 1 where a row failed."""
+    of_points = ", ".join(POINTS).replace("%", "%%")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=tuple(MODELS), default="smollm2")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
-    parser.add_argument("--points", nargs="+", choices=POINTS, default=POINTS, metavar="POINT", help=f"of {', '.join(POINTS)}")
+    parser.add_argument("--points", nargs="+", choices=POINTS, default=POINTS, metavar="POINT", help=f"of {of_points}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--text", type=Path, default=DEFAULT, help="the unpacked package, or any text")
     parser.add_argument("--authors", type=Path, metavar="FOLDER", help="where the clones `wanda` and `sparsegpt` are")
