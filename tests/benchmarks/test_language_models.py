@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.language_models import authors, rows
+from benchmarks.language_models.__main__ import main
 from benchmarks.language_models.claims import claims
 from benchmarks.language_models.measure import MODELS, Bench
 from benchmarks.language_models.methods import METHODS, ORDER, SIZES, SPARSITIES, points
@@ -182,3 +183,9 @@ def prune_wanda(args, model, tokenizer, device, prune_n=0, prune_m=0):
     model.first = model.model.layers[0](hidden, attention_mask=None, position_ids=None)[0]
     torch.cuda.synchronize()
 """
+
+
+def test_help_names_the_methods_and_points(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0 and all(name in capsys.readouterr().out for name in ("alps-refit", "2:4"))
