@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -22,10 +23,8 @@ def sublayer(model: nn.Module, batch: Batch, weight: str) -> tuple[Tensor, Tenso
     look = _Look()
     handle = model.get_submodule(weight.rpartition(".")[0]).register_forward_hook(look.hook, with_kwargs=True)
     try:
-        with evaluating(model), look:
+        with suppress(_Seen), evaluating(model), look:
             model(*batch.args, **batch.kwargs)
-    except _Seen:
-        pass
     finally:
         handle.remove()
     if look.read is None or look.made is None:
@@ -33,8 +32,8 @@ def sublayer(model: nn.Module, batch: Batch, weight: str) -> tuple[Tensor, Tenso
     return look.read, look.made if look.sum is None else look.sum
 
 
-class _Seen(Exception):
-    """There is nothing more to see in this pass."""
+class _Seen(BaseException):
+    """There is nothing more to see in this pass. Not an Exception: what a model's own code catches must not be this."""
 
 
 class _Look(TorchFunctionMode):
