@@ -126,8 +126,8 @@ def decide(
 
 
 def _told(decisions: Mapping[str, Decision], views: Mapping[str, View]) -> dict[str, Decision]:
-    """With what each loses, and with what the data never reached among the notes of the first."""
-    made = {name: replace(decision, error=lost(views[name], decision)) for name, decision in decisions.items()}
+    """With what each loses, where its solver does not know, and with what the data never reached among the notes of the first."""
+    made = {name: d if d.error is not None else replace(d, error=lost(views[name], d)) for name, d in decisions.items()}
     first, notes = next(iter(made), None), unreached(views.values())
     if first is not None and notes:
         made[first] = replace(made[first], notes=(*made[first].notes, *notes))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from pomona.quadratic.problem import form
 from pomona.statistics.input_gram import InputGram
 from pomona.vocabulary import Decision, View
 from pomona.vocabulary.layout import to_product
 
 _ROWS = 128  # outputs that are looked at: all of them would cost as much as solving
-_AT_ONCE = 1024
 
 
 def lost(view: View, decision: Decision) -> float | None:
@@ -27,20 +26,10 @@ def lost(view: View, decision: Decision) -> float | None:
     after = decision.tensors.get(given.tensor, before)
     mask = view.structure.expand(view.site, decision.keep)[given.tensor].expand(given.shape).to(before.device)
     whole, left = (to_product(given, value)[:, :: max(1, -(-_rows(value, gram) // _ROWS))] for value in (before, after * mask))
-    energy = _form(whole.float(), gram)
-    return _form((whole - left).float(), gram) / energy if energy else 0.0
+    energy = form(whole.float(), gram)
+    return form((whole - left).float(), gram) / energy if energy else 0.0
 
 
 def _rows(value: Tensor, gram: Tensor) -> int:
     """Outputs of each group."""
     return value.numel() // (gram.shape[0] * gram.shape[1])
-
-
-def _form(change: Tensor, gram: Tensor) -> float:
-    """tr(D H D^T), some columns at a time: H is never copied whole into another type."""
-    total = 0.0
-    for start in range(0, gram.shape[1], _AT_ONCE):
-        here = slice(start, start + _AT_ONCE)
-        reached = change @ gram[..., here].to(change.dtype)
-        total += float((reached * change[..., here]).sum(dtype=torch.float64))
-    return max(total, 0.0)

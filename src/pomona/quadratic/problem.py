@@ -95,11 +95,11 @@ class Quadratic:
     @cached_property
     def energy(self) -> float:
         """tr(W H W^T): the squared outputs, bias left out."""
-        return _form(self.weight, self.gram)
+        return form(self.weight, self.gram)
 
     def error(self, candidate: Tensor) -> float:
         """The share of the outputs' energy that `candidate` (groups, rows, columns) loses; no ridge is counted."""
-        return self._share(_form((self.weight - candidate).to(self.dtype), self.gram))
+        return self._share(form((self.weight - candidate).to(self.dtype), self.gram))
 
     def mask(self, keep: Tensor) -> Tensor:
         """A decision about the site as bool (groups, rows, columns)."""
@@ -141,8 +141,11 @@ def _said(name: str, strength: float, damping: float) -> tuple[str, ...]:
     )
 
 
-def _form(change: Tensor, gram: Tensor) -> float:
-    """tr(D H D^T), a few columns at a time, of which each pair is multiplied once: H is its own transpose."""
+def form(change: Tensor, gram: Tensor) -> float:
+    """tr(D H D^T) of a change D (groups, rows, columns).
+
+    A few columns at a time, of which each pair is multiplied once: H is its own transpose.
+    """
     total = 0.0
     for start in range(0, gram.shape[1], _AT_ONCE):
         here = slice(start, start + _AT_ONCE)
