@@ -6,7 +6,7 @@ ARGS ?=
 
 BIN := .venv/bin
 # The stamp carries a checksum of what decides the environment, so a checkout that only touches dates changes nothing.
-KEY := $(shell { echo '$(TORCH)'; cat Makefile pyproject.toml requirements/assets.txt; } | cksum | cut -d ' ' -f 1)
+KEY := $(shell { echo '$(TORCH)'; cat Makefile pyproject.toml setup.py requirements/assets.txt native/*.py native/*/*; } | cksum | cut -d ' ' -f 1)
 READY := .venv/.ready-$(KEY)
 EXTRAS := .[transformers,corpora,export,knapsack,peft,examples,dev]
 
@@ -16,7 +16,7 @@ pip = for try in 1 2 3; do \
 	  echo "pip failed (try $$try of 3): pip install $(1)" >&2; sleep $$((5 * try)); \
 	done; exit 1
 
-.PHONY: help setup demo test slow lint types docs clean
+.PHONY: help setup demo test slow native lint types docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -51,6 +51,9 @@ test: setup ## all tests but the slow ones
 
 slow: setup ## the tests that take a minute or more each
 	$(BIN)/python -m pytest -m slow --durations 10 $(ARGS)
+
+native: ## the kernels again, what has changed of them
+	$(PYTHON) native/build.py --to src/pomona/native/_kernels.so
 
 lint: setup ## ruff over everything: rules and layout
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,0 +1,51 @@
+// AVX-512 as Ice Lake and Zen 4 have it.
+#pragma once
+#include <immintrin.h>
+
+namespace pomona::avx512 {
+namespace {
+
+constexpr int W = 16;
+using F = __m512;
+using I = __m512i;
+
+inline __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+inline __mmask64 first_bytes(int n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
+
+inline F zero() { return _mm512_setzero_ps(); }
+inline F set1(float v) { return _mm512_set1_ps(v); }
+inline F load(const float* p) { return _mm512_loadu_ps(p); }
+inline F load_some(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+inline void store(float* p, F f) { _mm512_storeu_ps(p, f); }
+inline void store_some(float* p, F f, int n) { _mm512_mask_storeu_ps(p, first(n), f); }
+inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F add(F a, F b) { return _mm512_add_ps(a, b); }
+inline F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F max(F a, F b) { return _mm512_max_ps(a, b); }
+inline F abs(F a) { return _mm512_abs_ps(a); }
+inline float sum(F a) { return _mm512_reduce_add_ps(a); }
+inline float top(F a) { return _mm512_reduce_max_ps(a); }
+inline F expand(uint32_t bits, const float* p) { return _mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(p)); }
+inline F gather(const float* x, const uint16_t* i) {
+    return _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(i))), x, 4);
+}
+inline F gather_some(const float* x, const uint16_t* i, int n) {
+    const __mmask16 m = first(n);
+    return _mm512_mask_i32gather_ps(zero(), m, _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, i)), x, 4);
+}
+inline F widen(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
+inline F load_bf16(const uint16_t* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline F expand_bf16(uint32_t bits, const uint16_t* p) {
+    return widen(_mm256_maskz_expand_epi16(static_cast<__mmask16>(bits), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+
+inline I izero() { return _mm512_setzero_si512(); }
+inline I iload(const void* p) { return _mm512_loadu_si512(p); }
+inline I iload_some(const void* p, int n) { return _mm512_maskz_loadu_epi8(first_bytes(n), p); }
+inline I iexpand(uint64_t bits, const int8_t* p) { return _mm512_maskz_expand_epi8(bits, _mm512_loadu_si512(p)); }
+inline I dot(I acc, I u, I s) { return _mm512_dpbusd_epi32(acc, u, s); }
+inline int32_t isum(I a) { return _mm512_reduce_add_epi32(a); }
+
+}  // namespace
+}  // namespace pomona::avx512

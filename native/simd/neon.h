@@ -1,0 +1,100 @@
+// NEON as every 64-bit Arm has it. Two registers make one of eight lanes, so that bits and tails are those of AVX2.
+#pragma once
+#include <arm_neon.h>
+
+namespace pomona::neon {
+namespace {
+
+constexpr int W = 8;
+struct F {
+    float32x4_t a, b;
+};
+struct I {
+    uint8x16_t a, b;  // as bytes; sums are the same bits as int32
+};
+
+inline F zero() { return {vdupq_n_f32(0), vdupq_n_f32(0)}; }
+inline F set1(float v) { return {vdupq_n_f32(v), vdupq_n_f32(v)}; }
+inline F load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4)}; }
+inline F load_some(const float* p, int n) {
+    float mine[8] = {0};
+    memcpy(mine, p, sizeof(float) * static_cast<size_t>(n));
+    return load(mine);
+}
+inline void store(float* p, F f) {
+    vst1q_f32(p, f.a);
+    vst1q_f32(p + 4, f.b);
+}
+inline void store_some(float* p, F f, int n) {
+    float mine[8];
+    store(mine, f);
+    memcpy(p, mine, sizeof(float) * static_cast<size_t>(n));
+}
+inline F fma(F a, F b, F c) { return {vfmaq_f32(c.a, a.a, b.a), vfmaq_f32(c.b, a.b, b.b)}; }
+inline F add(F a, F b) { return {vaddq_f32(a.a, b.a), vaddq_f32(a.b, b.b)}; }
+inline F sub(F a, F b) { return {vsubq_f32(a.a, b.a), vsubq_f32(a.b, b.b)}; }
+inline F mul(F a, F b) { return {vmulq_f32(a.a, b.a), vmulq_f32(a.b, b.b)}; }
+inline F max(F a, F b) { return {vmaxq_f32(a.a, b.a), vmaxq_f32(a.b, b.b)}; }
+inline F abs(F a) { return {vabsq_f32(a.a), vabsq_f32(a.b)}; }
+inline float sum(F a) { return vaddvq_f32(vaddq_f32(a.a, a.b)); }
+inline float top(F a) { return vmaxvq_f32(vmaxq_f32(a.a, a.b)); }
+inline F expand(uint32_t bits, const float* p) {
+    float mine[8];
+    for (int i = 0; i < 8; ++i) {
+        mine[i] = bits >> i & 1 ? *p : 0.0f;
+        p += bits >> i & 1;
+    }
+    return load(mine);
+}
+inline F gather(const float* x, const uint16_t* i) {
+    const float mine[8] = {x[i[0]], x[i[1]], x[i[2]], x[i[3]], x[i[4]], x[i[5]], x[i[6]], x[i[7]]};
+    return load(mine);
+}
+inline F gather_some(const float* x, const uint16_t* i, int n) {
+    float mine[8] = {0};
+    for (int lane = 0; lane < n; ++lane) mine[lane] = x[i[lane]];
+    return load(mine);
+}
+inline F load_bf16(const uint16_t* p) {
+    const uint16x8_t v = vld1q_u16(p);
+    return {vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(v), 16)), vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(v), 16))};
+}
+inline F expand_bf16(uint32_t bits, const uint16_t* p) {
+    uint16_t mine[8];
+    for (int i = 0; i < 8; ++i) {
+        mine[i] = bits >> i & 1 ? *p : 0;
+        p += bits >> i & 1;
+    }
+    return load_bf16(mine);
+}
+
+inline I izero() { return {vdupq_n_u8(0), vdupq_n_u8(0)}; }
+inline I iload(const void* p) { return {vld1q_u8(static_cast<const uint8_t*>(p)), vld1q_u8(static_cast<const uint8_t*>(p) + 16)}; }
+inline I iload_some(const void* p, int n) {
+    uint8_t mine[32] = {0};
+    memcpy(mine, p, static_cast<size_t>(n));
+    return iload(mine);
+}
+inline I iexpand(uint64_t bits, const int8_t* p) {
+    int8_t mine[32];
+    for (int i = 0; i < 32; ++i) {
+        mine[i] = bits >> i & 1 ? *p : static_cast<int8_t>(0);
+        p += bits >> i & 1;
+    }
+    return iload(mine);
+}
+inline int32x4_t dot_half(int32x4_t acc, uint8x16_t u, int8x16_t s) {
+    const int16x8_t ul = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(u))), uh = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(u)));
+    const int16x8_t sl = vmovl_s8(vget_low_s8(s)), sh = vmovl_s8(vget_high_s8(s));
+    const int32x4_t a = vmull_s16(vget_low_s16(ul), vget_low_s16(sl)), b = vmull_s16(vget_high_s16(ul), vget_high_s16(sl));
+    const int32x4_t c = vmull_s16(vget_low_s16(uh), vget_low_s16(sh)), d = vmull_s16(vget_high_s16(uh), vget_high_s16(sh));
+    return vaddq_s32(acc, vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
+}
+inline I dot(I acc, I u, I s) {
+    return {vreinterpretq_u8_s32(dot_half(vreinterpretq_s32_u8(acc.a), u.a, vreinterpretq_s8_u8(s.a))),
+            vreinterpretq_u8_s32(dot_half(vreinterpretq_s32_u8(acc.b), u.b, vreinterpretq_s8_u8(s.b)))};
+}
+inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vreinterpretq_s32_u8(a.a), vreinterpretq_s32_u8(a.b))); }
+
+}  // namespace
+}  // namespace pomona::neon

@@ -1,0 +1,89 @@
+// Plain loops over eight lanes: what every compiler takes, and what most of them turn into vectors.
+#pragma once
+#include <cmath>
+
+namespace pomona::portable {
+namespace {
+
+constexpr int W = 8;
+struct F {
+    float v[W];
+};
+struct I {
+    union {
+        int32_t sums[W];
+        uint8_t bytes[4 * W];
+    };
+};
+
+template <class Each>
+inline F lanes(Each each) {
+    F out;
+    for (int i = 0; i < W; ++i) out.v[i] = each(i);
+    return out;
+}
+
+inline F zero() { return lanes([](int) { return 0.0f; }); }
+inline F set1(float v) { return lanes([v](int) { return v; }); }
+inline F load(const float* p) { return lanes([p](int i) { return p[i]; }); }
+inline F load_some(const float* p, int n) { return lanes([=](int i) { return i < n ? p[i] : 0.0f; }); }
+inline void store(float* p, F f) { memcpy(p, f.v, sizeof f.v); }
+inline void store_some(float* p, F f, int n) { memcpy(p, f.v, sizeof(float) * static_cast<size_t>(n)); }
+inline F fma(F a, F b, F c) { return lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
+inline F add(F a, F b) { return lanes([&](int i) { return a.v[i] + b.v[i]; }); }
+inline F sub(F a, F b) { return lanes([&](int i) { return a.v[i] - b.v[i]; }); }
+inline F mul(F a, F b) { return lanes([&](int i) { return a.v[i] * b.v[i]; }); }
+inline F max(F a, F b) { return lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+inline F abs(F a) { return lanes([&](int i) { return std::fabs(a.v[i]); }); }
+inline float sum(F a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
+inline float top(F a) {
+    float out = a.v[0];
+    for (int i = 1; i < W; ++i) out = a.v[i] > out ? a.v[i] : out;
+    return out;
+}
+inline float widen(uint16_t value) {
+    const uint32_t wide = static_cast<uint32_t>(value) << 16;
+    float out;
+    memcpy(&out, &wide, sizeof out);
+    return out;
+}
+inline F expand(uint32_t bits, const float* p) {
+    return lanes([&](int i) { return bits >> i & 1 ? *p++ : 0.0f; });
+}
+inline F gather(const float* x, const uint16_t* index) { return lanes([=](int i) { return x[index[i]]; }); }
+inline F gather_some(const float* x, const uint16_t* index, int n) { return lanes([=](int i) { return i < n ? x[index[i]] : 0.0f; }); }
+inline F load_bf16(const uint16_t* p) { return lanes([p](int i) { return widen(p[i]); }); }
+inline F expand_bf16(uint32_t bits, const uint16_t* p) {
+    return lanes([&](int i) { return bits >> i & 1 ? widen(*p++) : 0.0f; });
+}
+
+inline I izero() {
+    I out;
+    memset(out.bytes, 0, sizeof out.bytes);
+    return out;
+}
+inline I iload_some(const void* p, int n) {
+    I out = izero();
+    memcpy(out.bytes, p, static_cast<size_t>(n));
+    return out;
+}
+inline I iload(const void* p) { return iload_some(p, 4 * W); }
+inline I iexpand(uint64_t bits, const int8_t* p) {
+    I out = izero();
+    for (int i = 0; i < 4 * W; ++i)
+        if (bits >> i & 1) out.bytes[i] = static_cast<uint8_t>(*p++);
+    return out;
+}
+inline I dot(I acc, I u, I s) {
+    for (int i = 0; i < W; ++i)
+        for (int k = 0; k < 4; ++k) acc.sums[i] += static_cast<int32_t>(u.bytes[4 * i + k]) * static_cast<int8_t>(s.bytes[4 * i + k]);
+    return acc;
+}
+inline int32_t isum(I a) {
+    int32_t out = 0;
+    for (int i = 0; i < W; ++i) out += a.sums[i];
+    return out;
+}
+
+}  // namespace
+}  // namespace pomona::portable

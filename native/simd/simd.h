@@ -1,0 +1,52 @@
+// The words that kernels are written in, for the instruction set that is being compiled for.
+//
+// F is a register of W floats. Over arrays p that may be misaligned:
+//   zero(), set1(v), load(p), store(p, f)         all W lanes
+//   load_some(p, n), store_some(p, f, n)          the first n lanes (0..W), the others 0 / untouched; nothing else is read or written
+//   fma(a, b, c) = a * b + c, add, sub, mul, max, abs
+//   sum(f), top(f)                                 over the lanes
+//   expand(bits, p)                                lane i is the next of p's values where bit i is set, else 0. May READ W values from p.
+//   gather(x, i)                                   lane l is x[i[l]], i of uint16
+//   gather_some(x, i, n)
+//   load_bf16(p), expand_bf16(bits, p)             the same of bfloat16 values (uint16), widened
+// I is a register of 4 * W unsigned or signed bytes in groups of four, and sums of W int32:
+//   izero(), iload(p)                              4 * W bytes
+//   iload_some(p, n)                               the first n bytes, the others 0
+//   iexpand(bits, p)                               as expand, of 4 * W int8. May READ 4 * W bytes.
+//   dot(acc, u, s)                                 acc[l] + sum over four of u[4l+k] (unsigned) * s[4l+k] (signed), without saturation
+//   isum(acc)                                      over the lanes
+// prefetch(p): this cache line soon, to be read once or more.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "../core/export.h"
+
+#if defined(POMONA_AVX512)
+#define POMONA_ISA avx512
+#include "avx512.h"
+#elif defined(POMONA_AVX2)
+#define POMONA_ISA avx2
+#include "avx2.h"
+#elif defined(POMONA_NEON)
+#define POMONA_ISA neon
+#include "neon.h"
+#else
+#define POMONA_ISA portable
+#include "portable.h"
+#endif
+
+namespace pomona::POMONA_ISA {
+namespace {
+
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+inline int count_bits(uint64_t bits) { return __builtin_popcountll(bits); }
+inline float from_bf16(uint16_t value) {
+    const uint32_t wide = static_cast<uint32_t>(value) << 16;
+    float out;
+    memcpy(&out, &wide, sizeof out);
+    return out;
+}
+
+}  // namespace
+}  // namespace pomona::POMONA_ISA

@@ -1,0 +1,47 @@
+"""Tensors as C arrays: everything that a kernel trusts is checked here."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from pomona.vocabulary import InputError
+
+
+def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], name: str) -> ctypes.c_void_p:
+    """The address of a contiguous CPU tensor of this dtype and shape (-1: any size there).
+
+    The tensor must live as long as the call. Raises InputError for anything else: kernels read what they are told to.
+    """
+    right = tensor.dim() == len(shape) and all(wanted in (-1, size) for wanted, size in zip(shape, tensor.shape, strict=True))
+    if tensor.dtype != dtype or not right or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        wanted = f"{dtype}, contiguous, on the CPU, shape ({', '.join('any' if s < 0 else str(s) for s in shape)})"
+        got = f"{tensor.dtype}, {tuple(tensor.shape)}, strides {tensor.stride()}, on {tensor.device}"
+        raise InputError(f"{name} must be {wanted}; got {got}.")
+    # By the storage: torch gives NULL for the address of no elements, and the padding behind them may be read.
+    return ctypes.c_void_p(tensor.untyped_storage().data_ptr() + int(tensor.storage_offset()) * tensor.element_size())
+
+
+def optional(tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...], name: str) -> ctypes.c_void_p:
+    """As `array`, NULL where there is none."""
+    return ctypes.c_void_p(None) if tensor is None else array(tensor, dtype, shape, name)
+
+
+def padded(values: Tensor) -> Tensor:
+    """The values followed by 64 bytes of zeros within the same storage, seen without them: kernels may read so far."""
+    room = torch.zeros(values.numel() + 64 // values.element_size(), dtype=values.dtype)
+    room[: values.numel()] = values.reshape(-1)
+    return room[: values.numel()]
+
+
+def is_padded(values: Tensor) -> bool:
+    """Whether 64 bytes may be read behind the last of the values."""
+    behind = values.untyped_storage().nbytes() - values.storage_offset() * values.element_size() - values.nbytes
+    return behind >= 64
+
+
+def size(number: int) -> ctypes.c_int64:
+    """An int64 argument."""
+    return ctypes.c_int64(number)

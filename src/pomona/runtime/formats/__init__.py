@@ -1,0 +1,1 @@
+"""Weights packed for the native kernels, one layout a module."""
