@@ -36,6 +36,13 @@ inline F sub(F a, F b) { return {vsubq_f32(a.a, b.a), vsubq_f32(a.b, b.b)}; }
 inline F mul(F a, F b) { return {vmulq_f32(a.a, b.a), vmulq_f32(a.b, b.b)}; }
 inline F max(F a, F b) { return {vmaxq_f32(a.a, b.a), vmaxq_f32(a.b, b.b)}; }
 inline F abs(F a) { return {vabsq_f32(a.a), vabsq_f32(a.b)}; }
+inline F div(F a, F b) { return {vdivq_f32(a.a, b.a), vdivq_f32(a.b, b.b)}; }
+inline F min(F a, F b) { return {vminq_f32(a.a, b.a), vminq_f32(a.b, b.b)}; }
+inline F nearest(F a) { return {vrndnq_f32(a.a), vrndnq_f32(a.b)}; }
+inline float32x4_t power_of_two(float32x4_t a) {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23));
+}
+inline F power_of_two(F a) { return {power_of_two(a.a), power_of_two(a.b)}; }
 inline float sum(F a) { return vaddvq_f32(vaddq_f32(a.a, a.b)); }
 inline float top(F a) { return vmaxvq_f32(vmaxq_f32(a.a, a.b)); }
 inline F expand(uint32_t bits, const float* p) {

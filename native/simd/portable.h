@@ -35,6 +35,17 @@ inline F sub(F a, F b) { return lanes([&](int i) { return a.v[i] - b.v[i]; }); }
 inline F mul(F a, F b) { return lanes([&](int i) { return a.v[i] * b.v[i]; }); }
 inline F max(F a, F b) { return lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
 inline F abs(F a) { return lanes([&](int i) { return std::fabs(a.v[i]); }); }
+inline F div(F a, F b) { return lanes([&](int i) { return a.v[i] / b.v[i]; }); }
+inline F min(F a, F b) { return lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
+inline F nearest(F a) { return lanes([&](int i) { return std::nearbyint(a.v[i]); }); }
+inline F power_of_two(F a) {
+    return lanes([&](int i) {
+        const int32_t bits = (static_cast<int32_t>(a.v[i]) + 127) << 23;
+        float out;
+        memcpy(&out, &bits, sizeof out);
+        return out;
+    });
+}
 inline float sum(F a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
 inline float top(F a) {
     float out = a.v[0];

@@ -4,6 +4,7 @@
 //   zero(), set1(v), load(p), store(p, f)         all W lanes
 //   load_some(p, n), store_some(p, f, n)          the first n lanes (0..W), the others 0 / untouched; nothing else is read or written
 //   fma(a, b, c) = a * b + c, add, sub, mul, max, abs
+//   div, min; nearest(f): the integer next to it, ties to even; power_of_two(f): 2^f of integers from -126 to 127
 //   sum(f), top(f)                                 over the lanes
 //   expand(bits, p)                                lane i is the next of p's values where bit i is set, else 0. May READ W values from p.
 //   gather(x, i)                                   lane l is x[i[l]], i of uint16
