@@ -1,11 +1,11 @@
 import random
 import time
-from itertools import accumulate, count, pairwise
+from itertools import accumulate, count, islice, pairwise
 
 import pytest
 import torch
 
-from pomona.runtime.timing import Pairs, quantile, threads_set, time_pairs
+from pomona.runtime.timing import Pairs, clock_of, quantile, sampler, threads_set, time_pairs, turns
 from pomona.vocabulary import InputError, Silent
 
 
@@ -75,3 +75,42 @@ def test_pairs_end_once_the_ratio_is_known_well_enough():
         for clock in (ticks, jumps)
     )
     assert len(steady.before) == 5 and len(noisy.before) == 40
+
+
+def test_any_number_take_turns_in_changing_order_and_keep_their_places():
+    calls = []
+    samplers = [lambda name=name: calls.append(name) or float("abc".index(name)) for name in "abc"]
+    rounds = list(islice(turns(samplers, seed=0), 12))
+    assert rounds == [(0.0, 1.0, 2.0)] * 12
+    orders = {"".join(calls[3 * i : 3 * i + 3]) for i in range(12)}
+    assert len(orders) > 2 and all(sorted(order) == ["a", "b", "c"] for order in orders)
+
+
+def test_what_prepares_a_call_runs_before_each_and_is_not_timed():
+    calls, now = [], [0.0]
+
+    def work():
+        calls.append("work")
+        now[0] += 1.0
+
+    def prepare():
+        calls.append("prepare")
+        now[0] += 100.0
+
+    sample = sampler(work, lambda: now[0], prepare)
+    calls.clear()
+    assert [sample(), sample()] == [1.0, 1.0] and calls == ["prepare", "work"] * 2
+    timed = time_pairs(work, work, 5, 10, 0, Silent(), lambda: now[0], prepare=prepare)
+    assert timed.before == timed.after == (1.0,) * 5
+
+
+def test_the_cpu_clock_does_not_count_sleep_and_others_are_refused():
+    took = []
+    for name in ("wall", "cpu"):
+        clock = clock_of(name)
+        start = clock()
+        time.sleep(0.05)
+        took.append(clock() - start)
+    assert took[0] >= 0.05 > 0.03 > took[1]
+    with pytest.raises(InputError, match="no clock 'sun'"):
+        clock_of("sun")

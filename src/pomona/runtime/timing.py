@@ -1,21 +1,23 @@
-"""Timing two functions fairly on a machine that does other things as well."""
+"""Timing functions fairly on a machine that does other things as well."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median
-from time import perf_counter, thread_time
-from typing import TypeAlias
+from time import perf_counter, process_time, thread_time
+from typing import Literal, TypeAlias
 
 import torch
 
 from pomona.vocabulary import InputError, Stage
 
 Clock: TypeAlias = Callable[[], float]  # seconds since some time
+Clocks: TypeAlias = Literal["wall", "cpu"]
+Sampler: TypeAlias = Callable[[], float]  # runs something, and tells the seconds of one call
 _SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
 _LONG = 20e-3  # from here on one warming call does: it sees enough, and costs enough
 _FEWEST = 5
@@ -51,6 +53,46 @@ def own_clock() -> Clock:
     return thread_time if torch.get_num_threads() == 1 else perf_counter
 
 
+def clock_of(name: Clocks) -> Clock:
+    """What "wall" and "cpu" mean.
+
+    "cpu" is processor time of this process, summed over its threads: what other programs take is not in it, but waiting is
+    where a pool of threads waits busily. Raises InputError for any other name.
+    """
+    clocks: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
+    if name not in clocks:
+        raise InputError(f"There is no clock {name!r}; take 'wall', or 'cpu' for the processor time of this process.")
+    return clocks[name]
+
+
+def sampler(function: Callable[[], object], clock: Clock = perf_counter, prepare: Callable[[], object] | None = None) -> Sampler:
+    """How a function is timed: long enough for the clock, with its weights in the caches.
+
+    With `prepare` a single call is a sample, and `prepare` runs before each, outside of the clock: to empty the caches, say.
+    """
+    if prepare is None:
+        repeats = _repeats(function)
+        return lambda: _seconds(function, repeats, clock)
+    function()  # first calls allocate, pack weights and pick kernels
+
+    def sample() -> float:
+        prepare()
+        return _loop(function, 1, clock)
+
+    return sample
+
+
+def turns(samplers: Sequence[Sampler], seed: int = 0) -> Iterator[tuple[float, ...]]:
+    """One sample of each, round after round without end, in random order within a round.
+
+    A slow spell of the machine then falls on all alike, and none profits from always coming second.
+    """
+    draw, order = random.Random(seed), range(len(samplers))
+    while True:
+        found = {place: samplers[place]() for place in draw.sample(order, len(order))}
+        yield tuple(found[place] for place in order)
+
+
 def time_pairs(
     before: Callable[[], object],
     after: Callable[[], object],
@@ -60,21 +102,20 @@ def time_pairs(
     stage: Stage,
     clock: Clock = perf_counter,
     enough: float = 0.0,
+    prepare: Callable[[], object] | None = None,
 ) -> Pairs:
     """Time both functions in `pairs` pairs, in random order within a pair; fewer when `seconds` are over (5 at least).
 
-    A slow spell of the machine then falls on both alike, and neither profits from always coming second. Fewer, too, once the
-    median ratio is in doubt by no more than `enough`: a quiet machine needs few pairs, a busy one many.
+    Fewer, too, once the median ratio is in doubt by no more than `enough`: a quiet machine needs few pairs, a busy one many.
+    `prepare` is as in `sampler`.
     """
-    draw = random.Random(seed)
-    repeats = {function: _repeats(function) for function in (before, after)}
-    samples: dict[Callable[[], object], list[float]] = {before: [], after: []}
+    samples: list[tuple[float, ...]] = []
+    rounds = turns([sampler(function, clock, prepare) for function in (before, after)], seed)
     end = perf_counter() + seconds
     timed = Pairs((), ())
-    while len(timed.before) < pairs and (len(timed.before) < _FEWEST or (perf_counter() < end and timed.doubt > enough)):
-        for function in draw.sample((before, after), 2):
-            samples[function].append(_seconds(function, repeats[function], clock))
-        timed = Pairs(tuple(samples[before]), tuple(samples[after]))
+    while len(samples) < pairs and (len(samples) < _FEWEST or (perf_counter() < end and timed.doubt > enough)):
+        samples.append(next(rounds))
+        timed = Pairs(*zip(*samples, strict=True))
         stage.advance(1)
     return timed
 
