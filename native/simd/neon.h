@@ -103,5 +103,31 @@ inline I dot(I acc, I u, I s) {
 }
 inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vreinterpretq_s32_u8(a.a), vreinterpretq_s32_u8(a.b))); }
 
+constexpr int REGISTERS = 16;  // of eight lanes
+inline void transpose(F (&r)[8]) {
+    float from[8][8], to[8];
+    for (int i = 0; i < 8; ++i) store(from[i], r[i]);
+    for (int i = 0; i < 8; ++i) {
+        for (int j = 0; j < 8; ++j) to[j] = from[j][i];
+        r[i] = load(to);
+    }
+}
+template <int B>
+inline I fields(const uint8_t* p) {
+    uint32_t all, mine[8];
+    memcpy(&all, p, sizeof all);
+    for (int i = 0; i < 8; ++i) mine[i] = all >> (B * i) & ((1u << B) - 1);
+    return iload(mine);
+}
+template <int B>
+inline F pick(const float* table, I where) {
+    uint32_t from[8];
+    float mine[8];
+    vst1q_u32(from, vreinterpretq_u32_u8(where.a));
+    vst1q_u32(from + 4, vreinterpretq_u32_u8(where.b));
+    for (int i = 0; i < 8; ++i) mine[i] = table[from[i]];
+    return load(mine);
+}
+
 }  // namespace
 }  // namespace pomona::neon

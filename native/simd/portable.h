@@ -96,5 +96,27 @@ inline int32_t isum(I a) {
     return out;
 }
 
+constexpr int REGISTERS = 16;
+inline void transpose(F (&r)[W]) {
+    for (int i = 0; i < W; ++i)
+        for (int j = 0; j < i; ++j) {
+            const float mine = r[i].v[j];
+            r[i].v[j] = r[j].v[i];
+            r[j].v[i] = mine;
+        }
+}
+template <int B>
+inline I fields(const uint8_t* p) {
+    uint32_t all;
+    memcpy(&all, p, sizeof all);
+    I out;
+    for (int i = 0; i < W; ++i) out.sums[i] = static_cast<int32_t>(all >> (B * i) & ((1u << B) - 1));
+    return out;
+}
+template <int B>
+inline F pick(const float* table, I where) {
+    return lanes([&](int i) { return table[where.sums[i]]; });
+}
+
 }  // namespace
 }  // namespace pomona::portable

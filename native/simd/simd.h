@@ -16,6 +16,10 @@
 //   iexpand(bits, p)                               as expand, of 4 * W int8. May READ 4 * W bytes.
 //   dot(acc, u, s)                                 acc[l] + sum over four of u[4l+k] (unsigned) * s[4l+k] (signed), without saturation
 //   isum(acc)                                      over the lanes
+//   REGISTERS                                      of F, to size tiles by
+//   transpose(r)                                   W registers as a square: lane j of r[i] and lane i of r[j] change places
+//   fields<B>(p)                                   (an I) lane l is the B bits (1..4) from bit B * l of p on. May READ 8 bytes.
+//   pick<B>(table, where)                          lane l is table[where[l]], where of fields<B>. May READ 16 values of the table.
 // prefetch(p): this cache line soon, to be read once or more.
 #pragma once
 #include <cstdint>
