@@ -15,13 +15,19 @@ def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], name: str)
 
     The tensor must live as long as the call. Raises InputError for anything else: kernels read what they are told to.
     """
-    right = tensor.dim() == len(shape) and all(wanted in (-1, size) for wanted, size in zip(shape, tensor.shape, strict=True))
-    if tensor.dtype != dtype or not right or tensor.device.type != "cpu" or not tensor.is_contiguous():
+    # The usual case first, in few steps: a call has half a dozen of these, and small layers take microseconds.
+    if tensor.dtype is not dtype or not tensor.is_cpu or not tensor.is_contiguous() or not _fits(tensor.shape, shape):
         wanted = f"{dtype}, contiguous, on the CPU, shape ({', '.join('any' if s < 0 else str(s) for s in shape)})"
         got = f"{tensor.dtype}, {tuple(tensor.shape)}, strides {tensor.stride()}, on {tensor.device}"
         raise InputError(f"{name} must be {wanted}; got {got}.")
-    # By the storage: torch gives NULL for the address of no elements, and the padding behind them may be read.
-    return ctypes.c_void_p(tensor.untyped_storage().data_ptr() + int(tensor.storage_offset()) * tensor.element_size())
+    # By the storage where there are no elements: torch gives NULL for their address, and the padding behind them may be read.
+    return ctypes.c_void_p(tensor.data_ptr() or tensor.untyped_storage().data_ptr() + tensor.storage_offset() * tensor.itemsize)
+
+
+def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
+    if shape == wanted:
+        return True
+    return len(shape) == len(wanted) and -1 in wanted and not [1 for w, s in zip(wanted, shape, strict=True) if w not in (-1, s)]
 
 
 def optional(tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...], name: str) -> ctypes.c_void_p:
