@@ -21,7 +21,8 @@ def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], name: str)
         got = f"{tensor.dtype}, {tuple(tensor.shape)}, strides {tensor.stride()}, on {tensor.device}"
         raise InputError(f"{name} must be {wanted}; got {got}.")
     # By the storage where there are no elements: torch gives NULL for their address, and the padding behind them may be read.
-    return ctypes.c_void_p(tensor.data_ptr() or tensor.untyped_storage().data_ptr() + tensor.storage_offset() * tensor.itemsize)
+    start = tensor.data_ptr() or tensor.untyped_storage().data_ptr() + int(tensor.storage_offset()) * tensor.itemsize
+    return ctypes.c_void_p(start)
 
 
 def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
