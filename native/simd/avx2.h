@@ -55,6 +55,20 @@ inline float top(F a) {
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+inline uint32_t above(F a, F b) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ))); }
+inline uint32_t nans(F a) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q))); }
+template <int R>
+inline F turn(F a) {
+    return _mm256_permute_ps(a, R % 4 | (R + 1) % 4 << 2 | (R + 2) % 4 << 4 | (R + 3) % 4 << 6);
+}
+inline void store_bools(uint8_t* p, uint32_t bits) {
+    const uint64_t bytes = _pdep_u64(bits, 0x0101010101010101ull);
+    memcpy(p, &bytes, sizeof bytes);
+}
+inline F where(const uint8_t* p, F a) {
+    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(bytes, _mm256_setzero_si256())), a);
+}
 inline F spread(uint32_t bits, F v) {
     const __m256i where = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes.of[bits & 255]));
     return _mm256_and_ps(_mm256_permutevar8x32_ps(v, where), living(bits));

@@ -32,6 +32,19 @@ inline F power_of_two(F a) {
 }
 inline float sum(F a) { return _mm512_reduce_add_ps(a); }
 inline float top(F a) { return _mm512_reduce_max_ps(a); }
+inline uint32_t above(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+inline uint32_t nans(F a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+template <int R>
+inline F turn(F a) {
+    return _mm512_permute_ps(a, R % 4 | (R + 1) % 4 << 2 | (R + 2) % 4 << 4 | (R + 3) % 4 << 6);
+}
+inline void store_bools(uint8_t* p, uint32_t bits) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_maskz_set1_epi8(static_cast<__mmask16>(bits), 1));
+}
+inline F where(const uint8_t* p, F a) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_maskz_mov_ps(_mm_test_epi8_mask(bytes, bytes), a);
+}
 inline F expand(uint32_t bits, const float* p) { return _mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(p)); }
 inline F gather(const float* x, const uint16_t* i) {
     return _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(i))), x, 4);

@@ -45,6 +45,26 @@ inline float32x4_t power_of_two(float32x4_t a) {
 inline F power_of_two(F a) { return {power_of_two(a.a), power_of_two(a.b)}; }
 inline float sum(F a) { return vaddvq_f32(vaddq_f32(a.a, a.b)); }
 inline float top(F a) { return vmaxvq_f32(vmaxq_f32(a.a, a.b)); }
+inline uint32_t as_bits(uint32x4_t a, uint32x4_t b) {
+    const uint32_t low[4] = {1, 2, 4, 8}, high[4] = {16, 32, 64, 128};
+    return vaddvq_u32(vandq_u32(a, vld1q_u32(low))) + vaddvq_u32(vandq_u32(b, vld1q_u32(high)));
+}
+inline uint32_t above(F a, F b) { return as_bits(vcgtq_f32(a.a, b.a), vcgtq_f32(a.b, b.b)); }
+inline uint32_t nans(F a) { return 255 & ~as_bits(vceqq_f32(a.a, a.a), vceqq_f32(a.b, a.b)); }
+template <int R>
+inline F turn(F a) {
+    return {vextq_f32(a.a, a.a, R % 4), vextq_f32(a.b, a.b, R % 4)};
+}
+inline void store_bools(uint8_t* p, uint32_t bits) {
+    for (int i = 0; i < 8; ++i) p[i] = bits >> i & 1;
+}
+inline F where(const uint8_t* p, F a) {
+    const uint16x8_t bytes = vmovl_u8(vld1_u8(p));
+    const uint32x4_t low = vmovl_u16(vget_low_u16(bytes)), high = vmovl_u16(vget_high_u16(bytes));
+    const uint32x4_t c = vandq_u32(vtstq_u32(low, low), vreinterpretq_u32_f32(a.a));
+    const uint32x4_t d = vandq_u32(vtstq_u32(high, high), vreinterpretq_u32_f32(a.b));
+    return {vreinterpretq_f32_u32(c), vreinterpretq_f32_u32(d)};
+}
 inline F expand(uint32_t bits, const float* p) {
     float mine[8];
     for (int i = 0; i < 8; ++i) {

@@ -52,6 +52,22 @@ inline float top(F a) {
     for (int i = 1; i < W; ++i) out = a.v[i] > out ? a.v[i] : out;
     return out;
 }
+template <class Claim>
+inline uint32_t bits_of(Claim claim) {
+    uint32_t bits = 0;
+    for (int i = 0; i < W; ++i) bits |= static_cast<uint32_t>(claim(i)) << i;
+    return bits;
+}
+inline uint32_t above(F a, F b) { return bits_of([&](int i) { return a.v[i] > b.v[i]; }); }
+inline uint32_t nans(F a) { return bits_of([&](int i) { return a.v[i] != a.v[i]; }); }
+template <int R>
+inline F turn(F a) {
+    return lanes([&](int i) { return a.v[i / 4 * 4 + (i + R) % 4]; });
+}
+inline void store_bools(uint8_t* p, uint32_t bits) {
+    for (int i = 0; i < W; ++i) p[i] = bits >> i & 1;
+}
+inline F where(const uint8_t* p, F a) { return lanes([&](int i) { return p[i] ? a.v[i] : 0.0f; }); }
 inline float widen(uint16_t value) {
     const uint32_t wide = static_cast<uint32_t>(value) << 16;
     float out;

@@ -6,6 +6,11 @@
 //   fma(a, b, c) = a * b + c, add, sub, mul, max, abs
 //   div, min; nearest(f): the integer next to it, ties to even; power_of_two(f): 2^f of integers from -126 to 127
 //   sum(f), top(f)                                 over the lanes
+//   above(a, b)                                    bits: where a > b, nowhere beside NaN
+//   nans(f)                                        bits
+//   turn<R>(f)                                     lane l is lane (l + R) % 4 of the same four
+//   store_bools(p, bits)                           W bytes of 0 or 1
+//   where(p, f)                                    f where the byte is not 0, of W bytes, else 0
 //   expand(bits, p)                                lane i is the next of p's values where bit i is set, else 0. May READ W values from p.
 //   gather(x, i)                                   lane l is x[i[l]], i of uint16
 //   gather_some(x, i, n)
