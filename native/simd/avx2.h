@@ -19,6 +19,17 @@ struct Lanes {
 };
 constexpr Lanes lanes{};
 
+// set.of[bits][i]: the i-th bit that is set, 0 behind the last.
+struct Set {
+    alignas(32) int32_t of[256][8];
+    constexpr Set() : of() {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int bit = 0, next = 0; bit < 8; ++bit)
+                if (bits >> bit & 1) of[bits][next++] = bit;
+    }
+};
+constexpr Set set{};
+
 inline __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -74,6 +85,9 @@ inline F spread(uint32_t bits, F v) {
     return _mm256_and_ps(_mm256_permutevar8x32_ps(v, where), living(bits));
 }
 inline F expand(uint32_t bits, const float* p) { return spread(bits, _mm256_loadu_ps(p)); }
+inline F compress(uint32_t bits, F f) {
+    return _mm256_permutevar8x32_ps(f, _mm256_load_si256(reinterpret_cast<const __m256i*>(set.of[bits & 255])));
+}
 inline F gather(const float* x, const uint16_t* i) {
     return _mm256_i32gather_ps(x, _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(i))), 4);
 }
@@ -86,6 +100,15 @@ inline F gather_some(const float* x, const uint16_t* i, int n) {
 inline F widen(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }
 inline F load_bf16(const uint16_t* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline F expand_bf16(uint32_t bits, const uint16_t* p) { return spread(bits, load_bf16(p)); }
+inline F load_i8(const int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+inline F keep(F f, int n) { return _mm256_and_ps(f, _mm256_castsi256_ps(first(n))); }
+inline void store_bytes(uint8_t* p, F f) {
+    const I whole = _mm256_add_epi32(_mm256_cvtps_epi32(f), _mm256_set1_epi32(128));
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
 
 inline I izero() { return _mm256_setzero_si256(); }
 inline I iload(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -106,6 +129,29 @@ inline I iexpand(uint64_t bits, const int8_t* p) {
     }
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(out));
 }
+// places[bits][i]: which of the next bytes byte i of eight words takes; 128 for none.
+struct Places {
+    alignas(16) uint8_t of[256][16];
+    constexpr Places() : of() {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int word = 0, next = 0; word < 8; ++word) {
+                const bool lives = bits >> word & 1;
+                of[bits][2 * word] = static_cast<uint8_t>(lives ? 2 * next : 128);
+                of[bits][2 * word + 1] = static_cast<uint8_t>(lives ? 2 * next + 1 : 128);
+                next += lives;
+            }
+    }
+};
+constexpr Places places{};
+inline __m128i wexpand_half(uint32_t bits, const uint16_t* p) {
+    return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)),
+                            _mm_load_si128(reinterpret_cast<const __m128i*>(places.of[bits & 255])));
+}
+inline I wexpand(uint32_t bits, const uint16_t* p) {
+    return _mm256_set_m128i(wexpand_half(bits >> 8, p + __builtin_popcount(bits & 255)), wexpand_half(bits, p));
+}
+inline F even_bf16(I v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); }
+inline F odd_bf16(I v) { return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000u)))); }
 // In words, since maddubs saturates: 255 * 127 * 2 does not fit into 16 bits.
 inline I dot(I acc, I u, I s) {
     const __m256i low = _mm256_set1_epi16(255);
@@ -113,6 +159,7 @@ inline I dot(I acc, I u, I s) {
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
     return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 }
+inline I iadd(I a, I b) { return _mm256_add_epi32(a, b); }
 inline int32_t isum(I a) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));

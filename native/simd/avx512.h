@@ -46,6 +46,7 @@ inline F where(const uint8_t* p, F a) {
     return _mm512_maskz_mov_ps(_mm_test_epi8_mask(bytes, bytes), a);
 }
 inline F expand(uint32_t bits, const float* p) { return _mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(p)); }
+inline F compress(uint32_t bits, F f) { return _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), f); }
 inline F gather(const float* x, const uint16_t* i) {
     return _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(i))), x, 4);
 }
@@ -58,12 +59,24 @@ inline F load_bf16(const uint16_t* p) { return widen(_mm256_loadu_si256(reinterp
 inline F expand_bf16(uint32_t bits, const uint16_t* p) {
     return widen(_mm256_maskz_expand_epi16(static_cast<__mmask16>(bits), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
+inline F load_i8(const int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline F keep(F f, int n) { return _mm512_maskz_mov_ps(first(n), f); }
+inline void store_bytes(uint8_t* p, F f) {
+    const I whole = _mm512_add_epi32(_mm512_cvtps_epi32(f), _mm512_set1_epi32(128));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
+}
 
 inline I izero() { return _mm512_setzero_si512(); }
 inline I iload(const void* p) { return _mm512_loadu_si512(p); }
 inline I iload_some(const void* p, int n) { return _mm512_maskz_loadu_epi8(first_bytes(n), p); }
 inline I iexpand(uint64_t bits, const int8_t* p) { return _mm512_maskz_expand_epi8(bits, _mm512_loadu_si512(p)); }
+inline I wexpand(uint32_t bits, const uint16_t* p) { return _mm512_maskz_expand_epi16(bits, _mm512_loadu_si512(p)); }
+inline F even_bf16(I v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
+inline F odd_bf16(I v) { return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))); }
 inline I dot(I acc, I u, I s) { return _mm512_dpbusd_epi32(acc, u, s); }
+inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
 inline int32_t isum(I a) { return _mm512_reduce_add_epi32(a); }
 
 constexpr int REGISTERS = 32;

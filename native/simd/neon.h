@@ -73,6 +73,13 @@ inline F expand(uint32_t bits, const float* p) {
     }
     return load(mine);
 }
+inline F compress(uint32_t bits, F f) {
+    float from[8], mine[8] = {0};
+    store(from, f);
+    for (int i = 0, next = 0; i < 8; ++i)
+        if (bits >> i & 1) mine[next++] = from[i];
+    return load(mine);
+}
 inline F gather(const float* x, const uint16_t* i) {
     const float mine[8] = {x[i[0]], x[i[1]], x[i[2]], x[i[3]], x[i[4]], x[i[5]], x[i[6]], x[i[7]]};
     return load(mine);
@@ -94,6 +101,20 @@ inline F expand_bf16(uint32_t bits, const uint16_t* p) {
     }
     return load_bf16(mine);
 }
+inline F load_i8(const int8_t* p) {
+    const int16x8_t v = vmovl_s8(vld1_s8(p));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(v))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(v)))};
+}
+inline F keep(F f, int n) {
+    float mine[8];
+    store(mine, f);
+    return load_some(mine, n);
+}
+inline void store_bytes(uint8_t* p, F f) {
+    const int32x4_t zero_point = vdupq_n_s32(128);
+    const uint16x4_t a = vqmovun_s32(vaddq_s32(vcvtnq_s32_f32(f.a), zero_point)), b = vqmovun_s32(vaddq_s32(vcvtnq_s32_f32(f.b), zero_point));
+    vst1_u8(p, vmovn_u16(vcombine_u16(a, b)));
+}
 
 inline I izero() { return {vdupq_n_u8(0), vdupq_n_u8(0)}; }
 inline I iload(const void* p) { return {vld1q_u8(static_cast<const uint8_t*>(p)), vld1q_u8(static_cast<const uint8_t*>(p) + 16)}; }
@@ -110,6 +131,22 @@ inline I iexpand(uint64_t bits, const int8_t* p) {
     }
     return iload(mine);
 }
+inline I wexpand(uint32_t bits, const uint16_t* p) {
+    uint16_t mine[16];
+    for (int i = 0; i < 16; ++i) {
+        mine[i] = bits >> i & 1 ? *p : static_cast<uint16_t>(0);
+        p += bits >> i & 1;
+    }
+    return iload(mine);
+}
+inline F even_bf16(I v) {
+    return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_u8(v.a), 16)), vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_u8(v.b), 16))};
+}
+inline F odd_bf16(I v) {
+    const uint32x4_t high = vdupq_n_u32(0xffff0000u);
+    return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_u8(v.a), high)),
+            vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_u8(v.b), high))};
+}
 inline int32x4_t dot_half(int32x4_t acc, uint8x16_t u, int8x16_t s) {
     const int16x8_t ul = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(u))), uh = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(u)));
     const int16x8_t sl = vmovl_s8(vget_low_s8(s)), sh = vmovl_s8(vget_high_s8(s));
@@ -120,6 +157,10 @@ inline int32x4_t dot_half(int32x4_t acc, uint8x16_t u, int8x16_t s) {
 inline I dot(I acc, I u, I s) {
     return {vreinterpretq_u8_s32(dot_half(vreinterpretq_s32_u8(acc.a), u.a, vreinterpretq_s8_u8(s.a))),
             vreinterpretq_u8_s32(dot_half(vreinterpretq_s32_u8(acc.b), u.b, vreinterpretq_s8_u8(s.b)))};
+}
+inline I iadd(I a, I b) {
+    return {vreinterpretq_u8_s32(vaddq_s32(vreinterpretq_s32_u8(a.a), vreinterpretq_s32_u8(b.a))),
+            vreinterpretq_u8_s32(vaddq_s32(vreinterpretq_s32_u8(a.b), vreinterpretq_s32_u8(b.b)))};
 }
 inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vreinterpretq_s32_u8(a.a), vreinterpretq_s32_u8(a.b))); }
 

@@ -12,15 +12,21 @@
 //   store_bools(p, bits)                           W bytes of 0 or 1
 //   where(p, f)                                    f where the byte is not 0, of W bytes, else 0
 //   expand(bits, p)                                lane i is the next of p's values where bit i is set, else 0. May READ W values from p.
+//   compress(bits, f)                              the lanes of f whose bits are set, in order, from lane 0; whatever behind them
 //   gather(x, i)                                   lane l is x[i[l]], i of uint16
 //   gather_some(x, i, n)
 //   load_bf16(p), expand_bf16(bits, p)             the same of bfloat16 values (uint16), widened
+//   load_i8(p)                                     W int8 as floats
+//   keep(f, n)                                     the first n lanes, the others 0
+//   store_bytes(p, f)                              W bytes: the lanes, -128 to 127, rounded to nearest even, plus 128
 // I is a register of 4 * W unsigned or signed bytes in groups of four, and sums of W int32:
 //   izero(), iload(p)                              4 * W bytes
 //   iload_some(p, n)                               the first n bytes, the others 0
 //   iexpand(bits, p)                               as expand, of 4 * W int8. May READ 4 * W bytes.
+//   wexpand(bits, p)                               as expand, of 2 * W bfloat16 (uint16). May READ 4 * W bytes.
+//   even_bf16(i), odd_bf16(i)                      every second of 2 * W bfloat16 as floats, from the first or the second on
 //   dot(acc, u, s)                                 acc[l] + sum over four of u[4l+k] (unsigned) * s[4l+k] (signed), without saturation
-//   isum(acc)                                      over the lanes
+//   iadd(a, b), isum(acc)                          of sums; over the lanes
 //   REGISTERS                                      of F, to size tiles by
 //   transpose(r)                                   W registers as a square: lane j of r[i] and lane i of r[j] change places
 //   fields<B>(p)                                   (an I) lane l is the B bits (1..4) from bit B * l of p on. May READ 8 bytes.
