@@ -52,3 +52,8 @@ def is_padded(values: Tensor) -> bool:
 def size(number: int) -> ctypes.c_int64:
     """An int64 argument."""
     return ctypes.c_int64(number)
+
+
+def real(number: float) -> ctypes.c_float:
+    """A float argument."""
+    return ctypes.c_float(number)
