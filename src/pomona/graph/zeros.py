@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pomona.native.alive import alive
+
 WORTH = 256  # rows that a weight must meet: for fewer, looking at the weight costs what it saves
 LOOK = 8  # rows that say which columns may be zero
 
@@ -45,7 +47,9 @@ def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
     if len(a) < WORTH or min(b.shape) < LOOK:
         return None
     weight = b.t()  # as layers hold it
-    into, out = living(weight, 1, 0), living(weight, 0, 1)
+    if living(weight[:LOOK], 1, 0) is None and living(weight[:, :LOOK], 0, 1) is None:
+        return None
+    out, into = (_most(lives) for lives in alive(weight))
     if (into is None and out is None) or not _finite(a):
         return None
     rows, back = None, None
