@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -11,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from pomona.native.buffers import array, is_padded, padded
+from pomona.native.buffers import array, is_padded, optional, padded, size
+from pomona.native.library import library, threads_of
 from pomona.runtime.formats.conv_format import (
     ConvFormat,
     Geometry,
@@ -21,6 +24,7 @@ from pomona.runtime.formats.conv_format import (
     checked_map,
     dense_conv,
 )
+from pomona.runtime.formats.conv_plan import plan
 from pomona.vocabulary import InputError
 
 ROWS = (1, 2, 4, 8, 16)
@@ -87,8 +91,35 @@ class ConvBlocks(ConvFormat):
         threads: int | None = None,
     ) -> Tensor:
         """See `ConvFormat.conv`."""
-        x, _ = checked_map(x, self.shape, self.geometry, bias, residual)
-        return dense_conv(self.dense(), self.geometry, x, bias, residual, relu)
+        x, out = checked_map(x, self.shape, self.geometry, bias, residual)
+        kernel = library().kernel("convolution_f32")
+        if kernel is None:
+            return dense_conv(self.dense(), self.geometry, x, bias, residual, relu)
+        whole = (len(x), self.shape[0], *out)
+        y = torch.empty(whole)
+        way = plan(self.shape, self.geometry, (x.shape[2], x.shape[3]))
+        threads = threads_of(threads)
+        units = len(x) * self.geometry.groups
+        # Whole images and groups for each thread where they are many or come out even, else all threads at one of them.
+        rooms = min(threads, units) if units % threads == 0 or units >= 4 * threads else 1
+        room = torch.empty(rooms * way.room)
+        kernel(
+            ctypes.byref(way.map), *self._addresses, size(self.values.shape[1]),
+            array(x, torch.float32, tuple(x.shape), "x"), size(len(x)),
+            optional(bias, torch.float32, (self.shape[0],), "bias"), optional(residual, torch.float32, whole, "residual"),
+            int(relu), array(y, torch.float32, whole, "y"), array(room, torch.float32, (rooms * way.room,), "room"), size(rooms),
+            threads,
+        )  # fmt: skip
+        return y
+
+    @cached_property
+    def _addresses(self) -> tuple[ctypes.c_void_p, ...]:
+        blocks = len(self.taps)
+        return (
+            array(self.starts, torch.int32, (_count(self.shape, self.geometry, self.values.shape[1]) + 1,), "starts"),
+            array(self.taps, torch.uint16, (blocks,), "taps"),
+            array(self.values, torch.float32, (blocks, self.values.shape[1]), "values"),
+        )
 
     def parts(self) -> Mapping[str, Tensor]:
         """See `ConvFormat.parts`."""
