@@ -26,7 +26,7 @@ ISAS = {"x86_64": _X86, "amd64": _X86, "aarch64": {"neon": "", "portable": ""}, 
 # Contraction would round differently from one instruction set to the next; fma is written where it is meant.
 FLAGS = (
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno "
-    "-Wall -Wextra -Wno-unused-function -Wno-maybe-uninitialized"
+    "-Wall -Wextra -Wno-unused-function -Wno-maybe-uninitialized -Wno-uninitialized"
 )
 
 

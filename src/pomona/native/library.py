@@ -56,7 +56,7 @@ def using(isa: str | None) -> Iterator[Library]:
     """Within this block kernels of `isa`, or torch's equivalents for None. For tests and comparisons, not for threads.
 
     >>> with using(None) as torch_alone:
-    ...     torch_alone.kernel("bitmask_f32") is None
+    ...     torch_alone.kernel("linear") is None
     True
     """
     now = library()
@@ -99,7 +99,7 @@ def _found(native: str, isa: str) -> Library:
 
 
 def _has(handle: Any, isa: str) -> bool:
-    return bool(handle.pomona_supports(isa.encode())) and hasattr(handle, f"pomona_{isa}_bitmask_f32")
+    return bool(handle.pomona_supports(isa.encode())) and hasattr(handle, f"pomona_{isa}_linear")
 
 
 @cache
