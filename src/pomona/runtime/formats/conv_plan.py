@@ -12,18 +12,22 @@ from torch import Tensor
 from pomona.runtime.formats.conv_format import Geometry, Pair
 from pomona.vocabulary import InputError
 
-_NUMBERS = "groups channels rows height width stride_rows stride_columns pitch plane lanes outputs copies phases phase offsets valid places"
+_NUMBERS = "groups channels rows height width stride_rows stride_columns pitch plane lanes outputs copies phases"
+_ADDRESSES = "phase offsets valid places"
 
 
 class Map(ctypes.Structure):
-    """`Map` of native/kernels/convolution.h; the last four are addresses."""
+    """`Map` of native/kernels/convolution.h."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in _NUMBERS.split()]
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _NUMBERS.split()),
+        *((name, ctypes.c_void_p) for name in _ADDRESSES.split()),
+    ]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`map` for the kernel, the tensors that it points into, and the floats that a group's copied input takes (0: none is made)."""
+    """`map` for the kernel, the tensors that it points into, and the floats of a group's copied input (0: none is made)."""
 
     map: Map
     tensors: tuple[Tensor, ...]
