@@ -36,6 +36,13 @@ class Timed:
     pairs: int = 20
     batch: int = 1
     threads: int = 1
+    clock: str = "wall"
+    cold: bool = False
+    pinned: tuple[int, ...] = ()
+    rivals: tuple[Any, ...] = ()
+    limit_ms: float | None = None
+    joules: tuple[float, float] | None = None
+    energy_by: str | None = None
 
 
 @dataclass

@@ -35,6 +35,17 @@ def test_bench_times_both_on_the_same_inputs(face, net, cli):
     assert (named["threads"], named["batch"]) == (1, 2)
 
 
+def test_bench_passes_on_what_an_honest_measurement_takes(face, net, cli, monkeypatch):
+    monkeypatch.setattr("pomona.runtime.engines.engines_here", lambda: ("eager", "compile", "onnxruntime"))
+    assert cli("bench", net, net, "--cold", "--clock", "cpu", "--pin", "--engine", "all", "--limit", "--energy").code == 0
+    _, named = face.calls["measure_latency"]
+    assert named["cold"] and named["pin"] and named["limit"] and named["energy"] and named["clock"] == "cpu"
+    assert named["engines"] == ["compile", "onnxruntime"] and named["watts"] == 10.0
+    for wrong, says in (("--clock=sun", "clock"), ("--engine=opnvino", "openvino")):
+        ran = cli("bench", net, net, wrong)
+        assert ran.code == 2 and says in ran.err
+
+
 def test_report_is_shown_and_made_again(cli, tmp_path, a_report):
     (tmp_path / "report.json").write_text(json.dumps(a_report))
     assert cli("report", tmp_path, "--json").json["macs"] == {"before": 1000, "after": 500}

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pomona.runtime import machine, measure_latency
+from pomona.runtime.roofline import Roofline
 from pomona.vocabulary import InputError
 
 
@@ -50,7 +51,14 @@ def test_models_threads_and_modes_are_left_as_they_were():
 
 @pytest.mark.parametrize(
     ("wish", "says"),
-    [({"pairs": 0}, "one pair"), ({"seconds": 0.0}, "some time"), ({"batch": 0}, "one example"), ({"threads": 0}, "thread")],
+    [
+        ({"clock": "sun"}, "no clock"),
+        ({"engines": ["steam"]}, "no engine"),
+        ({"pairs": 0}, "one pair"),
+        ({"seconds": 0.0}, "some time"),
+        ({"batch": 0}, "one example"),
+        ({"threads": 0}, "thread"),
+    ],
 )
 def test_impossible_wishes_are_refused(wish, says):
     with pytest.raises(InputError, match=says):
@@ -60,6 +68,39 @@ def test_impossible_wishes_are_refused(wish, says):
 def test_inputs_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="Sequential does not run on these inputs at batch 2"):
         measure_latency(net(8), net(8), torch.randn(2, 7))
+
+
+def test_cold_weights_rivals_limit_and_energy_come_when_asked_for(monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("POMONA_CACHE", str(tmp_path))
+    emptied = []
+    monkeypatch.setattr("pomona.runtime.latency.evict", lambda: lambda: emptied.append(1))
+    limits = Roofline(1, "x", 1e9, 1e10, 1e11, fma=1e12, dot=0, own=1 << 20, shared=1 << 24)
+    monkeypatch.setattr("pomona.runtime.latency.roofline", lambda threads: limits)
+    wide, thin, x = net(512), net(64), torch.randn(4, 256)
+    found = measure_latency(
+        wide, thin, x, threads=1, pairs=5, seconds=0.1, cold=True, clock="cpu", pin=True, engines=["onnxruntime"], limit=True,
+        energy=True, watts=7.0,
+    )  # fmt: skip
+    assert len(emptied) == 15 and found.cold and found.clock == "cpu"
+    (rival,) = found.rivals
+    assert rival.engine == "onnxruntime" and rival.ms > 0 and rival.spread[0] <= rival.ratio <= rival.spread[1]
+    stored = sum(p.nbytes for p in thin.parameters())
+    assert found.limit_ms == pytest.approx(1e3 * stored / 1e9)  # bytes from memory, not the few products
+    assert found.joules is not None and min(found.joules) > 0 and found.energy_by is not None
+    assert json.loads(json.dumps(asdict(found)))["rivals"][0]["engine"] == "onnxruntime"
+
+
+def test_nothing_more_is_measured_than_asked_for():
+    found = measure_latency(net(8), net(8), torch.randn(2, 256), pairs=5, seconds=0.1)
+    assert (found.clock, found.cold, found.pinned, found.rivals, found.limit_ms, found.joules) == (
+        "wall",
+        False,
+        (),
+        (),
+        None,
+        None,
+    )
 
 
 def test_the_machine_is_described():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pomona.data import Data
     from pomona.evaluate import Tasks
     from pomona.face.opening import Opened
+    from pomona.runtime.timing import Clocks
     from pomona.vocabulary import Limits, Loss, Progress
 
 
@@ -116,6 +117,20 @@ def _share(text: str, option: str) -> tuple[str, float]:
     if not 0 <= share <= 1:
         raise refused(f"{option} {text} is not a share from 0 to 1; write {option} 0.1 or {option} 'layer1.*=0.25'.")
     return pattern or "*", share
+
+
+def clock(text: str) -> Clocks:
+    """What seconds are."""
+    return "cpu" if one_of(text, ("wall", "cpu"), "a clock") == "cpu" else "wall"
+
+
+def engines(names: Sequence[str]) -> list[str]:
+    """The engines beside torch's eager mode that `--engine` names; all that are installed for "all"."""
+    from pomona.runtime.engines import ENGINES, engines_here
+
+    if "all" in names:
+        return [engine for engine in engines_here() if engine != "eager"]
+    return [one_of(name, (*ENGINES[1:], "all"), "an engine") for name in dict.fromkeys(names)]
 
 
 def size(text: str, option: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -11,13 +13,29 @@ import torch
 from torch import nn
 
 from pomona.graph.export import inputs_of
+from pomona.runtime.cold import evict
 from pomona.runtime.diagnosis import Diagnosis, diagnose
+from pomona.runtime.energy import WATTS, energy_of
+from pomona.runtime.engines import ready
 from pomona.runtime.inputs import batch_of, resized
-from pomona.runtime.timing import Pairs, quantile, threads_set, time_pairs
+from pomona.runtime.pinning import pinned
+from pomona.runtime.roofline import roofline
+from pomona.runtime.timing import Clocks, Pairs, clock_of, quantile, threads_set, time_pairs
 from pomona.runtime.work import work_of
 from pomona.vocabulary import InputError, Progress, Silent, evaluating, first_line
 
 FASTER = 0.97  # a median ratio above this is not worth the name
+_ENERGY = 1.0  # seconds of calls that energy is counted over
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The dense model in one engine: median milliseconds, and what the pruned one takes as a share of that."""
+
+    engine: str
+    ms: float
+    ratio: float
+    spread: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,7 +44,9 @@ class Latency:
 
     `ratio` is the median over the pairs and `spread` their 10 % and 90 % quantiles. `faster` is True when the median
     lies at or below 0.97 and the whole spread below 1; otherwise `reason` says what is in the way and `advice` what
-    would help.
+    would help. Where more was asked for: `rivals` are the dense model in other engines, in the same rounds, the fastest first;
+    `limit_ms` is the least that this machine could take for what `after` reads and multiplies; `joules` are those of one pass
+    before and after, by what `energy_by` says.
     """
 
     before_ms: float
@@ -41,6 +61,13 @@ class Latency:
     faster: bool
     reason: str | None = None
     advice: str | None = None
+    clock: Clocks = "wall"
+    cold: bool = False
+    pinned: tuple[int, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+    limit_ms: float | None = None
+    joules: tuple[float, float] | None = None
+    energy_by: str | None = None
 
 
 def measure_latency(
@@ -54,13 +81,26 @@ def measure_latency(
     pairs: int = 30,
     seconds: float = 5.0,
     seed: int = 0,
+    cold: bool = False,
+    clock: Clocks = "wall",
+    pin: bool = False,
+    engines: Sequence[str] = (),
+    limit: bool = False,
+    energy: bool = False,
+    watts: float = WATTS,
     progress: Progress | None = None,
 ) -> Latency:
     """Time `before` and `after` on the same inputs, interleaved in random order, in evaluation mode without gradients.
 
     `args` and `kwargs` are example inputs (a tensor, a tuple or a dict); `batch` repeats or cuts them along dimension 0.
     `threads` is torch's thread count for the run (None: as it is). At most `pairs` pairs are timed, fewer when
-    `seconds` are over, five at least. Raises InputError when a model does not run on these inputs.
+    `seconds` are over, five at least.
+
+    `cold` empties the caches before every call, as a model larger than they are finds them. `clock="cpu"` counts processor
+    time, summed over threads, for machines that do other things as well. `pin` keeps the process on as many processors as it
+    has threads, where the system can. `engines` names others to run `before` in: "compile", "onnxruntime", "openvino".
+    `limit` and `energy` ask for these fields; `watts` are a busy core's, where no counter can be read. Raises InputError when
+    a model does not run on these inputs or in these engines.
 
     >>> wide, thin = torch.nn.Linear(512, 2048), torch.nn.Linear(512, 16)
     >>> measure_latency(wide, thin, torch.randn(64, 512), pairs=5, seconds=1.0).faster
@@ -68,6 +108,7 @@ def measure_latency(
     """
     if pairs < 1 or seconds <= 0:
         raise InputError(f"Timing needs at least one pair and some time; got {pairs} pairs in {seconds:g} seconds.")
+    ticks = clock_of(clock)
     positional, keywords = inputs_of(args, kwargs)
     if batch is not None:
         positional, keywords = resized(positional, keywords, batch)
@@ -80,16 +121,29 @@ def measure_latency(
     ):
         for model in (before, after):
             _check_runs(model, positional, keywords, size)
-        timed = time_pairs(
-            lambda: before(*positional, **keywords), lambda: after(*positional, **keywords), pairs, seconds, seed, stage
-        )
+        dense, small = (partial(model, *positional, **keywords) for model in (before, after))
+        others = [ready(engine, before, positional, keywords) for engine in engines]
+        empty = evict() if cold else None
+        with pinned(running) if pin else nullcontext(()) as where:
+            timed = time_pairs(dense, small, pairs, seconds, seed, stage, ticks, prepare=empty, others=others)
         old, new = (work_of(model, positional, keywords) for model in (before, after))
-    return _judged(timed, size, running, lambda took, ratio, noisy: diagnose(old, new, took, size, ratio, noisy))
+        spent = [energy_of(call, min(seconds, _ENERGY), watts) for call in (dense, small)] if energy else None
+        least = roofline(running).seconds(_stored(after), 2 * new.macs, cold) if limit else None
+    found = _judged(timed, size, running, lambda took, ratio, noisy: diagnose(old, new, took, size, ratio, noisy))
+    return replace(
+        found,
+        clock=clock,
+        cold=cold,
+        pinned=where,
+        rivals=_rivals(engines, timed),
+        limit_ms=None if least is None else 1e3 * least,
+        joules=None if spent is None else (spent[0].joules, spent[1].joules),
+        energy_by=None if spent is None else spent[0].said,
+    )
 
 
 def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, float, bool], Diagnosis]) -> Latency:
-    ratios = timed.ratios
-    ratio, spread = median(ratios), (quantile(ratios, 0.1), quantile(ratios, 0.9))
+    ratio, spread = _summary(timed.ratios)
     faster = ratio <= FASTER and spread[1] < 1
     cause = None if faster else explain(median(timed.after), ratio, ratio <= FASTER)
     return Latency(
@@ -99,13 +153,30 @@ def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, fl
         spread=spread,
         batch=batch,
         threads=threads,
-        pairs=len(ratios),
+        pairs=len(timed.ratios),
         samples_before_ms=tuple(1e3 * s for s in timed.before),
         samples_after_ms=tuple(1e3 * s for s in timed.after),
         faster=faster,
         reason=cause.reason if cause else None,
         advice=cause.advice if cause else None,
     )
+
+
+def _rivals(engines: Sequence[str], timed: Pairs) -> tuple[Rival, ...]:
+    found = [
+        Rival(engine, 1e3 * median(samples), *_summary(Pairs(samples, timed.after).ratios))
+        for engine, samples in zip(engines, timed.others, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda rival: rival.ms))
+
+
+def _summary(ratios: list[float]) -> tuple[float, tuple[float, float]]:
+    return median(ratios), (quantile(ratios, 0.1), quantile(ratios, 0.9))
+
+
+def _stored(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers: what one pass reads, in whatever layout it lies."""
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> None:

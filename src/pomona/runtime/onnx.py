@@ -36,7 +36,7 @@ def export_onnx(
         raise InputError("An ONNX file holds at most 2 GB and this model is larger; export it to pt2.")
     with appearing(path) as partial, quiet():
         free = with_free_batch(model, positional, keywords)
-        _write(free or export(model, positional, keywords), model, partial)
+        write(free or export(model, positional, keywords), model, partial)
         trials = [(positional, keywords), _redrawn(positional, keywords)]
         if free is not None:
             trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
@@ -46,7 +46,8 @@ def export_onnx(
     return {"max_error": error, "tolerance": tolerance, "bytes": path.stat().st_size, "dynamic_batch": free is not None}
 
 
-def _write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) -> None:
+def write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) -> None:
+    """The program of this model as an ONNX file, unchecked. Raises InputError where an op has no translation."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             made = torch.onnx.export(program, dynamo=True, verbose=False)

@@ -27,10 +27,14 @@ _SLOW = 5e-3  # from here on three samples of an op must do
 
 @dataclass(frozen=True)
 class Pairs:
-    """Seconds per call of two functions, pair by pair: the two of a pair were timed one right after the other."""
+    """Seconds per call of two functions, pair by pair: the two of a pair were timed one right after the other.
+
+    `others` are those of further functions in the same rounds, function by function.
+    """
 
     before: tuple[float, ...]
     after: tuple[float, ...]
+    others: tuple[tuple[float, ...], ...] = ()
 
     @property
     def ratios(self) -> list[float]:
@@ -103,19 +107,21 @@ def time_pairs(
     clock: Clock = perf_counter,
     enough: float = 0.0,
     prepare: Callable[[], object] | None = None,
+    others: Sequence[Callable[[], object]] = (),
 ) -> Pairs:
     """Time both functions in `pairs` pairs, in random order within a pair; fewer when `seconds` are over (5 at least).
 
     Fewer, too, once the median ratio is in doubt by no more than `enough`: a quiet machine needs few pairs, a busy one many.
-    `prepare` is as in `sampler`.
+    `prepare` is as in `sampler`; `others` take their turns in every round.
     """
     samples: list[tuple[float, ...]] = []
-    rounds = turns([sampler(function, clock, prepare) for function in (before, after)], seed)
+    rounds = turns([sampler(function, clock, prepare) for function in (before, after, *others)], seed)
     end = perf_counter() + seconds
     timed = Pairs((), ())
     while len(samples) < pairs and (len(samples) < _FEWEST or (perf_counter() < end and timed.doubt > enough)):
         samples.append(next(rounds))
-        timed = Pairs(*zip(*samples, strict=True))
+        old, new, *further = zip(*samples, strict=True)
+        timed = Pairs(old, new, tuple(further))
         stage.advance(1)
     return timed
 

@@ -1,0 +1,108 @@
+"""A dense model made ready in other engines, so that a pruned one is compared with the best of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from pomona.graph.export import export
+from pomona.runtime.export import need, quiet
+from pomona.runtime.onnx import write
+from pomona.vocabulary import InputError, first_line
+
+Call = Callable[[], object]
+ENGINES = ("eager", "compile", "onnxruntime", "openvino")
+
+
+def engines_here() -> tuple[str, ...]:
+    """Those that are installed; torch's own always are."""
+    onnx = all(find_spec(name) is not None for name in ("onnx", "onnxscript"))
+    return tuple(e for e in ENGINES if e in ("eager", "compile") or (onnx and find_spec(e) is not None))
+
+
+def ready(engine: str, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    """One forward pass on these inputs in float32, on as many threads as torch has now, compiled and warm.
+
+    The shapes are those of the inputs. Raises InputError for an unknown or missing engine, or one that refuses the model.
+    """
+    if engine not in _READY:
+        raise InputError(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
+    try:
+        call = _READY[engine](model, args, kwargs)
+        call()
+    except InputError:
+        raise
+    # Compilers and exporters raise what they like, and which of their errors a model meets cannot be known.
+    except Exception as error:
+        raise InputError(f"{type(model).__name__} does not run in {engine}: {first_line(error)}.") from error
+    return call
+
+
+def _eager(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    return lambda: model(*args, **kwargs)
+
+
+def _compiled(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    compiled = torch.compile(model, dynamic=False, options={"freezing": True})
+    return lambda: compiled(*args, **kwargs)
+
+
+def _onnxruntime(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    need("onnx", "onnxscript", "onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = _file(model, args, kwargs, Path(folder))
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()  # inputs are handed over once, not copied in every pass
+    for entry, tensor in zip(session.get_inputs(), _tensors(args, kwargs), strict=True):
+        binding.bind_cpu_input(entry.name, tensor.detach().contiguous().numpy())
+    for entry in session.get_outputs():
+        binding.bind_output(entry.name)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _openvino(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    need("onnx", "onnxscript", "openvino")
+    import openvino
+
+    # Without the hint it would round to bfloat16 wherever the processor is quick at that.
+    wishes = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = core.compile_model(core.read_model(_file(model, args, kwargs, Path(folder))), "CPU", wishes)
+    request = compiled.create_infer_request()
+    for place, tensor in enumerate(_tensors(args, kwargs)):
+        request.set_input_tensor(place, openvino.Tensor(tensor.detach().contiguous().numpy(), shared_memory=True))
+    return lambda: request.infer()
+
+
+_READY: dict[str, Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], Call]] = {
+    "eager": _eager,
+    "compile": _compiled,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+
+
+def _file(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path) -> Path:
+    path = folder / "model.onnx"
+    with quiet(), torch.inference_mode(False), torch.no_grad():
+        write(export(model, args, kwargs), model, path)
+    return path
+
+
+def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]

@@ -1,0 +1,158 @@
+"""What this machine can do at most: the limits that a kernel's time is compared with."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from math import isqrt
+from pathlib import Path
+from time import perf_counter, thread_time
+from typing import Any
+
+import torch
+
+from pomona.native.buffers import size
+from pomona.native.library import library, threads_of
+from pomona.runtime.cold import Evict, read
+from pomona.runtime.machine import caches, machine
+from pomona.runtime.timing import threads_set
+from pomona.vocabulary import cache_folder, write_atomically
+
+FORMAT = 1
+_RUNS = 9  # of which the fastest counts: a limit is what the machine gives when nobody else takes from it
+_LONG = 0.02  # seconds a run should last
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Bytes a second from memory, the last cache and a core's own one; float32 and int8 operations a second (two a product).
+
+    `by` is the instruction set of the kernels that measured, or "torch"; then `dot` is 0, for torch has no int8 product to ask.
+    `own` and `shared` are the bytes of the two caches.
+    """
+
+    threads: int
+    by: str
+    memory: float
+    last_cache: float
+    own_cache: float
+    fma: float
+    dot: float
+    own: int
+    shared: int
+
+    def bandwidth(self, nbytes: int, cold: bool) -> float:
+        """Bytes a second at which data of this size can come: from memory when cold, else from the least cache that holds it."""
+        if cold or nbytes > self.shared:
+            return self.memory
+        return self.own_cache if nbytes <= self.own * self.threads else self.last_cache
+
+    def seconds(self, nbytes: int, operations: float = 0.0, cold: bool = False, int8: bool = False) -> float:
+        """The least time for reading these bytes and doing these operations, both at once."""
+        rate = self.dot if int8 and self.dot else self.fma
+        return max(nbytes / self.bandwidth(nbytes, cold), operations / rate)
+
+
+def roofline(threads: int | None = None, fresh: bool = False) -> Roofline:
+    """The limits of this machine on so many threads (None: torch's); measured in a few seconds, then kept in the cache folder.
+
+    `fresh` measures once more and keeps the better of each: other programs only ever take from it. Raises InputError below
+    one thread.
+
+    >>> limits = roofline(threads=1)
+    >>> limits.seconds(4 << 20) < limits.seconds(4 << 20, cold=True) < 1
+    True
+    """
+    threads = threads_of(threads)
+    about = _about(threads)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_folder() / f"roofline-{digest}.json"
+    known = _read(path)
+    if known is not None and not fresh:
+        return known
+    limits = _measured(threads) if known is None else _better(known, _measured(threads))
+    write_atomically(path, json.dumps({**about, "limits": asdict(limits)}, indent=1).encode())
+    return limits
+
+
+def _read(path: Path) -> Roofline | None:
+    """What was measured before; None where there is nothing or it is damaged, which measuring anew mends."""
+    try:
+        return Roofline(**json.loads(path.read_bytes())["limits"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _better(one: Roofline, other: Roofline) -> Roofline:
+    rates = ("memory", "last_cache", "own_cache", "fma", "dot")
+    return replace(one, **{name: max(getattr(one, name), getattr(other, name)) for name in rates})
+
+
+def _about(threads: int) -> dict[str, Any]:
+    here = machine()
+    by = library().isa or "torch"
+    return {"format": FORMAT, "cpu": here["cpu"], "torch": here["torch"], "threads": threads, "by": by, "caches": caches()}
+
+
+def _measured(threads: int) -> Roofline:
+    own, shared = caches()
+    with threads_set(threads):
+        return Roofline(
+            threads=threads,
+            by=library().isa or "torch",
+            memory=_bytes(Evict().buffer, threads),
+            last_cache=_bytes(torch.zeros(isqrt(own * shared) // 4), threads),
+            own_cache=_bytes(torch.zeros(threads * own // 2 // 4), threads),
+            fma=_operations("roofline_fma", threads) or _products(),
+            dot=_operations("roofline_dot", threads),
+            own=own,
+            shared=shared,
+        )
+
+
+def _bytes(buffer: torch.Tensor, threads: int) -> float:
+    return _best(lambda times: read(buffer, threads, times), threads) * buffer.nbytes
+
+
+def _operations(name: str, threads: int) -> float:
+    """Operations a second of a kernel that only computes; 0 where there are no kernels."""
+    kernel = library().kernel(name)
+    if kernel is None:
+        return 0.0
+    done = ctypes.c_double()
+    parts = 4 * threads
+    return _best(lambda times: kernel(size(times * parts), ctypes.byref(done), threads), threads) * _each(kernel, parts)
+
+
+def _each(kernel: Callable[..., int], parts: int) -> float:
+    done = ctypes.c_double()
+    kernel(size(parts), ctypes.byref(done), 1)
+    return done.value
+
+
+def _products() -> float:
+    """The same by torch's product of large matrices, which comes close."""
+    a = torch.zeros(1024, 1024)
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            a @ a
+
+    return _best(multiply, torch.get_num_threads()) * 2 * 1024**3
+
+
+def _best(run: Callable[[int], object], threads: int) -> float:
+    """Runs a second of the fastest of some runs, each long enough for the clock."""
+    clock = thread_time if threads == 1 else perf_counter
+
+    def took(times: int) -> float:
+        start = clock()
+        run(times)
+        return max(clock() - start, 1e-9)
+
+    took(1)
+    times = max(1, round(_LONG / took(1)))
+    return times / min(took(times) for _ in range(_RUNS))
