@@ -1,0 +1,86 @@
+"""nn.Conv2d with a packed weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from pomona.runtime.formats.conv_format import ConvFormat
+from pomona.runtime.sparse.ops import sparse_conv2d, sparse_dense
+from pomona.runtime.sparse.packed import Packed, unflat
+from pomona.runtime.sparse.reading import told_reading
+from pomona.vocabulary import InputError
+
+
+class SparseConv2d(nn.Module):
+    """The convolution of x (batch, channels, height, width) or (channels, height, width) of any floating-point type.
+
+    Computed in float32 and given back in the type of x. Frozen, as `SparseLinear` is. With `relu`, negative results become 0;
+    what is given as `residual` (the shape of the result) is added before that.
+    """
+
+    def __init__(self, packed: ConvFormat | Packed, bias: Tensor | None = None, relu: bool = False) -> None:
+        super().__init__()
+        self.packed = packed if isinstance(packed, Packed) else Packed(packed)
+        shape, geometry = self.packed.about[3:]
+        self.out_channels, self.in_channels = shape[0], shape[1] * geometry[6]
+        self.relu = relu
+        self.register_buffer("bias", None if bias is None else bias.detach().to("cpu", torch.float32).clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense float32 weight (out_channels, in_channels / groups, height, width)."""
+        told_reading(self)
+        dense: Tensor = self.packed()
+        return dense
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Raises InputError where x has other dimensions or channels, or holds no floating-point numbers."""
+        if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels or not x.is_floating_point():
+            raise InputError(
+                f"This layer takes floating-point (batch, {self.in_channels}, height, width); "
+                f"got {x.dtype} of shape {tuple(x.shape)}."
+            )
+        p = self.packed
+        maps = (x if x.dim() == 4 else x.unsqueeze(0)).float()
+        added = None if residual is None else (residual if residual.dim() == 4 else residual.unsqueeze(0)).float()
+        weight = (self.relu, p.tensors(), *p.about)
+        y: Tensor
+        if torch.is_grad_enabled() and (x.requires_grad or (residual is not None and residual.requires_grad)):
+            y = _Conv2d.apply(maps, self.bias, added, *weight)  # type: ignore[no-untyped-call]
+        else:
+            y = sparse_conv2d(maps, self.bias, added, *weight)
+        y = y if x.dim() == 4 else y.squeeze(0)
+        return y if x.dtype == torch.float32 else y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Channels, kernel, geometry, and the layout."""
+        _, layout, _, shape, geometry = self.packed.about
+        return f"{self.in_channels}, {self.out_channels}, {tuple(shape[2:])}, {unflat(geometry)}, {layout=}, relu={self.relu}"
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        return self  # float32 on the CPU, whatever the rest of the model becomes
+
+
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, *weight: Any) -> Tensor:
+        found: Tensor = sparse_conv2d(x, bias, residual, relu, *weight)
+        ctx.weight, ctx.residual = weight, residual is not None
+        ctx.save_for_backward(x, found if relu else None)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, found = ctx.saved_tensors
+        gradient = gradients[0] if found is None else gradients[0] * (found > 0)
+        g = unflat(ctx.weight[-1])
+        back = torch.ops.aten.convolution_backward(
+            gradient, x, sparse_dense(*ctx.weight), None, g.stride, g.padding, g.dilation,
+            False, (0, 0), g.groups, (True, False, False),
+        )  # fmt: skip
+        return back[0], None, gradient if ctx.residual else None, None, *[None] * len(ctx.weight)

@@ -1,0 +1,80 @@
+"""nn.Linear with a packed weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from pomona.runtime.formats.format import Format
+from pomona.runtime.sparse.ops import sparse_dense, sparse_linear
+from pomona.runtime.sparse.packed import Packed
+from pomona.runtime.sparse.reading import told_reading
+from pomona.vocabulary import InputError
+
+
+class SparseLinear(nn.Module):
+    """x W^T + bias for x (..., in_features) of any floating-point type, computed in float32 and given back in the type of x.
+
+    Frozen: gradients go to the input, by the dense weight, and none to weight and bias, which are buffers. `weight` is made anew
+    from the parts each time it is read.
+
+    >>> from pomona.runtime.formats.bitmask import Bitmask
+    >>> SparseLinear(Bitmask.pack(torch.eye(3)))(torch.ones(2, 5, 3)).shape
+    torch.Size([2, 5, 3])
+    """
+
+    def __init__(self, packed: Format | Packed, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.packed = packed if isinstance(packed, Packed) else Packed(packed)
+        self.out_features, self.in_features = self.packed.about[3]
+        self.register_buffer("bias", None if bias is None else bias.detach().to("cpu", torch.float32).clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense float32 weight (out_features, in_features)."""
+        told_reading(self)
+        dense: Tensor = self.packed()
+        return dense
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raises InputError where the last dimension is not `in_features`, or x holds no floating-point numbers."""
+        if not x.dim() or x.shape[-1] != self.in_features or not x.is_floating_point():
+            raise InputError(
+                f"This layer takes floating-point (..., {self.in_features}); got {x.dtype} of shape {tuple(x.shape)}."
+            )
+        p = self.packed
+        rows = x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), self.in_features)
+        y: Tensor
+        if x.requires_grad and torch.is_grad_enabled():
+            y = _Linear.apply(rows.float(), self.bias, p.tensors(), *p.about)  # type: ignore[no-untyped-call]
+        else:
+            y = sparse_linear(rows.float(), self.bias, p.tensors(), *p.about)
+        y = y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
+        return y if x.dtype == torch.float32 else y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """As nn.Linear tells itself, and the layout."""
+        _, layout, values, *_ = self.packed.about
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"layout={layout}, values={values}"
+        )
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        return self  # float32 on the CPU, whatever the rest of the model becomes
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, *weight: Any) -> Tensor:
+        ctx.weight = weight
+        found: Tensor = sparse_linear(x, bias, *weight)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0] @ sparse_dense(*ctx.weight), None, *[None] * len(ctx.weight)

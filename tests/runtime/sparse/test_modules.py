@@ -1,0 +1,197 @@
+"""Layers with packed weights: what they compute, and that they are modules like any other."""
+
+import copy
+import io
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pomona.native import library, using
+from pomona.runtime.formats.bitmask import Bitmask
+from pomona.runtime.formats.convolution import ConvBlocks
+from pomona.runtime.sparse import SparseConv2d, SparseLinear
+from pomona.runtime.sparse.reading import reading_watched
+from pomona.vocabulary import InputError
+
+EVERY = [*dict.fromkeys([library().isa, None])]
+
+
+def pruned(layer, share=0.5, seed=0):
+    with torch.no_grad():
+        draw = torch.Generator().manual_seed(seed)
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw))
+        layer.weight *= torch.rand(layer.weight.shape, generator=draw) >= share
+    return layer.eval()
+
+
+def linear(width=19, out=7, bias=True, seed=0):
+    dense = pruned(nn.Linear(width, out, bias=bias), seed=seed)
+    return dense, SparseLinear(Bitmask.pack(dense.weight), dense.bias)
+
+
+def conv(**options):
+    dense = pruned(nn.Conv2d(4, 6, 3, **options))
+    geometry = [getattr(dense, name) for name in ("stride", "padding", "dilation", "groups")]
+    return dense, SparseConv2d(ConvBlocks.pack(dense.weight, *geometry, rows=2), dense.bias)
+
+
+@pytest.mark.parametrize("isa", EVERY)
+@given(
+    leading=st.lists(st.integers(0, 3), max_size=3), width=st.integers(1, 70), out=st.integers(1, 9), bias=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_a_sparse_linear_is_the_linear_in_any_dimensions_and_types(isa, leading, width, out, bias, dtype):
+    dense, sparse = linear(width, out, bias)
+    x = torch.randn(*leading, width).to(dtype)
+    with using(isa), torch.no_grad():
+        y, exact = sparse(x), dense.double()(x.double())
+    assert y.dtype == dtype and y.shape == exact.shape
+    bound = 1e-5 if dtype in (torch.float32, torch.float64) else 2 * torch.finfo(dtype).eps
+    assert torch.allclose(y.double(), exact, rtol=bound, atol=20 * bound)
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 1, "stride": 2}, {"groups": 2, "bias": False}, {"dilation": 2}])
+@pytest.mark.parametrize("shape", [(2, 4, 9, 8), (4, 9, 8)])
+def test_a_sparse_convolution_is_the_convolution(options, shape):
+    dense, sparse = conv(**options)
+    x = torch.randn(shape)
+    with torch.no_grad():
+        assert torch.allclose(sparse(x), dense(x), atol=1e-5)
+        half = sparse(x.bfloat16())
+        assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), dense(x.bfloat16().float()), atol=0.1)
+        added = torch.randn_like(dense(x))
+        fused = SparseConv2d(sparse.packed, dense.bias, relu=True)
+        assert torch.allclose(fused(x, added), (dense(x) + added).relu(), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [linear, conv])
+def test_gradients_reach_the_input_and_nothing_else(make):
+    dense, sparse = make()
+    shape = (3, 19) if make is linear else (2, 4, 6, 6)
+    a = torch.randn(shape, requires_grad=True)
+    b = a.detach().clone().requires_grad_()
+    pull = torch.randn_like(dense(a))
+    dense(a).backward(pull)
+    sparse(b).backward(pull)
+    assert torch.allclose(a.grad, b.grad, atol=1e-5)
+    assert not list(sparse.parameters())
+
+
+def test_gradients_go_through_the_relu_and_the_residual():
+    dense, sparse = conv()
+    fused = SparseConv2d(sparse.packed, dense.bias, relu=True)
+    made = [torch.randn(1, 4, 5, 5), torch.randn(1, 6, 3, 3)]
+    ours, theirs = ([t.clone().requires_grad_() for t in made] for _ in range(2))
+    fused(*ours).sum().backward()
+    (dense(theirs[0]) + theirs[1]).relu().sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [linear, conv])
+def test_a_state_dict_goes_through_a_file_into_a_layer_of_other_survivors(make):
+    dense, sparse = make()
+    file = io.BytesIO()
+    torch.save(sparse.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    assert all(key.startswith("packed.") or key == "bias" for key in state)
+    other = copy.deepcopy(sparse)
+    if make is linear:
+        other = SparseLinear(Bitmask.pack(torch.ones(7, 19)), torch.zeros(7))
+    other.load_state_dict(state)
+    assert torch.equal(other.weight, dense.weight)
+    x = torch.randn(3, 19) if make is linear else torch.randn(1, 4, 6, 6)
+    assert torch.equal(other(x), sparse(x))
+
+
+def test_a_damaged_state_dict_is_refused_and_changes_nothing():
+    dense, sparse = linear()
+    state = sparse.state_dict()
+    with pytest.raises(RuntimeError, match="damaged"):
+        sparse.load_state_dict({**state, "packed.bits": state["packed.bits"] ^ 1})
+    with pytest.raises(RuntimeError, match=r"Missing key.*packed\.starts"):
+        sparse.load_state_dict({key: value for key, value in state.items() if key != "packed.starts"})
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*packed\.more"):
+        sparse.load_state_dict({**state, "packed.more": torch.ones(1)})
+    assert torch.equal(sparse.weight, dense.weight)
+
+
+def test_what_was_written_to_is_checked_again_before_a_kernel_sees_it():
+    _, sparse = linear()
+    sparse(torch.ones(1, 19))
+    sparse.packed.starts += 1000
+    with pytest.raises(InputError, match="damaged"):
+        sparse(torch.ones(1, 19))
+
+
+def test_a_weight_goes_when_its_layer_goes():
+    from pomona.runtime.sparse.ops import _seen
+
+    _, sparse = linear()
+    before = len(_seen)
+    sparse(torch.ones(1, 19))
+    assert len(_seen) == before + 1
+    del sparse
+    assert len(_seen) == before
+
+
+def test_copies_and_casts_leave_the_parts_alone():
+    dense, sparse = linear()
+    again = copy.deepcopy(nn.Sequential(sparse)).half().to(torch.bfloat16)
+    assert torch.equal(again[0].weight, dense.weight) and again[0].bias.dtype == torch.float32
+    assert again(torch.randn(2, 19).bfloat16()).dtype == torch.bfloat16
+
+
+def test_whoever_reads_the_weight_is_noticed():
+    _, sparse = linear()
+    with reading_watched() as readers:
+        sparse(torch.ones(1, 19))
+        assert not readers
+        assert sparse.weight.shape == (7, 19)
+    assert readers == [sparse]
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 18), torch.ones(19, dtype=torch.int64), torch.ones(())])
+def test_inputs_that_do_not_fit_are_refused(x):
+    with pytest.raises(InputError, match=r"takes floating-point \(..., 19\)"):
+        linear()[1](x)
+    with pytest.raises(InputError, match="takes floating-point"):
+        conv()[1](x)
+
+
+# Behind a part lies its padding, which torch.export.save remarks on and leaves out.
+@pytest.mark.filterwarnings("ignore:No complete tensor found")
+@pytest.mark.parametrize("make", [linear, conv])
+def test_torch_export_takes_them_whole(make):
+    _, sparse = make()
+    x = torch.randn(3, 19) if make is linear else torch.randn(2, 4, 6, 6)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    model = nn.Sequential(sparse, nn.ReLU()).eval()
+    program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
+    assert any("sparse_" in str(node.target) for node in program.graph.nodes)
+    wide = torch.cat([x, x])
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    for made in (program, torch.export.load(file)):
+        assert torch.equal(made.module()(wide), model(wide))
+
+
+@pytest.mark.slow  # a C++ compiler runs
+@pytest.mark.parametrize("make", [linear, conv])
+def test_torch_compile_takes_them_without_a_break(make):
+    dense, sparse = make()
+    x = torch.randn(3, 19) if make is linear else torch.randn(2, 4, 6, 6)
+    model = nn.Sequential(sparse, nn.ReLU()).eval()
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(x), model(x))
+    a, b = (x.clone().requires_grad_() for _ in range(2))
+    compiled(a).sum().backward()
+    nn.Sequential(dense, nn.ReLU())(b).sum().backward()
+    assert torch.allclose(a.grad, b.grad, atol=1e-5)
