@@ -1,0 +1,181 @@
+// Y = X W^T for batches, where R rows of W share the columns that live in them.
+//
+// X is turned over, so that a register holds a column for W samples of the batch; a tile of T samples by R rows stays in registers
+// while the blocks of R living weights pass, each weight broadcast once. Columns are cut so that what is turned over of X, which is
+// read at random, stays in the L1 cache; sums wait in L2 from cut to cut. Within a cut and a band of rows the panels of R rows come by
+// falling number of blocks: loops of equal length in a row are what a branch predictor gets right.
+#include <cstdlib>
+
+#include "../core/threads.h"
+#include "transpose.h"
+
+namespace pomona::POMONA_ISA {
+namespace {
+
+constexpr int BAND = 256;     // rows; panels of a band are numbered in a byte
+constexpr int64_t PART = 16;  // bands: the sums of so many rows and 64 samples are 1 MB, which L2 has
+constexpr int TILE = 64;      // samples at once, at most
+constexpr int AHEAD = 512;    // weights: 2 kB, some 60 blocks of 8 rows
+constexpr int SUMS = REGISTERS / 2;
+
+constexpr int least(int a, int b) { return a < b ? a : b; }
+
+struct Blocks {
+    const void* values;       // (blocks, R)
+    const uint8_t* index;     // (blocks): column within the cut
+    const uint8_t* order;     // (cuts, panels): panel within the band
+    const uint8_t* lengths;   // (cuts, panels): blocks of these
+    const uint32_t* starts;   // (cuts * bands + 1): where their blocks begin
+    int64_t rows, columns, cut, cuts, panels, bands;
+    const float* bias;
+};
+
+// What one thread works in: x of a cut, the sums, values widened.
+struct Room {
+    float *x, *y, *values;
+};
+
+inline const float* floats(const float* values, int64_t, float*) { return values; }
+// Widened once for a band and cut: a broadcast from memory is then all that a weight costs.
+inline const float* floats(const uint16_t* values, int64_t count, float* room) {
+    for (int64_t i = 0; i < count; i += W) store(room + i, load_bf16(values + i));
+    return room;
+}
+
+// The panels of one band and cut against one tile of V * W samples: y (rows of the band, T) += blocks * x (cut, T).
+template <int R, int V>
+void band(const Blocks& w, int64_t first_panel, int64_t cut, const float* values, const float* x, float* y) {
+    constexpr int T = V * W, S = least(R, SUMS / 2);  // S rows at once
+    constexpr int U = S * V >= 4 ? 1 : 4;  // chains of additions that hide each other's latency; the next panel hides that of four
+    const uint8_t* order = w.order + cut * w.panels + first_panel;
+    const uint8_t* lengths = w.lengths + cut * w.panels + first_panel;
+    const uint8_t* index = w.index + w.starts[cut * w.bands + first_panel / (BAND / R)];
+    const int64_t panels = w.panels - first_panel < BAND / R ? w.panels - first_panel : BAND / R;
+    for (int64_t p = 0; p < panels; ++p) {
+        const int length = lengths[p];
+        if (length == 0 && cut) break;
+        for (int part = 0; part < R; part += S) {
+            float* sums_of = y + (order[p] * R + part) * T;
+            F sums[U][S][V];
+            for (int r = 0; r < S; ++r) {
+                const int64_t row = (first_panel + order[p]) * R + part + r;
+                for (int v = 0; v < V; ++v)
+                    sums[0][r][v] = cut ? load(sums_of + r * T + v * W) : set1(w.bias && row < w.rows ? w.bias[row] : 0.0f);
+            }
+            for (int u = 1; u < U; ++u)
+                for (int r = 0; r < S; ++r)
+                    for (int v = 0; v < V; ++v) sums[u][r][v] = zero();
+            const auto add_block = [&](int j, F(&to)[S][V]) {
+                const float* column = x + index[j] * T;
+                const float* weights = values + j * R + part;
+                if (R > 2) prefetch(weights + AHEAD);  // with fewer rows the loads are what there is too much of already
+                F found[V];
+                for (int v = 0; v < V; ++v) found[v] = load(column + v * W);
+#pragma GCC unroll 8
+                for (int r = 0; r < S; ++r) {
+                    const F weight = set1(weights[r]);
+#pragma GCC unroll 8
+                    for (int v = 0; v < V; ++v) to[r][v] = fma(weight, found[v], to[r][v]);
+                }
+            };
+            int j = 0;
+            for (; j + U <= length; j += U)
+#pragma GCC unroll 4
+                for (int u = 0; u < U; ++u) add_block(j + u, sums[u]);
+            for (; j < length; ++j) add_block(j, sums[0]);
+            for (int r = 0; r < S; ++r)
+                for (int v = 0; v < V; ++v) {
+                    F sum = sums[0][r][v];
+                    for (int u = 1; u < U; ++u) sum = add(sum, sums[u][r][v]);
+                    store(sums_of + r * T + v * W, sum);
+                }
+        }
+        index += length;
+        values += static_cast<int64_t>(length) * R;
+    }
+}
+
+// Rows [begin, end), whole bands of them, for n samples that begin at x and y.
+template <class Value, int R, int V>
+void tile(const Blocks& w, const float* x, int n, int64_t begin, int64_t end, const Room& room, float* y) {
+    constexpr int T = V * W;
+    for (int64_t cut = 0; cut < w.cuts; ++cut) {
+        const int64_t column = cut * w.cut, left = w.columns - column;
+        lanes_in<T>(x + column, w.columns, n, left < w.cut ? left : w.cut, room.x);
+        for (int64_t row = begin; row < end; row += BAND) {
+            const uint32_t* starts = w.starts + cut * w.bands + row / BAND;
+            const Value* stored = static_cast<const Value*>(w.values) + static_cast<int64_t>(starts[0]) * R;
+            const float* values = floats(stored, static_cast<int64_t>(starts[1] - starts[0]) * R, room.values);
+            band<R, V>(w, row / R, cut, values, room.x, room.y + (row - begin) * T);
+        }
+    }
+    lanes_out<T>(room.y, end - begin, n, y + begin, w.rows);
+}
+
+template <class Value, int R>
+int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
+    constexpr int V = least(SUMS / least(R, SUMS / 2), TILE / W), T = V * W;
+    const int64_t tiles = (batch + T - 1) / T;
+    if (tiles == 0 || w.bands == 0) return 0;
+    if (threads < 1) threads = 1;
+    // Rows are shared out only where tiles are too few or the sums too many: every part turns X over again.
+    const int64_t shares = threads == 1 || tiles >= 4 * threads ? 1 : (4 * threads + tiles - 1) / tiles;
+    const int64_t fair = (w.bands + shares - 1) / shares, part = fair < PART ? fair : PART, parts = (w.bands + part - 1) / part;
+    const int64_t slots = tiles * parts < threads ? tiles * parts : threads;
+    const int64_t columns = w.cut * T, rows = part * BAND * T, widened = sizeof(Value) == sizeof(float) ? 0 : BAND * w.cut + W;
+    const int64_t each = (columns + rows + widened + 1023) / 1024 * 1024;
+    float* memory = static_cast<float*>(aligned_alloc(4096, static_cast<size_t>(slots * each) * sizeof(float)));
+    if (!memory) return -1;
+    int64_t next = 0;
+    parallel(slots, 1, threads, [&](int64_t slot, int64_t) {
+        const Room room = {memory + slot * each, memory + slot * each + columns, memory + slot * each + columns + rows};
+        for (;;) {
+            const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+            if (task >= tiles * parts) return;
+            const int64_t number = task / parts, begin = task % parts * part * BAND;
+            const int64_t end = begin + part * BAND < w.rows ? begin + part * BAND : w.rows;
+            const int n = static_cast<int>(batch - number * T < T ? batch - number * T : T);
+            const float* from = x + number * T * w.columns;
+            float* to = y + number * T * w.rows;
+            if (n > T / 2 || V == 1)
+                tile<Value, R, V>(w, from, n, begin, end, room, to);
+            else if (n > T / 4 || V <= 2)
+                tile<Value, R, (V + 1) / 2>(w, from, n, begin, end, room, to);
+            else
+                tile<Value, R, (V + 3) / 4>(w, from, n, begin, end, room, to);
+        }
+    });
+    free(memory);
+    return 0;
+}
+
+template <class Value>
+int blocks_of(int R, const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
+    switch (R) {
+        case 1: return blocks<Value, 1>(w, x, batch, y, threads);
+        case 2: return blocks<Value, 2>(w, x, batch, y, threads);
+        case 4: return blocks<Value, 4>(w, x, batch, y, threads);
+        case 8: return blocks<Value, 8>(w, x, batch, y, threads);
+        case 16: return blocks<Value, 16>(w, x, batch, y, threads);
+        default: return -2;
+    }
+}
+
+}  // namespace
+
+// values (blocks, R) float or bfloat16 as uint16, and index (blocks): cut by cut, band by band of 256 rows, panel by panel in the
+// order of `order`, padded by 64 bytes; order and lengths (cuts, panels) uint8, starts (cuts * bands + 1) uint32;
+// x (batch, columns), bias (rows) or null, y (batch, rows). -1: no memory, -2: no such R.
+#define POMONA_BLOCKS(name, Value)                                                                                                   \
+    POMONA_KERNEL(name)                                                                                                              \
+    (const Value* values, const uint8_t* index, const uint8_t* order, const uint8_t* lengths, const uint32_t* starts, int R,         \
+     int64_t rows, int64_t columns, int64_t cut, const float* x, int64_t batch, const float* bias, float* y, int threads) {          \
+        const int64_t cuts = columns > cut ? (columns + cut - 1) / cut : 1;                                                          \
+        const int64_t panels = (rows + R - 1) / R, bands = (rows + BAND - 1) / BAND;                                                 \
+        return blocks_of<Value>(R, {values, index, order, lengths, starts, rows, columns, cut, cuts, panels, bands, bias}, x, batch, \
+                                y, threads);                                                                                         \
+    }
+POMONA_BLOCKS(blocks_f32, float)
+POMONA_BLOCKS(blocks_bf16, uint16_t)
+
+}  // namespace pomona::POMONA_ISA
