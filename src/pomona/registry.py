@@ -20,11 +20,12 @@ FAMILIES = (
     "gates",
     "regularisers",
     "solvers",
+    "orders",
     "recovery",
     "statistics",
     "probes",
 )
-_SLOTS = ("structure", "criterion", "allocation", "schedule", "gate", "regulariser", "solver", "recovery")
+_SLOTS = ("structure", "criterion", "allocation", "schedule", "gate", "regulariser", "solver", "recovery", "order")
 
 
 @cache

@@ -35,6 +35,14 @@ def prune(
         str | None,
         typer.Option(show_default="the method's own", help="weights, 2:4, block:16x1, channels, heads+neurons, layers, ..."),
     ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            show_default="the method's own",
+            help="How channels change places so that n:m keeps more: swaps, assignment, none.",
+        ),
+    ] = None,
     data: options.Data = None,
     test: Annotated[
         str | None,
@@ -153,6 +161,7 @@ def prune(
                 "--tasks": tasks,
                 "--no-sequential": sequential is False,
                 "--exact": exact,
+                "--order": order != "none" and order,
                 "--statistics": statistics,
             }
             return _streamed(
@@ -178,6 +187,7 @@ def prune(
             "method": method,
             "goal": goal,
             "structure": structure,
+            "order": order,
             "data": learn.train if learn else None,
             "loss": wanted,
             "limits": allowed,

@@ -22,6 +22,8 @@ from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.opening import brought
+from pomona.face.orders import noted as told_of
+from pomona.face.orders import ordered
 from pomona.face.report import heard
 from pomona.face.result import Result
 from pomona.face.tasked import Asked
@@ -44,7 +46,7 @@ from pomona.graph import Graph, Release
 from pomona.models import Source
 from pomona.processes import Processes
 from pomona.training.batches import seeded
-from pomona.vocabulary import Goal, InputError, Limits, Loss, Plan, Progress, Recipe, Recovery, Silent, Structure, spell
+from pomona.vocabulary import Goal, InputError, Limits, Loss, Order, Plan, Progress, Recipe, Recovery, Silent, Structure, spell
 
 
 def prune(
@@ -55,6 +57,7 @@ def prune(
     method: str | Recipe | None = None,
     goal: str | Goal | None = None,
     structure: str | Structure | None = None,
+    order: str | Order | None = None,
     data: Any = None,
     calibrate: int | None = 64,
     loss: Loss | None = None,
@@ -85,7 +88,8 @@ def prune(
     `test` may be named, too, and inputs may be left out. `args` (a tensor, a tuple or a dict) and `kwargs` are example inputs
     of one forward pass; or `args` is a graph that `trace` made before, such as a result's, so that several goals need one
     trace. `method` is a name of `pomona.methods()`, a recipe or its text form (None: magnitude, or latency-aware for a goal in
-    latency); `structure` and `recover` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"). `data` is an iterable
+    latency); `structure`, `recover` and `order` replace the recipe's own ("2:4", "channels"; "finetune:3epochs"; "swaps",
+    "assignment", "none"). `data` is an iterable
     of batches (tensors, (input, target) pairs or dicts) for recovery and for calibration, which takes the first `calibrate` of
     them (None: all); `loss` is a function of (output, target). `test` is data of the same form, a `Data` or a function of the
     model, and is only ever measured on; `tasks` (`pomona.Tasks`) are asked of the dense and of the final model; `valid` picks
@@ -115,7 +119,7 @@ def prune(
     wish = goal_for(goal)
     method = method_for(method, wish)
     name = name_of(method)
-    recipe = recipe_for(method, structure, recover, goal=wish, only=only, keep=keep, exact=exact)
+    recipe = recipe_for(method, structure, recover, goal=wish, only=only, keep=keep, exact=exact, order=order)
     check_schedule(recipe, name)
     given = brought(model, args, kwargs, data, test, source, seed, progress or Silent())
     job = Job.of(
@@ -140,7 +144,7 @@ def prune(
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
     job = parted(job, recipe, release)
-    graph, ground, outcome = _planned(
+    job, graph, ground, outcome = _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )
     for note in heard(outcome.plan.provenance.get("notes", ())):
@@ -159,6 +163,7 @@ def plan(
     method: str | Recipe | None = None,
     goal: str | Goal | None = None,
     structure: str | Structure | None = None,
+    order: str | Order | None = None,
     data: Any = None,
     calibrate: int | None = 64,
     loss: Loss | None = None,
@@ -189,7 +194,8 @@ def plan(
     wish = goal_for(goal)
     method = method_for(method, wish)
     name = name_of(method)
-    recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact).but(recovery=None)
+    recipe = recipe_for(method, structure, None, goal=wish, only=only, keep=keep, exact=exact, order=order)
+    recipe = recipe.but(recovery=None)
     check_schedule(recipe, name)
     given = brought(model, args, kwargs, data, None, None, seed, progress or Silent())
     job = Job.of(
@@ -198,7 +204,7 @@ def plan(
     job = parted(job, recipe, release)
     return _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
-    )[2].plan
+    )[3].plan
 
 
 def _planned(
@@ -213,8 +219,8 @@ def _planned(
     blocks: Sequence[str],
     statistics: str | Path | None,
     processes: Processes,
-) -> tuple[Graph, Ground, Outcome]:
-    """What stays; raises InputError where that is everything."""
+) -> tuple[Job, Graph, Ground, Outcome]:
+    """What stays, and the job whose model that is about; raises InputError where that is everything."""
     check_needs(recipe.but(recovery=None).needs, f"The method '{method}'", job.batches, job.loss)
     check_shared(recipe, goal, processes)
     graph = job.trace(release)
@@ -223,12 +229,16 @@ def _planned(
     ground = replace(_ground(job, recipe, goal, graph, limits or Limits(), method, chains), processes=processes)
     if through:
         job.progress.note(through.told)
-    outcome = _decide(job, ground, graph, job.batches.first(calibrate) if job.batches else None, chains, check_folder(statistics))
+    calibration, found = job.batches.first(calibrate) if job.batches else None, None
+    if recipe.order is not None:
+        job, found = ordered(job, graph, ground, recipe.order, calibration)
+    outcome = _decide(job, ground, graph, calibration, chains, check_folder(statistics))
     if not outcome.plan.removes:
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
     made = replace(outcome.plan, provenance={**outcome.plan.provenance, "release": graph.released})
-    return graph, ground, replace(outcome, plan=noted(made, job))
+    made = told_of(made, found) if found is not None else made
+    return job, graph, ground, replace(outcome, plan=noted(made, job))
 
 
 def _ground(

@@ -11,6 +11,7 @@ from torch import nn
 from pomona import registry
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
+from pomona.face.orders import again
 from pomona.face.result import Result
 from pomona.face.ties import UNTIED, apart
 from pomona.face.wish import check_needs
@@ -77,6 +78,7 @@ def replay(
     plan = bind(plan, graph)
     if not plan.removes:
         raise InputError("The plan removes nothing; there is nothing to carry out.")
+    job = again(job, graph, plan)
     return carry_out(job, graph, plan, job.model, recipe=_recipe_of(plan, recovery), recovery=recovery)
 
 

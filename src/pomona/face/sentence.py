@@ -18,6 +18,7 @@ def sentence(recipe: Recipe, goal: Goal | None) -> str:
     """
     words = [f"For {goal}, remove {named(recipe.structure)}" if goal else f"Remove {named(recipe.structure)}"]
     links = (
+        ("channels first in the order of", recipe.order),
         ("least important by", recipe.criterion),
         ("shared out by", recipe.allocation),
         ("at" if plain(recipe.schedule) == "once" else "in", recipe.schedule),

@@ -12,7 +12,7 @@ from torch import nn
 from pomona.engines import training
 from pomona.engines.prices import price
 from pomona.engines.training import Sparsifier
-from pomona.face.wish import Batches, check_model, goal_for, name_of, recipe_for, settle, sites_of
+from pomona.face.wish import Batches, check_model, check_unordered, goal_for, name_of, recipe_for, settle, sites_of
 from pomona.face.workload import Workload, bound
 from pomona.graph import Graph, Release, survey
 from pomona.graph.binding import released, same_model
@@ -65,6 +65,7 @@ def sparsify(
     check_model(model)
     given = goal_for(goal)
     recipe = recipe_for(method, structure, None, goal=given, only=only, keep=keep, exact=exact)
+    check_unordered(recipe, "the optimiser holds the model's tensors as they are")
     batches = Batches.of(data) if data is not None else None
     if args is None and not kwargs:
         if batches is None:

@@ -28,16 +28,16 @@ from pomona.face.folders import check_free, scratch_beside, whole_folder
 from pomona.face.opening import Opened, calibration
 from pomona.face.report import Report, heard
 from pomona.face.streamed import PLANS, Record, Streamed
-from pomona.face.wish import Batches, check_folder, check_needs, goal_for, name_of, recipe_for, settle, sites_of
+from pomona.face.wish import Batches, check_folder, check_needs, check_unordered, goal_for, name_of, recipe_for, settle, sites_of
 from pomona.graph import Graph, survey
 from pomona.models import example_inputs
 from pomona.models.hub import tokenizer
 from pomona.models.pretrained import smollm2_folder
-from pomona.models.shards import Shards
 from pomona.models.skeleton import skeleton
 from pomona.processes import Processes
 from pomona.report import write as write_report
 from pomona.runtime.packing import is_packed, weight_files
+from pomona.shards import Shards
 from pomona.training.batches import onto, seeded
 from pomona.training.checkpoint import fingerprint
 from pomona.vocabulary import Batch, Goal, InputError, Limits, Progress, Recipe, Silent, Structure, spell
@@ -92,6 +92,7 @@ def prune_folder(
     batches = Batches.of(data, model).first(calibrate) if data is not None else None
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
+    check_unordered(recipe, "the model is never whole in memory")
     found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches)
     ground = replace(ground, processes=processes)
     foretold, pieces = _foretold(ground, found.chains, graph, batches, limit, shards)

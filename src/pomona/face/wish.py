@@ -18,6 +18,7 @@ from pomona.evaluate.outputs import answer, measuring, tokens_of
 from pomona.graph import Graph
 from pomona.graph.export import where
 from pomona.graph.forms import check_form
+from pomona.orders import order as parse_order
 from pomona.recovery import parse as parse_recovery
 from pomona.structures import narrowed
 from pomona.structures import structure as parse_structure
@@ -30,6 +31,7 @@ from pomona.vocabulary import (
     Goal,
     InputError,
     Loss,
+    Order,
     Recipe,
     Recovery,
     Requirement,
@@ -90,8 +92,9 @@ def recipe_for(
     only: Sequence[str] = (),
     keep: Sequence[str] = (),
     exact: bool = False,
+    order: str | Order | None = None,
 ) -> Recipe:
-    """The recipe with the user's own structure, recovery and patterns put in; raises InputError where they do not fit.
+    """The recipe with the user's own structure, recovery, order and patterns put in; raises InputError where they do not fit.
 
     A goal of families (`heads=0.5`) says what is pruned, and one in latency that axes are, unless a structure is given.
     """
@@ -102,6 +105,8 @@ def recipe_for(
         recipe = recipe.but(structure=parse_structure(structure))
     if recover is not None:
         recipe = recipe.but(recovery=parse_recovery(recover) if isinstance(recover, str) else recover)
+    if order is not None:
+        recipe = recipe.but(order=parse_order(order) if isinstance(order, str) else order)
     if only or keep or exact:
         recipe = recipe.but(structure=narrowed(recipe.structure, only, keep, exact))
     return recipe
@@ -234,6 +239,12 @@ def check_needs(needs: Set[Requirement], who: str, data: Batches | None, loss: L
 def _model_computes_loss(data: Batches) -> bool:
     first = next(iter(data))
     return "labels" in first.kwargs
+
+
+def check_unordered(recipe: Recipe, why: str) -> None:
+    """Raises InputError for a recipe that puts channels into another order, with why that cannot be."""
+    if recipe.order is not None:
+        raise InputError(f"Channels cannot be put into another order here: {why}; choose a method without an order.")
 
 
 def check_schedule(recipe: Recipe, method: str) -> None:

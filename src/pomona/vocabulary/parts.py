@@ -221,6 +221,18 @@ class Digesting(Allocation, Protocol):
 
 
 @runtime_checkable
+class Order(Protocol):
+    """Who are neighbours, where n of m neighbours stay: channels change places before anything is cut."""
+
+    def arrange(self, columns: Tensor, n: int, m: int) -> Tensor:
+        """Whom each place gets, int64 (channels,), from scores (rows, channels), higher stays; m divides the channels.
+
+        Equal scores give equal orders.
+        """
+        ...
+
+
+@runtime_checkable
 class Schedule(Protocol):
     """When. Pure: equal clocks give equal actions."""
 

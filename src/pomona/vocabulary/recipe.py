@@ -9,6 +9,7 @@ from pomona.vocabulary.parts import (
     Allocation,
     Criterion,
     Gate,
+    Order,
     Recovery,
     Regulariser,
     Requirement,
@@ -34,9 +35,10 @@ class Paper:
 class Recipe:
     """For a goal, remove these structures, least important by this criterion, this much from where by this allocation,
 
-    at these times by this schedule, the condemned fading through this gate under this regulariser, the survivors
-    repaired by this solver and this recovery. None stands for: nothing (regulariser, recovery), leave the survivors
-    alone (solver), hard (gate). `papers` and `summary` are prose; everything else about a method is derived.
+    at these times by this schedule, the condemned fading through this gate under this regulariser, the survivors repaired
+    by this solver and this recovery; all of it once channels have changed places into this order. None stands for: nothing
+    (regulariser, recovery), leave the survivors alone (solver), hard (gate), every channel where it is (order). `papers`
+    and `summary` are prose; everything else about a method is derived.
     """
 
     structure: Structure
@@ -47,6 +49,7 @@ class Recipe:
     regulariser: Regulariser | None = None
     solver: Solver | None = None
     recovery: Recovery | None = None
+    order: Order | None = None
     at: Literal["trained", "init"] = "trained"
     summary: str = field(default="", compare=False)
     papers: tuple[Paper, ...] = field(default=(), compare=False)
@@ -58,7 +61,7 @@ class Recipe:
     @property
     def parts(self) -> dict[str, Any]:
         """The words that are there, by slot, in the order of the sentence."""
-        slots = ("structure", "criterion", "allocation", "schedule", "gate", "regulariser", "solver", "recovery")
+        slots = ("structure", "order", "criterion", "allocation", "schedule", "gate", "regulariser", "solver", "recovery")
         return {slot: part for slot in slots if (part := getattr(self, slot)) is not None}
 
     @property
