@@ -1,0 +1,155 @@
+// Up to eight tokens in a row through a Llama-like model: one while text is made, eight while a prompt is read.
+#pragma once
+#include "../core/threads.h"
+#include "decode_model.h"
+
+namespace pomona::POMONA_ISA {
+namespace {
+
+// Layers that read one x, and x (batch, columns) in the form that each of them wants.
+template <int N>
+struct Readers {
+    const Linear* linears[N];
+    Activation ready[N][kBatch];
+    int batch;
+
+    Readers(const Linear* const (&readers)[N], const float* x, int count, const Scratch& scratch) : batch(count) {
+        static_assert(N <= kForms, "there is room for so many forms");
+        for (int i = 0; i < N; ++i) {
+            linears[i] = readers[i];
+            int same = 0;
+            while (form_of(*linears[same]) != form_of(*linears[i])) ++same;  // ends at i
+            for (int b = 0; b < batch; ++b)
+                ready[i][b] = same < i ? ready[same][b]
+                                       : prepare(form_of(*linears[i]), x + b * linears[i]->columns, linears[i]->columns,
+                                                 scratch.room + (i * kBatch + b) * scratch.stride);
+        }
+    }
+
+    // Rows [begin, end) of layer i: y (batch, rows).
+    void rows(int i, int64_t begin, int64_t end, float* y) const {
+        linear_rows(*linears[i], begin, end, ready[i], batch, y, linears[i]->rows);
+    }
+
+    // All rows of all layers as one loop over threads.
+    void all(float* const (&y)[N], int threads) const {
+        int64_t costs[N], total = 0;
+        for (int i = 0; i < N; ++i) total += costs[i] = cost_of(*linears[i]);
+        parallel(total, kPart, threads, [&](int64_t begin, int64_t end) {
+            for (int i = 0; i < N; begin -= costs[i], end -= costs[i], ++i)
+                if (begin < costs[i] && end > 0) rows(i, row_at(*linears[i], larger(begin, 0)), row_at(*linears[i], end), y[i]);
+        });
+    }
+};
+
+struct Step {
+    Model& model;
+    int batch, threads;
+
+    bool norm(Norm norm) const {
+        for (int b = 0; b < batch; ++b)
+            if (!rms_norm(scratch().stream + b * model.hidden, model.hidden, norm, scratch().normed + b * model.hidden)) return false;
+        return true;
+    }
+
+    // stream += linear(x)
+    void add(const Linear& linear, const float* x) const {
+        const Readers<1> reader({&linear}, x, batch, scratch());
+        parallel(cost_of(linear), kPart, threads, [&](int64_t begin, int64_t end) {
+            const int64_t from = row_at(linear, begin), to = row_at(linear, end);
+            reader.rows(0, from, to, scratch().normed);
+            for (int b = 0; b < batch; ++b)
+                add_to(scratch().stream + b * model.hidden + from, scratch().normed + b * model.hidden + from, to - from);
+        });
+    }
+
+    // Norm and rotary of all heads of one kind, (batch, count, width).
+    bool place(float* heads, int64_t count, int64_t width, Norm norm) const {
+        for (int b = 0; b < batch; ++b) {
+            const int64_t turn = (model.length + b) * model.pairs;
+            for (int64_t h = 0; h < count; ++h, heads += width) {
+                if (norm.weight && !rms_norm(heads, width, norm, heads)) return false;
+                rotate(heads, model.pairs, model.cosines + turn, model.sines + turn);
+            }
+        }
+        return true;
+    }
+
+    // Key head h: the new positions join the cache, each attends to those up to itself.
+    void attend(const Layer& layer, int64_t h) const {
+        const int64_t width = layer.key_width, value_width = layer.value_width, group = layer.query_heads / layer.key_heads;
+        const int64_t row = tiles(model.context) * W;
+        float *keys = layer.keys + h * row * width, *values = layer.values + h * model.context * value_width;
+        for (int b = 0; b < batch; ++b) {
+            const int64_t at = model.length + b;
+            append_key(keys, scratch().key + (b * layer.key_heads + h) * width, width, at);
+            memcpy(values + at * value_width, scratch().value + (b * layer.key_heads + h) * value_width,
+                   sizeof(float) * static_cast<size_t>(value_width));
+            const Attention head{keys, values, width, value_width, at + 1, scratch().scores + h * group * row, row};
+            const int64_t first = b * layer.query_heads + h * group;
+            head.attend(scratch().query + first * width, group, scratch().heads + first * value_width);
+        }
+    }
+
+    bool attention(const Layer& layer) const {
+        const Linear* const linears[] = {&layer.linears[kQuery], &layer.linears[kKey], &layer.linears[kValue]};
+        float* const y[] = {scratch().query, scratch().key, scratch().value};
+        if (!norm(layer.norms[kBeforeAttention])) return false;
+        Readers<3>(linears, scratch().normed, batch, scratch()).all(y, threads);
+        if (!place(scratch().query, layer.query_heads, layer.key_width, layer.norms[kOfQuery])) return false;
+        if (!place(scratch().key, layer.key_heads, layer.key_width, layer.norms[kOfKey])) return false;
+        scale_by(scratch().query, batch * layer.query_heads * layer.key_width, layer.scaling);
+        // Waking a thread costs more than attending to few positions.
+        const int64_t work = batch * (model.length + batch) * layer.query_heads * (layer.key_width + layer.value_width);
+        parallel(layer.key_heads, 1, work < 100000 ? 1 : threads, [&](int64_t begin, int64_t end) {
+            for (int64_t h = begin; h < end; ++h) attend(layer, h);
+        });
+        add(layer.linears[kOut], scratch().heads);
+        return true;
+    }
+
+    bool neurons(const Layer& layer) const {
+        const Linear &gate = layer.linears[kGate], &up = layer.linears[kUp];
+        if (!norm(layer.norms[kBeforeNeurons])) return false;
+        const Readers<2> readers({&gate, &up}, scratch().normed, batch, scratch());
+        parallel(cost_of(gate), kPart, threads, [&](int64_t begin, int64_t end) {
+            const int64_t from = row_at(gate, begin), to = row_at(gate, end);
+            readers.rows(0, from, to, scratch().gate);
+            readers.rows(1, from, to, scratch().up);
+            for (int b = 0; b < batch; ++b)
+                swiglu(scratch().gate + b * layer.neurons + from, scratch().up + b * layer.neurons + from, to - from);
+        });
+        add(layer.linears[kDown], scratch().gate);
+        return true;
+    }
+
+    void embed(const int64_t* tokens) const {
+        for (int b = 0; b < batch; ++b) {
+            float* stream = scratch().stream + b * model.hidden;
+            const int64_t at = tokens[b] * model.hidden;
+            if (!model.embedding_is_bf16)
+                memcpy(stream, static_cast<const float*>(model.embedding) + at, sizeof(float) * static_cast<size_t>(model.hidden));
+            else
+                for (int64_t k = 0; k < model.hidden; ++k) stream[k] = from_bf16(static_cast<const uint16_t*>(model.embedding)[at + k]);
+        }
+    }
+
+    // The tokens join the cache. logits: (batch, vocabulary), or of the last one where not `every`, or null for none.
+    // False where numbers are no longer finite.
+    bool run(const int64_t* tokens, float* logits, bool every) const {
+        embed(tokens);
+        for (int64_t i = 0; i < model.n_layers; ++i)
+            if (!attention(model.layers[i]) || !neurons(model.layers[i])) return false;
+        if (!norm(model.last_norm)) return false;
+        model.length += batch;
+        if (logits == nullptr) return true;
+        const float* x = scratch().normed + (every ? 0 : (batch - 1) * model.hidden);
+        Readers<1>({&model.head}, x, every ? batch : 1, scratch()).all({logits}, threads);
+        return true;
+    }
+
+    const Scratch& scratch() const { return model.scratch; }
+};
+
+}  // namespace
+}  // namespace pomona::POMONA_ISA

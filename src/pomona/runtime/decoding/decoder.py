@@ -1,0 +1,144 @@
+"""Text from a pruned language model, one native call a token."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pomona.native.library import library, threads_of
+from pomona.runtime.decoding.llama import LINEARS
+from pomona.runtime.decoding.native import Native
+from pomona.runtime.decoding.packed import pack
+from pomona.runtime.decoding.plain import Plain
+from pomona.runtime.decoding.proof import prove
+from pomona.runtime.decoding.reading import read
+from pomona.vocabulary import InputError
+
+Kind = Literal["f32", "bf16", "int8"]
+
+
+class Decoder:
+    """A causal language model of the Llama family (Llama, Mistral, Qwen2, Qwen3, ...) for one sequence at a time.
+
+    Weights are packed once, each layer as a bitmask or dense by its own share of zeros, with `values` as "f32" (exact), "bf16" or
+    "int8" (a scale a row; activations are quantised on the fly); `head` is the same for the layer that makes logits, and defaults
+    to `values`. Keys and values of up to `context` positions are kept in float32. `threads` defaults to torch's number.
+
+    Raises InputError for a model that computes anything else than a Llama does (another norm or activation, experts, sliding
+    windows shorter than the context, rotary embeddings that change with the length), in a sentence that names it: before anything
+    is packed the model and what was read of it are compared on a few tokens. Changes of the model afterwards are not seen.
+    """
+
+    def __init__(
+        self, model: nn.Module, values: Kind = "f32", *, head: Kind | None = None, context: int = 2048, threads: int | None = None
+    ) -> None:
+        if context < 1:
+            raise InputError(f"A context of at least one position is needed; got {context}.")
+        if threads is not None:
+            threads_of(threads)
+        llama = read(model, context)
+        if context > llama.positions:
+            raise InputError(f"The model was made for {llama.positions} positions; a context of {context} is too long.")
+        prove(model, llama)
+        packed = pack(llama, values, head or values)
+        found = library()
+        self.context, self.vocabulary = context, len(llama.embedding)
+        self.bytes_per_token = packed.nbytes + llama.embedding[0].nbytes
+        self.layouts = {f"{i}.{name}": block[name].weight.name for i, block in enumerate(packed.blocks) for name in LINEARS}
+        self.layouts["head"] = packed.head.weight.name
+        native = found.isa is not None
+        self._steps = Native(llama, packed, context, threads, found) if native else Plain(llama, packed.blocks, packed.head)
+        self._stop = _ends(model)
+
+    @property
+    def length(self) -> int:
+        """Positions in the cache."""
+        return self._steps.length
+
+    def reset(self, length: int = 0) -> None:
+        """Forget all but the first `length` positions. Raises InputError where there are fewer."""
+        if not 0 <= length <= self.length:
+            raise InputError(f"There are {self.length} positions to go back in; got {length}.")
+        self._steps.rewind(length)
+
+    def feed(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """The logits behind the last of these tokens, float32 (vocabulary,), which join what was fed before.
+
+        Raises InputError, with nothing done, for no tokens, unknown ones, or more than the context has room for.
+        """
+        return self._steps.feed(self._checked(ids), False)[0]
+
+    def logits(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """The logits behind each token of a new sequence, float32 (tokens, vocabulary)."""
+        tokens = self._checked(ids, new=True)
+        self.reset()
+        return self._steps.feed(tokens, True)
+
+    def generate(
+        self, ids: Tensor | Sequence[int], n: int, temperature: float = 0.0, seed: int = 0, stop: Collection[int] | None = None
+    ) -> list[int]:
+        """Up to `n` tokens behind the prompt `ids`: the likeliest each time, or drawn at a temperature above 0 from a seed.
+
+        The last one may be of `stop`, by default what the model's own configuration ends texts with. Raises InputError where
+        prompt and text do not fit into the context.
+        """
+        prompt = self._checked(ids, new=True)
+        if n < 0 or not 0 <= temperature < float("inf"):
+            raise InputError(f"Neither n nor a (finite) temperature can be negative; got n={n}, temperature={temperature}.")
+        if len(prompt) + n - 1 > self.context:
+            raise InputError(f"A prompt of {len(prompt)} and {n} tokens more do not fit into a context of {self.context}.")
+        self.reset()
+        ends, made, generator = self._stop if stop is None else frozenset(stop), list[int](), torch.Generator().manual_seed(seed)
+        while len(made) < n and not (made and made[-1] in ends):
+            logits = self._steps.feed(torch.tensor(made[-1:]) if made else prompt, False)[0]
+            made.append(_choice(logits, temperature, generator))
+        return made
+
+    def tokens_per_second(self, n: int = 64, behind: int = 32, clock: Callable[[], float] = time.perf_counter) -> float:
+        """How fast text is made, one token at a time behind a prompt of `behind`: 1 / the median of n tokens' seconds by `clock`.
+
+        The sequence in the cache is lost.
+        """
+        if n < 1 or behind < 1 or behind + n > self.context:
+            raise InputError(f"{behind} and {n} tokens do not fit into a context of {self.context}, or are none.")
+        tokens = torch.arange(behind + n) * 7919 % self.vocabulary
+        self.reset()
+        self._steps.feed(tokens[:behind], False)
+        seconds = []
+        for i in range(behind, behind + n):
+            start = clock()
+            self._steps.feed(tokens[i : i + 1], False)
+            seconds.append(clock() - start)
+        return 1 / statistics.median(seconds)
+
+    def _checked(self, ids: Tensor | Sequence[int], new: bool = False) -> Tensor:
+        """As int64 (tokens,), known to the vocabulary and within the context."""
+        tokens = torch.as_tensor(ids)
+        tokens = tokens[0] if tokens.dim() == 2 and len(tokens) == 1 else tokens
+        if tokens.dim() != 1 or not len(tokens) or tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise InputError(f"Decoding takes one sequence of token ids; got {tokens.dtype} of shape {tuple(tokens.shape)}.")
+        if not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocabulary:
+            raise InputError(f"Token ids are from 0 to {self.vocabulary - 1}; got {int(tokens.min())} to {int(tokens.max())}.")
+        room = self.context - (0 if new else self.length)
+        if len(tokens) > room:
+            raise InputError(f"The context of {self.context} has room for {room} more tokens; got {len(tokens)}.")
+        return tokens.to("cpu", torch.int64).contiguous()
+
+
+def _choice(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits.double() / temperature).softmax(-1), 1, generator=generator))
+
+
+def _ends(model: nn.Module) -> frozenset[int]:
+    for config in (getattr(model, "generation_config", None), model.config):
+        found = getattr(config, "eos_token_id", None)
+        if found is not None:
+            return frozenset(found if isinstance(found, (list, tuple)) else [found])
+    return frozenset()

@@ -1,0 +1,36 @@
+"""What was read of a model against the model itself, on a few tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pomona.runtime.decoding.llama import Llama
+from pomona.runtime.decoding.plain import Linear, Plain
+from pomona.vocabulary import InputError
+
+# A model that does something else is off by tens of percent; half precision rounds at every step.
+_ALLOWED = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.15}
+
+
+def prove(model: nn.Module, llama: Llama) -> None:
+    """Raises InputError where the model's own logits are not those of what was read of it."""
+    if model.training:
+        raise InputError("The model is in training mode; call .eval() on it before decoding.")
+    tokens = torch.arange(6) * 7919 % len(llama.embedding)
+    blocks = [{name: _exact(linear) for name, linear in block.linears.items()} for block in llama.blocks]
+    ours = Plain(llama, blocks, _exact(llama.head)).feed(tokens, True)
+    with torch.no_grad():
+        theirs = model(input_ids=tokens[None], use_cache=False).logits[0].float()
+    error = float((ours - theirs).norm() / theirs.norm())
+    if not error <= _ALLOWED.get(llama.embedding.dtype, 1e-3):
+        name = type(model).__name__
+        raise InputError(f"{name} computes something that decoding does not know: logits without it are {error:.2g} off.")
+
+
+def _exact(linear: nn.Linear) -> Linear:
+    def run(x: Tensor) -> Tensor:
+        return F.linear(x, linear.weight.detach().float(), None if linear.bias is None else linear.bias.detach().float())
+
+    return run
