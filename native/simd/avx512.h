@@ -34,6 +34,7 @@ inline float sum(F a) { return _mm512_reduce_add_ps(a); }
 inline float top(F a) { return _mm512_reduce_max_ps(a); }
 inline uint32_t above(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 inline uint32_t nans(F a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+inline void compress(float* p, uint32_t bits, F a) { _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), a)); }
 template <int R>
 inline F turn(F a) {
     return _mm512_permute_ps(a, R % 4 | (R + 1) % 4 << 2 | (R + 2) % 4 << 4 | (R + 3) % 4 << 6);

@@ -51,6 +51,14 @@ inline uint32_t as_bits(uint32x4_t a, uint32x4_t b) {
 }
 inline uint32_t above(F a, F b) { return as_bits(vcgtq_f32(a.a, b.a), vcgtq_f32(a.b, b.b)); }
 inline uint32_t nans(F a) { return 255 & ~as_bits(vceqq_f32(a.a, a.a), vceqq_f32(a.b, a.b)); }
+inline void compress(float* p, uint32_t bits, F a) {
+    float mine[8];
+    store(mine, a);
+    for (int i = 0, next = 0; i < 8; ++i) {
+        p[next] = mine[i];
+        next += bits >> i & 1;
+    }
+}
 template <int R>
 inline F turn(F a) {
     return {vextq_f32(a.a, a.a, R % 4), vextq_f32(a.b, a.b, R % 4)};

@@ -60,6 +60,14 @@ inline uint32_t bits_of(Claim claim) {
 }
 inline uint32_t above(F a, F b) { return bits_of([&](int i) { return a.v[i] > b.v[i]; }); }
 inline uint32_t nans(F a) { return bits_of([&](int i) { return a.v[i] != a.v[i]; }); }
+inline void compress(float* p, uint32_t bits, F a) {
+    float mine[8];
+    store(mine, a);
+    for (int i = 0, next = 0; i < 8; ++i) {
+        p[next] = mine[i];
+        next += bits >> i & 1;
+    }
+}
 template <int R>
 inline F turn(F a) {
     return lanes([&](int i) { return a.v[i / 4 * 4 + (i + R) % 4]; });

@@ -8,6 +8,7 @@
 //   sum(f), top(f)                                 over the lanes
 //   above(a, b)                                    bits: where a > b, nowhere beside NaN
 //   nans(f)                                        bits
+//   compress(p, bits, f)                            at p one after another the lanes where a bit is set; WRITES W values
 //   turn<R>(f)                                     lane l is lane (l + R) % 4 of the same four
 //   store_bools(p, bits)                           W bytes of 0 or 1
 //   where(p, f)                                    f where the byte is not 0, of W bytes, else 0
