@@ -1,5 +1,6 @@
 // Rows that are read 64 columns at a time from one stream: a bit a weight and the living values, or all values.
 #pragma once
+#include "ahead.h"
 #include "layer.h"
 
 namespace pomona::POMONA_ISA {
@@ -17,6 +18,8 @@ struct Bits {
     inline void word(typename K::Vector* out) {
         uint64_t living;
         memcpy(&living, bits, sizeof living);
+        ahead<sizeof(*next) == 4 ? 2 : 1>(next);  // what 64 columns take where half of them live
+        ahead<1>(bits, kAhead / 8);
         K::expand_word(living, next, out);
         bits += sizeof living;
         next += count_bits(living);
@@ -31,6 +34,7 @@ struct All {
 
     static All at(const Linear& w, int64_t row) { return {as<typename K::Stored>(w.values) + row * w.columns}; }
     inline void word(typename K::Vector* out) {
+        ahead<sizeof(*next)>(next);
         K::load_word(next, out);
         next += 64;
     }

@@ -1,5 +1,6 @@
 // Rows of which only the living are stored, each with its column: x is gathered.
 #pragma once
+#include "ahead.h"
 #include "layer.h"
 
 namespace pomona::POMONA_ISA {
@@ -20,6 +21,8 @@ inline void csr16_row(const Linear& w, int64_t row, const Activation* x, float* 
         F other[B];
         for (int b = 0; b < B; ++b) sums[b] = other[b] = zero();
         for (; j + 2 * W <= until; j += 2 * W) {
+            ahead<sizeof(*values) == 4 ? 2 : 1>(values + j);
+            ahead<1>(w.indices + j, kAhead / 2);
             const F v = K::load_lanes(values + j), u = K::load_lanes(values + j + W);
             for (int b = 0; b < B; ++b) {
                 sums[b] = fma(gather(x[b].floats, w.indices + j), v, sums[b]);

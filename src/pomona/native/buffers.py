@@ -7,6 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from pomona.native.pages import zeros
 from pomona.vocabulary import InputError
 
 
@@ -38,7 +39,7 @@ def optional(tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...], 
 
 def padded(values: Tensor) -> Tensor:
     """The values followed by 64 bytes of zeros within the same storage, seen without them: kernels may read so far."""
-    room = torch.zeros(values.numel() + 64 // values.element_size(), dtype=values.dtype)
+    room = zeros(values.numel() + 64 // values.element_size(), values.dtype)
     room[: values.numel()] = values.reshape(-1)
     return room[: values.numel()]
 
