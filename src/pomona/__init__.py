@@ -13,6 +13,10 @@ from pomona import on_import
 if TYPE_CHECKING:
     from pomona.evaluate import Tasks as Tasks
     from pomona.evaluate import evaluate as evaluate
+    from pomona.face.accelerate import accelerate as accelerate
+    from pomona.face.accelerated import Accelerated as Accelerated
+    from pomona.face.advise import Advice as Advice
+    from pomona.face.advise import advise as advise
     from pomona.face.catalogue import methods as methods
     from pomona.face.demo import demo as demo
     from pomona.face.loading import load as load
@@ -37,6 +41,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "accelerate": "pomona.face.accelerate",
+    "Accelerated": "pomona.face.accelerated",
+    "advise": "pomona.face.advise",
+    "Advice": "pomona.face.advise",
     "prune": "pomona.face.prune",
     "plan": "pomona.face.prune",
     "prune_folder": "pomona.face.streaming",
@@ -62,6 +70,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Accelerated",
+    "Advice",
     "Goal",
     "InputError",
     "Limits",
@@ -71,6 +81,8 @@ __all__ = [
     "Result",
     "Streamed",
     "Tasks",
+    "accelerate",
+    "advise",
     "demo",
     "evaluate",
     "forecast",

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from pomona.face.choice import CHOICE, with_choice
 from pomona.graph import trace
 from pomona.graph.surgery import realise
 from pomona.graph.untie import untied
@@ -20,7 +21,8 @@ from pomona.runtime.packing import Checkpoint, fill, weight_files
 from pomona.vocabulary import InputError, Plan, evaluating, sha256
 
 FORMAT = 1  # of pomona.json
-SEALED = ("model*.safetensors", "model.pt2", "example.safetensors")  # pomona.json has their checksums; the plan has its own
+# What pomona.json has the checksums of; the plan has its own.
+SEALED = ("model*.safetensors", "model.pt2", "example.safetensors", CHOICE)
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -29,6 +31,8 @@ def load(folder: str | Path) -> nn.Module:
     Rebuilt from its source (a transformers config, a timm name, a function) and the plan, or read as an exported
     program; transformers folders, packed or streamed, are opened by their config. Raises InputError on folders that are neither,
     or whose files are missing, truncated or altered.
+
+    Layers that were accelerated are packed again where there are native kernels; elsewhere they are dense, which is faster then.
     """
     folder = Path(folder)
     if _is_transformers(folder):
@@ -50,7 +54,7 @@ def load(folder: str | Path) -> nn.Module:
         raise InputError(
             f"The weights in {folder} do not fit the model that its pomona.json describes, so its source has changed: {error}"
         ) from None
-    return model.eval()
+    return with_choice(model.eval(), _sealed(folder, about, CHOICE) if CHOICE in about["sha256"] else None)
 
 
 @torch.no_grad()

@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from pomona.face.accelerate import accelerate
+from pomona.face.accelerated import Accelerated
 from pomona.face.report import Report
 from pomona.face.saving import save_result
 from pomona.graph import Graph
 from pomona.graph.restore import restored
 from pomona.models import Source
-from pomona.vocabulary import Plan
+from pomona.vocabulary import Plan, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +44,38 @@ class Result:
         """
         return restored(self.dense, self.graph, self.plan, self.model)
 
-    def save(self, folder: str | Path, *, packed: bool = False, largest: int | None = None) -> Path:
+    def accelerate(
+        self,
+        *,
+        batch: int | None = None,
+        threads: int | None = None,
+        values: str = "f32",
+        latency: bool | Mapping[str, Any] = True,
+        progress: Progress | None = None,
+    ) -> Accelerated:
+        """The pruned model on sparse kernels, each layer as it measures fastest here; timed beside the dense model.
+
+        As `pomona.accelerate`, on the inputs that the model was pruned with. `save(folder, fast=...)` keeps the choice.
+        """
+        return accelerate(
+            self.model,
+            self.args,
+            self.kwargs,
+            batch=batch,
+            threads=threads,
+            values=values,
+            latency=latency,
+            progress=progress,
+            before=self.dense,
+        )
+
+    def save(
+        self, folder: str | Path, *, packed: bool = False, largest: int | None = None, fast: Accelerated | None = None
+    ) -> Path:
         """Write weights, plan and report into a new folder, whole or not at all; `pomona.load(folder)` opens it.
 
         With `packed`, sparse weights are stored as bits and living values (`docs/formats.md`). `largest` is how many bytes one
-        file of weights may have (None: one file holds all).
+        file of weights may have (None: one file holds all). With what `accelerate` gave as `fast`, `pomona.load` packs the same
+        layers again.
         """
-        return save_result(self, Path(folder), packed=packed, largest=largest)
+        return save_result(self, Path(folder), packed=packed, largest=largest, fast=fast)

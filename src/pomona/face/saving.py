@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona import __version__, report
+from pomona.face.accelerated import Accelerated
+from pomona.face.choice import save_choice
 from pomona.face.configured import takes
 from pomona.face.folders import whole_folder
 from pomona.face.loading import FORMAT, check_opens
@@ -28,12 +30,20 @@ if TYPE_CHECKING:
 
 
 def save_result(
-    result: Result, folder: Path, *, shown: Path | None = None, packed: bool = False, largest: int | None = None
+    result: Result,
+    folder: Path,
+    *,
+    shown: Path | None = None,
+    packed: bool = False,
+    largest: int | None = None,
+    fast: Accelerated | None = None,
 ) -> Path:
     """Write the folder and check that it opens; raises InputError where it exists already or cannot be written.
 
     `shown` is the path that the report tells, where the folder is still to be moved. With `packed`, sparse weights are stored
-    packed; `largest` is how many bytes a file of weights may have (None: one file).
+    packed; `largest` is how many bytes a file of weights may have (None: one file). What `fast` packed for sparse kernels is told
+    in a file beside the weights, which stay what they are: layers are packed anew when they are loaded. An exported program
+    holds the packed layers themselves.
     """
     shown = shown or folder
     source = result.source or origin(result.dense)
@@ -42,7 +52,7 @@ def save_result(
         raise InputError("This model is saved as an exported program, whose weights cannot be packed; save it with packed=False.")
     with whole_folder(folder) as partial:
         if program or source is None:
-            export_program(result.model, result.args, dict(result.kwargs), partial / "model.pt2")
+            export_program(result.model if fast is None else fast.model, result.args, dict(result.kwargs), partial / "model.pt2")
         else:
             save_model(result.model, str(partial / "model.safetensors"), metadata={"format": "pt"})
             write_config(result.model, result.args, result.kwargs, partial)
@@ -52,6 +62,8 @@ def save_result(
         save_example(result.args, result.kwargs, partial / "example.safetensors")
         result.plan.save(partial / "plan.safetensors")
         report.write({**result.report, "plan": str(shown / "plan.safetensors"), "out": str(shown)}, partial)
+        if fast is not None and fast.packed and not program:
+            save_choice(fast.packed, partial)
         about = {
             "format": FORMAT,
             "pomona": __version__,
@@ -62,7 +74,7 @@ def save_result(
         }
         (partial / "pomona.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if not program:  # programs were checked as they were exported
-            check_opens(partial, result.model, result.args, result.kwargs)
+            check_opens(partial, result.model if fast is None else fast.model, result.args, result.kwargs)
     return folder
 
 

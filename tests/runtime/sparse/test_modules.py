@@ -182,13 +182,14 @@ def test_torch_export_takes_them_whole(make):
         assert torch.equal(made.module()(wide), model(wide))
 
 
-@pytest.mark.slow  # a C++ compiler runs
 @pytest.mark.parametrize("make", [linear, conv])
-def test_torch_compile_takes_them_without_a_break(make):
+# "inductor" runs a C++ compiler.
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_torch_compile_takes_them_without_a_break(make, backend):
     dense, sparse = make()
     x = torch.randn(3, 19) if make is linear else torch.randn(2, 4, 6, 6)
     model = nn.Sequential(sparse, nn.ReLU()).eval()
-    compiled = torch.compile(model, fullgraph=True)
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
     with torch.no_grad():
         assert torch.allclose(compiled(x), model(x))
     a, b = (x.clone().requires_grad_() for _ in range(2))

@@ -1,0 +1,228 @@
+"""A sparse model on sparse kernels: every layer in the layout that measures fastest on this machine, dense included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pomona.face.accelerated import Accelerated, Layer, sentence
+from pomona.graph.export import inputs_of
+from pomona.graph.reference import tensors_of
+from pomona.native import library
+from pomona.runtime import measure_latency
+from pomona.runtime.inputs import resized
+from pomona.runtime.machine import caches
+from pomona.runtime.sparse.candidates import VALUES, Candidate, sparsity_of
+from pomona.runtime.sparse.choose import choose, geometry_of, packed_layer
+from pomona.runtime.sparse.reading import reading_watched
+from pomona.runtime.sparse.table import Table
+from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating, first_line
+
+# How far outputs may be off, in the Euclidean norm of the whole. float32 sums in another order; the others are rounded weights.
+_ALLOWED = {"f32": 1e-4, "bf16": 0.03, "int8": 0.15}
+_HALF = 0.03  # for models in bfloat16 or float16, whose own sums are that rough
+_KINDS = (nn.Linear, nn.Conv2d)
+
+
+@dataclass
+class _Call:
+    """What a layer was given in one pass: the largest input, and how often it was called."""
+
+    x: Tensor | None = None
+    times: int = 0
+
+
+def accelerate(
+    model: nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+    values: str = "f32",
+    latency: bool | Mapping[str, Any] = True,
+    progress: Progress | None = None,
+    before: nn.Module | None = None,
+) -> Accelerated:
+    """A copy of `model` in which every Linear and Conv2d is packed that is faster so, compared with it and timed beside it.
+
+    `args` and `kwargs` are example inputs, repeated or cut to `batch`; with them and `threads` (None: torch's number) everything
+    is measured, once a machine and kind of layer. `values` says how weights may be stored: "f32" is exact, "bf16" and "int8"
+    round them (int8 the activations, too) where that is faster. Packed layers are frozen; where nothing is faster packed, the
+    copy is as dense as the model, and `told` says what would pay. `latency` may hold `pairs` and `seconds`, or be False; it
+    compares with `before` (None: the model itself).
+
+    The given model is untouched. Raises InputError for wishes and inputs that do not fit, and where rounded weights move the
+    outputs too far; ProofError where exact ones do.
+
+    >>> import pomona, torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+    >>> fast = pomona.accelerate(net, torch.randn(1, 8), latency=False)
+    >>> fast.told
+    'Nothing is packed: no layer has zeros to leave out. Prune single weights or blocks first (--structure weights, block:8x1).'
+    """
+    if values not in VALUES:
+        raise InputError(f"Values are {', '.join(VALUES)}, not {values!r}.")
+    progress = progress or Silent()
+    given, named = inputs_of(args, kwargs)
+    if batch is not None:
+        given, named = resized(given, named, batch)
+    seen = _calls(model, given, named)
+    table = Table.of(threads or torch.get_num_threads())
+    with table.measuring():
+        layers = _chosen(model, seen, values, table, progress)
+    fast, layers = _rebuilt(model, layers, given, named)
+    error = _error(model, fast, given, named, values)
+    for note in table.notes:
+        progress.note(note)
+    found = Accelerated(fast, layers, error, values, table.threads, sentence(layers, values))
+    if latency is False or not found.packed:
+        return found
+    wish = latency if isinstance(latency, Mapping) else {}
+    timed = measure_latency(before or model, fast, given, named, threads=threads, progress=progress, **wish)
+    return replace(found, latency=timed)
+
+
+def apply(model: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
+    """A copy of the model with these layers packed. Raises InputError where one is not there or does not take its layout.
+
+    A layer or a weight that stands at several places is packed once, and stands there again.
+    """
+    known = dict(model.named_modules(remove_duplicate=False))
+    made: dict[tuple[int, Candidate], Any] = {}
+    replaced: dict[int, Any] = {}
+    for name, candidate in chosen.items():
+        layer = known.get(name)
+        if type(layer) not in _KINDS:
+            raise InputError(f"The model has no Linear or Conv2d of the name {name!r} that could be packed.")
+        assert layer is not None
+        if id(layer) in replaced:
+            continue
+        replaced[id(layer)] = packed = packed_layer(layer, candidate)
+        packed.packed = made.setdefault((id(layer.weight), candidate), packed.packed)
+    return deepcopy(model, replaced)  # which takes those for copies that are made already, wherever the model holds them
+
+
+def _calls(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, _Call]:
+    """One pass, listened to: every Linear and Conv2d by its first name. Raises InputError where the model does not run."""
+    seen = {name: _Call() for name, layer in model.named_modules() if isinstance(layer, _KINDS)}
+
+    def listen(call: _Call) -> Any:
+        def hook(_: nn.Module, given: tuple[Any, ...], __: Any) -> None:
+            call.times += 1
+            if given and isinstance(given[0], Tensor) and (call.x is None or given[0].numel() > call.x.numel()):
+                call.x = given[0].detach().to("meta")
+
+        return hook  # fmt: skip
+
+    hooks = [layer.register_forward_hook(listen(seen[name])) for name, layer in model.named_modules() if name in seen]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(*args, **kwargs)
+    # The forward pass is the user's; whatever it raises means that it does not take these inputs.
+    except Exception as error:
+        raise InputError(f"{type(model).__name__} does not run on these inputs: {first_line(error)}.") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _chosen(
+    model: nn.Module, seen: Mapping[str, _Call], values: str, table: Table, progress: Progress
+) -> tuple[Layer, ...]:  # fmt: skip
+    known = dict(model.named_modules())
+    cold = sum(p.numel() * p.element_size() for p in model.parameters()) > caches()[1]
+    found = []
+    with progress.stage("choosing layouts", len(seen)) as stage:
+        for name, call in seen.items():
+            found.append(_layer(name, known[name], call, values, cold, table))
+            stage.advance(layer=name)
+    return tuple(found)
+
+
+def _layer(name: str, layer: nn.Module, call: _Call, values: str, cold: bool, table: Table) -> Layer:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    kind = type(layer).__name__
+    told = Layer(name, kind, tuple(weight.shape), sparsity_of(weight) if weight.device.type == "cpu" else 0.0, call.times)
+    if why := _unfit(layer, call):
+        return replace(told, reason=why)
+    assert call.x is not None
+    if library().isa is None:
+        return replace(told, reason=f"there are no native kernels here: {library().reason}")
+    choice = choose(layer, torch.empty_like(call.x, device="cpu"), cold, values, table)
+    if not choice.tried:
+        return replace(told, reason="it has too few zeros")
+    told = replace(told, dense_ms=choice.dense_ms, best_ms=choice.best_ms, candidate=choice.candidate)
+    return told if choice.candidate else replace(told, reason="dense is as fast")
+
+
+def _unfit(layer: nn.Module, call: _Call) -> str | None:
+    """Why this layer cannot be packed."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if type(layer) not in _KINDS:
+        return f"a {type(layer).__name__} is not a plain {'Linear' if isinstance(layer, nn.Linear) else 'Conv2d'}"
+    if call.x is None:
+        return "its forward is not called on these inputs"
+    if layer._forward_pre_hooks or layer._forward_hooks or layer._backward_hooks:
+        return "it has hooks"
+    if weight.device.type != "cpu" or not weight.is_floating_point() or not call.x.is_floating_point():
+        return f"its weight is {weight.dtype} on {weight.device}"
+    if not bool(weight.isfinite().all()):
+        return "its weight holds NaN or infinities"
+    if isinstance(layer, nn.Conv2d):
+        return _unfit_conv(layer, call.x)
+    return None
+
+
+def _unfit_conv(layer: nn.Conv2d, x: Tensor) -> str | None:
+    if layer.padding_mode != "zeros":
+        return f"it pads with {layer.padding_mode}"
+    if layer.padding == "same" and any(d * (k - 1) % 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)):
+        return "its padding is not the same on both sides"
+    geometry_of(layer)
+    return None if x.dim() == 4 else "its input has no batch"
+
+
+def _rebuilt(
+    model: nn.Module, layers: tuple[Layer, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[nn.Module, tuple[Layer, ...]]:
+    """The copy, in which no layer is packed whose weight is read by code around it, which would unpack it at every call."""
+    while True:
+        fast = apply(model, {layer.name: layer.candidate for layer in layers if layer.candidate})
+        with reading_watched() as readers, evaluating(fast), torch.no_grad():
+            fast(*args, **kwargs)
+        read = {name for name, layer in fast.named_modules(remove_duplicate=False) if any(layer is r for r in readers)}
+        if not read:
+            return fast, layers
+        why = "its weight is read by the code around it"
+        layers = tuple(replace(each, candidate=None, reason=why) if each.name in read else each for each in layers)
+
+
+def _error(
+    model: nn.Module, fast: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], values: str
+) -> float:  # fmt: skip
+    """How far the outputs are off, in the Euclidean norm; raises where that is more than rounding can do."""
+    with evaluating(model, fast), torch.no_grad():
+        pairs = [tensors_of(each(*args, **kwargs)) for each in (model, fast)]
+    kept = [(a.double(), b.double()) for a, b in zip(*pairs, strict=True) if a.is_floating_point()]
+    off, size = (
+        math.sqrt(sum(float(t.square().sum()) for t in some)) for some in ([a - b for a, b in kept], [a for a, _ in kept])
+    )
+    error = off / size if size else off
+    rough = any(a.dtype in (torch.bfloat16, torch.float16) for a in pairs[0])
+    allowed = max(_ALLOWED[values], _HALF if rough else 0.0)
+    if error <= allowed:
+        return error
+    told = f"the outputs of the packed model are off by {error:.1e} of their size, more than the {allowed:g} allowed"
+    if values == "f32":
+        raise ProofError(f"The sparse kernels are wrong here: {told}.")
+    raise InputError(f"With values {values} {told}; ask for values='f32' (--values f32).")
