@@ -45,10 +45,10 @@ class Library:
 def library() -> Library:
     """The library in use.
 
-    `POMONA_NATIVE` names another one, or is "off"; `POMONA_ISA` asks for a lesser instruction set. Raises InputError where what
-    they ask for is not there.
+    `POMONA_NATIVE` names another one, or is "off"; `POMONA_ISA` asks for a lesser instruction set; both are read at first use.
+    Raises InputError where what they ask for is not there.
     """
-    return _used[-1] if _used else _found(os.environ.get("POMONA_NATIVE", ""), os.environ.get("POMONA_ISA", ""))
+    return _used[-1] if _used else _asked_for()
 
 
 @contextmanager
@@ -77,6 +77,10 @@ _used: list[Library] = []
 
 
 @cache
+def _asked_for() -> Library:
+    return _found(os.environ.get("POMONA_NATIVE", ""), os.environ.get("POMONA_ISA", ""))
+
+
 def _found(native: str, isa: str) -> Library:
     if native == "off":
         return Library(None, reason="POMONA_NATIVE=off")
