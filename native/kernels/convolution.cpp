@@ -49,27 +49,35 @@ struct Tile {
     bool relu;
 };
 
-inline uint32_t bits_of(const uint8_t* valid) {
-    uint16_t found = 0;
-    memcpy(&found, valid, W / 8);
-    return found;
+// Where the lanes of one register go: the map's positions that they are, in order.
+struct Place {
+    uint32_t bits;
+    int count;
+    int64_t at;
+};
+
+inline Place place_of(const Tile& t, int column) {
+    uint16_t bits = 0;
+    memcpy(&bits, t.valid + column * (W / 8), W / 8);
+    return {bits, count_bits(bits), t.places[column * (W / 8)]};
 }
 
-inline void finish(const Tile& t, int row, int column, F sum) {
-    const uint32_t bits = bits_of(t.valid + column * (W / 8));
-    const int64_t at = row * t.outputs + t.places[column * (W / 8)];
-    const int count = count_bits(bits);
-    if (count < W) sum = compress(bits, sum);
-    if (t.residual) sum = add(sum, count < W ? load_some(t.residual + at, count) : load(t.residual + at));
+inline void finish(const Tile& t, const Place& to, int row, F sum) {
+    const int64_t at = row * t.outputs + to.at;
+    const bool whole = to.count == W;
+    if (!whole) sum = compress(to.bits, sum);
+    if (t.residual) sum = add(sum, whole ? load(t.residual + at) : load_some(t.residual + at, to.count));
     if (t.relu) sum = max(zero(), sum);  // in this order NaN stays
-    count < W ? store_some(t.y + at, sum, count) : store(t.y + at, sum);
+    whole ? store(t.y + at, sum) : store_some(t.y + at, sum, to.count);
 }
 
 template <int H, int V, bool Some>
 void tile(const Tile& t) {
     F sums[H][V];
+    POMONA_UNROLL
     for (int r = 0; r < H; ++r) {
         const F bias = set1(t.bias && r < t.rows ? t.bias[r] : 0.0f);
+        POMONA_UNROLL
         for (int v = 0; v < V; ++v) sums[r][v] = bias;
     }
     const float* values = t.values;
@@ -86,10 +94,11 @@ void tile(const Tile& t) {
         }
     }
     POMONA_UNROLL
-    for (int r = 0; r < H; ++r) {
-        if (r >= t.rows) break;
+    for (int v = 0; v < V; ++v) {
+        const Place to = place_of(t, v);
         POMONA_UNROLL
-        for (int v = 0; v < V; ++v) finish(t, r, v, sums[r][v]);
+        for (int r = 0; r < H; ++r)
+            if (r < t.rows) finish(t, to, r, sums[r][v]);
     }
 }
 
@@ -101,11 +110,21 @@ void tile_of(int columns, const Tile& t) {
     t.last < W ? tile<H, V, true>(t) : tile<H, V, false>(t);
 }
 
-// What one image and group come to.
-struct Unit {
-    const float* x;
-    const float* residual;
-    float* y;
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// The work in equal parts: an image's group, a band of its positions, a share of its panels.
+struct Parts {
+    int64_t bands, shares;
+
+    Parts(int64_t units, int64_t columns, int64_t most, int64_t panels, bool heavy, int threads)
+        : bands((columns + most - 1) / most), shares(1) {
+        if (threads == 1 || units * bands % threads == 0) return;
+        // Where the weights are more than the input, threads share those: each keeps its own in its cache.
+        if (heavy)
+            shares = smaller(threads, panels);
+        else
+            while (units * bands % threads && bands < columns) ++bands;
+    }
 };
 
 template <int R>
@@ -117,69 +136,75 @@ struct Convolution {
     bool relu;
     int64_t panels = (m.rows + R - 1) / R;  // of a group
     int64_t columns = (m.lanes + W - 1) / W;
-    int64_t tiles = (columns + V - 1) / V;
 
-    Unit unit(int64_t number, const float* x, const float* residual, float* y) const {
-        const int64_t out = number * m.rows * m.outputs;
-        return {x + number * m.channels * m.height * m.width, residual ? residual + out : nullptr, y + out};
-    }
-
-    // The panel's rows over the tile, for a group's input as the taps read it.
-    void panel(int64_t group, int64_t panel, int64_t tile, const float* x, const Unit& to) const {
-        const int64_t begin = tile * columns / tiles, end = (tile + 1) * columns / tiles;
+    // The panel's rows at the positions of columns [begin, end), for a group's input as the taps read it.
+    void tile(int64_t group, int64_t panel, int64_t begin, int64_t end, const float* x, const float* residual, float* y) const {
         const int32_t* start = weight.starts + group * panels + panel;
         for (int h = 0; h < R; h += H) {
-            const int64_t row = panel * R + h, left = m.lanes - (end - 1) * W, rows = m.rows - row;
-            if (rows <= 0) return;
+            const int64_t row = panel * R + h;
+            if (row >= m.rows) return;
             tile_of<H, V>(static_cast<int>(end - begin),
                           {weight.taps + start[0], weight.values + static_cast<int64_t>(start[0]) * R + h, start[1] - start[0], R,
-                           m.offsets, x + begin * W, static_cast<int>(left < W ? left : W), m.valid + begin * (W / 8),
+                           m.offsets, x, static_cast<int>(smaller(m.lanes - (end - 1) * W, W)), m.valid + begin * (W / 8),
                            m.places + begin * (W / 8), weight.bias ? weight.bias + group * m.rows + row : nullptr,
-                           to.residual ? to.residual + row * m.outputs : nullptr, to.y + row * m.outputs, m.outputs,
-                           static_cast<int>(rows < H ? rows : H), relu});
+                           residual ? residual + row * m.outputs : nullptr, y + row * m.outputs, m.outputs,
+                           static_cast<int>(smaller(m.rows - row, H)), relu});
         }
     }
 
-    // Tile by tile: what a tile reads of the input is used by all panels while it is near.
-    void part(int64_t group, int64_t begin, int64_t end, const float* x, const Unit& to) const {
-        for (int64_t i = begin; i < end; ++i) panel(group, i % panels, i / panels, x, to);
+    // Panels [first, last) at the columns [begin, end) of a band. Tile by tile: what it reads of the input serves all panels.
+    void band(int64_t unit, int64_t first, int64_t last, int64_t begin, int64_t end, const float* x, const float* residual, float* y,
+              float* room) const {
+        const int64_t in = unit * m.channels * m.height * m.width, out = unit * m.rows * m.outputs;
+        const float* from = x + in + begin * W;
+        if (m.phases) {
+            const int64_t row = begin * W / m.pitch;
+            copy_input(m, x + in, row, (smaller(end * W, m.lanes) - 1) / m.pitch + 1, room);
+            from = room + begin * W - row * m.pitch;
+        }
+        const int64_t count = end - begin, tiles = (count + V - 1) / V;
+        for (int64_t t = 0; t < tiles; ++t) {
+            const int64_t left = t * count / tiles, right = (t + 1) * count / tiles;
+            for (int64_t panel = first; panel < last; ++panel)
+                tile(unit % m.groups, panel, begin + left, begin + right, from + left * W, residual ? residual + out : nullptr, y + out);
+        }
+    }
+
+    void part(const Parts& parts, int64_t i, const float* x, const float* residual, float* y, float* room) const {
+        const int64_t share = i % parts.shares, bands = i / parts.shares, begin = bands % parts.bands;
+        band(bands / parts.bands, share * panels / parts.shares, (share + 1) * panels / parts.shares,
+             begin * columns / parts.bands, (begin + 1) * columns / parts.bands, x, residual, y, room);
+    }
+
+    void all(const float* x, int64_t batch, const float* residual, float* y, float* room, int threads) const {
+        const int64_t units = batch * m.groups;
+        if (units * panels == 0) return;
+        const bool heavy = static_cast<int64_t>(weight.starts[panels]) * R > m.channels * m.lanes;
+        const Parts parts(units, columns, m.band / W, panels, heavy, threads);
+        const int64_t count = units * parts.bands * parts.shares;
+        // A thread keeps to its stretch of the parts, so that it finds its weights again, and has a room of its own to copy into.
+        parallel(threads, 1, threads, [&](int64_t slot, int64_t last) {
+            for (; slot < last; ++slot)
+                for (int64_t i = slot * count / threads; i < (slot + 1) * count / threads; ++i)
+                    part(parts, i, x, residual, y, room + slot * m.channels * m.plane);
+        });
     }
 };
 
 template <int R>
 void convolve(const Map& m, const Weight& weight, const float* x, int64_t batch, const float* residual, bool relu, float* y,
-              float* room, int64_t rooms, int threads) {
-    const Convolution<R> all{m, weight, relu};
-    const int64_t units = batch * m.groups;
-    if (rooms > 1 || threads == 1) {  // every thread takes whole units, in a room of its own
-        parallel(rooms, 1, threads, [&](int64_t first, int64_t last) {
-            for (int64_t number = first * units / rooms; number < last * units / rooms; ++number) {
-                const Unit to = all.unit(number, x, residual, y);
-                float* mine = room + first * m.channels * m.plane;
-                if (m.copies) copy_input(m, to.x, 0, m.channels, mine);
-                all.part(number % m.groups, 0, all.panels * all.tiles, m.copies ? mine : to.x, to);
-            }
-        });
-        return;
-    }
-    for (int64_t number = 0; number < units; ++number) {
-        const Unit to = all.unit(number, x, residual, y);
-        if (m.copies)
-            parallel(m.channels, 1, threads, [&](int64_t begin, int64_t end) { copy_input(m, to.x, begin, end, room); });
-        parallel(all.panels * all.tiles, 1, threads, [&](int64_t begin, int64_t end) {
-            all.part(number % m.groups, begin, end, m.copies ? room : to.x, to);
-        });
-    }
+              float* room, int threads) {
+    Convolution<R>{m, weight, relu}.all(x, batch, residual, y, room, threads);
 }
 
 }  // namespace
 
 // starts (panels + 1) int32, taps (blocks) uint16, values (blocks, rows) float32; x (batch, in, height, width), bias (out) or null,
-// residual as y or null, y (batch, out, outputs); room: space for `rooms` times the planes of one group, or null where nothing is
-// copied. -1 for a number of rows that there is no kernel for.
+// residual as y or null, y (batch, out, outputs); room: as many times the planes of one group as threads, where input is copied. -1
+// for a number of rows that there is no kernel for.
 POMONA_KERNEL(convolution_f32)
 (const Map* map, const int32_t* starts, const uint16_t* taps, const float* values, int64_t rows, const float* x, int64_t batch,
- const float* bias, const float* residual, int relu, float* y, float* room, int64_t rooms, int threads) {
+ const float* bias, const float* residual, int relu, float* y, float* room, int threads) {
     const Weight weight{starts, taps, values, bias};
     const auto run = rows == 1    ? convolve<1>
                      : rows == 2  ? convolve<2>
@@ -188,7 +213,7 @@ POMONA_KERNEL(convolution_f32)
                      : rows == 16 ? convolve<16>
                                   : nullptr;
     if (!run) return -1;
-    run(*map, weight, x, batch, residual, relu != 0, y, room, rooms, threads);
+    run(*map, weight, x, batch, residual, relu != 0, y, room, threads);
     return 0;
 }
 

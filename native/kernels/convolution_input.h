@@ -23,21 +23,22 @@ inline void copy_row(const float* from, int64_t stride, float* to, int64_t count
     }
 }
 
-// Channels [begin, end) of x (channels, height, width) into their planes.
+// What the output rows [begin, end) read of x (channels, height, width), into planes that begin with it.
 inline void copy_input(const Map& m, const float* x, int64_t begin, int64_t end, float* planes) {
-    for (int64_t channel = begin; channel < end; ++channel) {
+    for (int64_t channel = 0; channel < m.channels; ++channel) {
         for (int64_t number = 0; number < m.phases; ++number) {
             const Phase& phase = m.phase[number];
             const float* from = x + (channel * m.height + phase.row) * m.width + phase.column;
             float* to = planes + channel * m.plane + phase.begin;
+            const int64_t last = end + phase.below, real = phase.above + phase.rows;
             int64_t done = 0;
-            for (int64_t row = 0; row < phase.rows; ++row) {
-                const int64_t at = phase.first + row * m.pitch;
+            for (int64_t row = begin > phase.above ? begin : phase.above; row < last && row < real; ++row) {
+                const int64_t at = (row - begin) * m.pitch + phase.left;
                 fill_zeros(to + done, at - done);
-                copy_row(from + row * m.stride_rows * m.width, m.stride_columns, to + at, phase.columns);
+                copy_row(from + (row - phase.above) * m.stride_rows * m.width, m.stride_columns, to + at, phase.columns);
                 done = at + phase.columns;
             }
-            fill_zeros(to + done, phase.end - phase.begin - done);
+            fill_zeros(to + done, (last - begin) * m.pitch + phase.beyond - done);
         }
     }
 }

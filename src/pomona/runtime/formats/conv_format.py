@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -130,23 +131,36 @@ def checked_conv_shape(shape: tuple[int, int, int, int], geometry: Geometry, lay
 
 def checked_map(
     x: Tensor, shape: tuple[int, int, int, int], geometry: Geometry, bias: Tensor | None, residual: Tensor | None
-) -> tuple[Tensor, Pair]:
-    """X contiguous, and the size of the output map. Raises InputError where x, bias or residual do not fit the weight."""
-    out, channels = shape[0], shape[1] * geometry.groups
-    if x.dim() != 4 or x.shape[1] != channels or x.dtype != torch.float32 or x.device.type != "cpu":
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """X contiguous, and the shape of the result. Raises InputError where x, bias or residual do not fit the weight."""
+    channels = shape[1] * geometry.groups
+    if x.dim() != 4 or x.shape[1] != channels or x.dtype != torch.float32 or not x.is_cpu:
         raise InputError(
             f"A packed convolution of shape {shape} takes float32 (batch, {channels}, height, width) on the CPU; "
             f"got {x.dtype} {tuple(x.shape)} on {x.device}."
         )
-    height, width = geometry.output((shape[2], shape[3]), (x.shape[2], x.shape[3]))
-    if min(height, width, x.shape[2], x.shape[3]) < 1:
-        raise InputError(f"A kernel of {tuple(shape[2:])} with {geometry} does not fit a map of {tuple(x.shape[2:])}.")
-    for tensor, wanted, what in ((bias, (out,), "bias"), (residual, (len(x), out, height, width), "residual")):
-        if tensor is not None and (tuple(tensor.shape) != wanted or tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
-            raise InputError(
-                f"The {what} must be float32 {wanted} on the CPU; got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}."
-            )
-    return x.contiguous(), (height, width)
+    batch, _, *size = x.shape
+    whole = (batch, shape[0], *_output(shape, geometry, (size[0], size[1])))
+    if bias is not None:
+        _check_addend(bias, shape[:1], "bias")
+    if residual is not None:
+        _check_addend(residual, whole, "residual")
+    return x.contiguous(), whole
+
+
+@lru_cache(maxsize=512)
+def _output(shape: tuple[int, int, int, int], geometry: Geometry, size: Pair) -> Pair:
+    found = geometry.output((shape[2], shape[3]), size)
+    if min(*found, *size) < 1:
+        raise InputError(f"A kernel of {tuple(shape[2:])} with {geometry} does not fit a map of {size}.")
+    return found
+
+
+def _check_addend(tensor: Tensor, wanted: tuple[int, ...], what: str) -> None:
+    if tensor.shape != wanted or tensor.dtype != torch.float32 or not tensor.is_cpu:
+        raise InputError(
+            f"The {what} must be float32 {wanted} on the CPU; got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}."
+        )
 
 
 def _pair(value: int | Pair, what: str) -> Pair:

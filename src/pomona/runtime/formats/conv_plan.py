@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from pomona.runtime.formats.conv_format import Geometry, Pair
 from pomona.vocabulary import InputError
 
-_NUMBERS = "groups channels rows height width stride_rows stride_columns pitch plane lanes outputs copies phases"
+_NUMBERS = "groups channels rows height width stride_rows stride_columns pitch plane lanes outputs band phases"
 _ADDRESSES = "phase offsets valid places"
 
 
@@ -29,7 +30,7 @@ class Map(ctypes.Structure):
 class Plan:
     """`map` for the kernel, the tensors that it points into, and the floats of a group's copied input (0: none is made)."""
 
-    map: Map
+    map: Any  # a reference to Map, as ctypes passes it
     tensors: tuple[Tensor, ...]
     room: int
 
@@ -44,6 +45,10 @@ class _Phase:
     used: int
 
 
+_STEP = 48  # positions: bands are a multiple of the registers of any instruction set, and of a tile's
+_NEAR = 1 << 17  # floats of a band's input: half a megabyte stays in most second-level caches, beside the weights
+
+
 @lru_cache(maxsize=512)
 def plan(shape: tuple[int, int, int, int], geometry: Geometry, size: Pair) -> Plan:
     """For a weight of this shape and input maps of this size. Raises InputError where a map has too many values for int32."""
@@ -55,36 +60,49 @@ def plan(shape: tuple[int, int, int, int], geometry: Geometry, size: Pair) -> Pl
     )
     # Zeros at the end of one row are those at the beginning of the next.
     pitch = max(wide, *(max(c.left + c.real, c.used - c.left) for c in columns.values())) if copies else size[1]
-    regions, plane = [], 0
-    begins = {}
-    for y, r in rows.items():
-        for x, c in columns.items():
-            begins[y, x] = plane
-            end = plane + (r.used - 1) * pitch + max(pitch, c.used)
-            regions.append((plane, end, r.left * pitch + c.left, r.first, r.real if c.real else 0, c.first, c.real))
-            plane = -(-end // 16) * 16
-    plane = plane if copies else size[0] * size[1]
+    lanes = (high - 1) * pitch + wide
+
+    def regions(band: int) -> tuple[dict[Pair, list[int]], int]:
+        """Where the phases of a channel lie for bands of so many positions, and how many floats they take."""
+        found, plane = {}, 0
+        for y, r in rows.items():
+            for x, c in columns.items():
+                below, beyond = r.used - high, max(0, c.used - pitch)
+                found[y, x] = [plane, r.left, r.first, r.real if c.real else 0, c.left, c.first, c.real, below, beyond]
+                plane += -(-((_rows(band, pitch, high) + below) * pitch + beyond) // 16) * 16
+        return found, plane
+
+    band = -(-lanes // _STEP) * _STEP
+    count = 1
+    while copies and band > _STEP and shape[1] * regions(band)[1] > _NEAR:
+        count += 1
+        band = -(-lanes // (count * _STEP)) * _STEP
+    phases, plane = regions(band) if copies else ({}, size[0] * size[1])
     if shape[1] * plane > torch.iinfo(torch.int32).max:
         raise InputError(f"{shape[1]} input maps of {size[0]} x {size[1]} have too many values for a packed convolution.")
 
     def offset(y: int, x: int) -> int:
         y, x = y * geometry.dilation[0], x * geometry.dilation[1]
         (down, y), (right, x) = divmod(y, geometry.stride[0]), divmod(x, geometry.stride[1])
-        return begins[y, x] + down * pitch + right
+        return (phases[y, x][0] if copies else 0) + down * pitch + right
 
     taps = torch.tensor([[offset(y, x) for x in range(kernel[1])] for y in range(kernel[0])], dtype=torch.int32)
     offsets = (torch.arange(shape[1], dtype=torch.int32).view(-1, 1, 1) * plane + taps).flatten()
-    lanes = (high - 1) * pitch + wide
     valid = torch.zeros(-(-lanes // 16) * 16, dtype=torch.int32)
     valid[:lanes] = torch.arange(lanes) % pitch < wide
     places = valid.cumsum(0, dtype=torch.int32)[7::8] - valid.view(-1, 8).sum(1, dtype=torch.int32)
     bits = (valid.view(-1, 8) << torch.arange(8)).sum(1).to(torch.uint8)
-    tensors = (torch.tensor(regions, dtype=torch.int64), offsets, bits, places)
+    tensors = (torch.tensor(list(phases.values()), dtype=torch.int64), offsets, bits, places)
     numbers = (
         geometry.groups, shape[1], shape[0] // geometry.groups, *size, *geometry.stride, pitch, plane, lanes, high * wide,
-        int(copies), len(regions), *(tensor.data_ptr() for tensor in tensors),
+        band, len(phases), *(tensor.data_ptr() for tensor in tensors),
     )  # fmt: skip
-    return Plan(Map(*numbers), tensors, shape[1] * plane if copies else 0)
+    return Plan(ctypes.byref(Map(*numbers)), tensors, shape[1] * plane if copies else 0)
+
+
+def _rows(band: int, pitch: int, high: int) -> int:
+    """How many rows a band of so many positions can touch."""
+    return min(high, (band + pitch - 2) // pitch + 1)
 
 
 def _phases(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> dict[int, _Phase]:

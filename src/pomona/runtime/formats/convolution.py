@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from pomona.native.buffers import array, is_padded, optional, padded, size
+from pomona.native.buffers import array, is_padded, padded, size
 from pomona.native.library import library, threads_of
 from pomona.runtime.formats.conv_format import (
     ConvFormat,
@@ -29,6 +29,7 @@ from pomona.vocabulary import InputError
 
 ROWS = (1, 2, 4, 8, 16)
 _MOST_TAPS = 1 << 16
+_MOST_THREADS = 256  # each has a room of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,34 +92,30 @@ class ConvBlocks(ConvFormat):
         threads: int | None = None,
     ) -> Tensor:
         """See `ConvFormat.conv`."""
-        x, out = checked_map(x, self.shape, self.geometry, bias, residual)
+        x, whole = checked_map(x, self.shape, self.geometry, bias, residual)
         kernel = library().kernel("convolution_f32")
         if kernel is None:
             return dense_conv(self.dense(), self.geometry, x, bias, residual, relu)
-        whole = (len(x), self.shape[0], *out)
+        bias = None if bias is None else bias.contiguous()
+        residual = None if residual is None else residual.contiguous()
         y = torch.empty(whole)
         way = plan(self.shape, self.geometry, (x.shape[2], x.shape[3]))
-        threads = threads_of(threads)
-        units = len(x) * self.geometry.groups
-        # Whole images and groups for each thread where they are many or come out even, else all threads at one of them.
-        rooms = min(threads, units) if units % threads == 0 or units >= 4 * threads else 1
-        room = torch.empty(rooms * way.room)
+        threads = min(threads_of(threads), _MOST_THREADS)
+        room = torch.empty(threads * way.room) if way.room else None
         kernel(
-            ctypes.byref(way.map), *self._addresses, size(self.values.shape[1]),
-            array(x, torch.float32, tuple(x.shape), "x"), size(len(x)),
-            optional(bias, torch.float32, (self.shape[0],), "bias"), optional(residual, torch.float32, whole, "residual"),
-            int(relu), array(y, torch.float32, whole, "y"), array(room, torch.float32, (rooms * way.room,), "room"), size(rooms),
-            threads,
+            way.map, *self._addresses, _address(x), size(x.shape[0]), _address(bias), _address(residual), int(relu), _address(y),
+            _address(room), threads,
         )  # fmt: skip
         return y
 
     @cached_property
-    def _addresses(self) -> tuple[ctypes.c_void_p, ...]:
-        blocks = len(self.taps)
+    def _addresses(self) -> tuple[object, ...]:
+        blocks, rows = self.values.shape
         return (
-            array(self.starts, torch.int32, (_count(self.shape, self.geometry, self.values.shape[1]) + 1,), "starts"),
+            array(self.starts, torch.int32, (_count(self.shape, self.geometry, rows) + 1,), "starts"),
             array(self.taps, torch.uint16, (blocks,), "taps"),
-            array(self.values, torch.float32, (blocks, self.values.shape[1]), "values"),
+            array(self.values, torch.float32, (blocks, rows), "values"),
+            size(rows),
         )
 
     def parts(self) -> Mapping[str, Tensor]:
@@ -147,6 +144,11 @@ class ConvBlocks(ConvFormat):
         if bool((order.diff() <= 0).any()) or bool((taps.long() >= _taps(shape)).any()):
             raise InputError(f"{cls.__name__} of shape {shape} is damaged: its taps are not ascending below {_taps(shape)}.")
         return cls(shape, geometry, starts, taps, values if is_padded(values) else padded(values).view(-1, rows))
+
+
+def _address(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Of what has been checked, contiguous or made so; no elements have none."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _taps(shape: tuple[int, int, int, int]) -> int:
