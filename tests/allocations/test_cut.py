@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgets import counts, flat, wish
-from pomona.allocations.cut import _value, cut
+from pomona.allocations.cut import cut
+from pomona.native.selection import value_at
 from pomona.vocabulary import InputError
 
 
@@ -98,4 +99,4 @@ def test_float32_values_are_ordered_by_their_places():
     bits = torch.tensor([float("-inf"), -2.0, -1e-40, 0.0, 1e-40, 3.5, float("inf")])
     places = [b if b >= 0 else -(b & 0x7FFFFFFF) for b in bits.view(torch.int32).tolist()]
     assert places == sorted(places)
-    assert [_value(p) for p in places] == bits.tolist()
+    assert [value_at(p) for p in places] == bits.tolist()

@@ -1,8 +1,8 @@
 """One threshold over all sites: the counts that meet a budget, whatever ranking makes their units comparable.
 
 An allocation hands over `keys`, one ascending list a site (or one a row): the keys of its units in the order in which they
-leave. Units below one common threshold go. The threshold is found by bisection, so the price is asked some forty times and
-no list longer than a site is ever sorted or joined.
+leave; or, of whole sites, the keys in any order. Units below one common threshold go. The threshold is found by bisection, so
+the price is asked some sixty times and no list longer than a site is ever sorted or joined.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pomona.native.selection import least, value_at
 from pomona.vocabulary import Budget, InputError, Keeps, Site
 
 _INFINITY = 0x7F800000  # the bits of +inf in float32
 
 
 def cut(
-    sites: Mapping[str, Site], keys: Mapping[str, Tensor], budget: Budget, shifts: Mapping[str, float] | None = None
+    sites: Mapping[str, Site],
+    keys: Mapping[str, Tensor],
+    budget: Budget,
+    shifts: Mapping[str, float] | None = None,
+    ascending: bool = True,
 ) -> Keeps:
     """Counts whose price is at most the limit, met within one unit's cost (one step of `multiple`).
 
@@ -40,17 +45,30 @@ def cut(
     nobody = [torch.zeros_like(ladder.lower) for ladder in ladders]
     if fits(nobody):
         return keeps(nobody)
-    # The lowest threshold such that removing everyone at or below it is enough, in float32 values ordered as integers.
-    too_few, enough = -_INFINITY - 1, _INFINITY
+    under, level = _climbed(ladders, fits) if ascending else _counted(ladders, fits)
+    return keeps(_share(under, level, fits))
+
+
+Fits = Callable[[list[Tensor]], bool]
+
+
+def _climbed(ladders: list[_Ladder], fits: Fits) -> tuple[list[Tensor], list[Tensor]]:
+    """How many lie below and at the lowest threshold such that removing everyone at or below it is enough."""
+    too_few, enough = -_INFINITY - 1, _INFINITY  # float32 values ordered as integers
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if fits([ladder.below(_value(middle), right=True) for ladder in ladders]):
+        if fits([ladder.below(value_at(middle), right=True) for ladder in ladders]):
             enough = middle
         else:
             too_few = middle
-    under = [ladder.below(_value(enough), right=False) for ladder in ladders]
-    level = [ladder.below(_value(enough), right=True) - u for ladder, u in zip(ladders, under, strict=True)]
-    return keeps(_share(under, level, fits))
+    under = [ladder.below(value_at(enough), right=False) for ladder in ladders]
+    return under, [ladder.below(value_at(enough), right=True) - u for ladder, u in zip(ladders, under, strict=True)]
+
+
+def _counted(ladders: list[_Ladder], fits: Fits) -> tuple[list[Tensor], list[Tensor]]:
+    """The same of keys in any order."""
+    found = least([ladder.keys for ladder in ladders], lambda removed: fits(list(removed[:, None])))
+    return list(found.under[:, None]), list(found.level[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +126,7 @@ class _Ladder:
         return stay if self.rows else stay[0]
 
 
-def _share(under: list[Tensor], level: list[Tensor], fits: Callable[[list[Tensor]], bool]) -> list[Tensor]:
+def _share(under: list[Tensor], level: list[Tensor], fits: Fits) -> list[Tensor]:
     """Of those exactly at the threshold, only as many leave as must, the first lists first."""
     sizes = [len(u) for u in under]
     low, ties = torch.cat(under), torch.cat(level)
@@ -134,9 +152,3 @@ def _reachable(least: Keeps, budget: Budget) -> None:
             f"{price / dense:.4g} of it; ask for at least that (as a sparsity: at most {1 - price / dense:.4g}), "
             f"prune more sites or lower their minimum."
         )
-
-
-def _value(ordered: int) -> float:
-    """The float32 at this place of the order of all float32; -0.0 and 0.0 share place 0."""
-    bits = ordered if ordered >= 0 else -ordered - 0x80000000
-    return float(torch.tensor([bits], dtype=torch.int32).view(torch.float32))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+import torch
 from torch import Tensor
 
 from pomona.allocations.cut import cut
@@ -29,8 +30,15 @@ class Global:
 
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts () of the units above the one threshold that meets the budget."""
+        if self.relative == "none" and all(_countable(scores[name]) for name in sites):
+            return cut(sites, {name: scores[name].value.flatten() for name in sites}, budget, ascending=False)
         return cut(sites, {name: self._keys(scores[name]) for name in sites}, budget)
 
     def _keys(self, scores: Scores) -> Tensor:
         values = leaving(scores)
         return relative(values, self.relative, finite(values)).float()
+
+
+def _countable(scores: Scores) -> bool:
+    """Whether keys are the scores themselves, in an order that need not be known to find a threshold."""
+    return scores.order is None and scores.value.dtype == torch.float32 and scores.value.device.type == "cpu"
