@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import pomona
+from pomona.cli.advise import advise
 from pomona.cli.answer import Answer
 from pomona.cli.bench import bench
 from pomona.cli.demo import demo
@@ -31,6 +32,7 @@ EXAMPLES: dict[Command, str] = {
     inspect: "pomona inspect timm:resnet18 --input 1,3,224,224",
     methods: "pomona methods wanda",
     evaluate: "pomona eval out/ --data pictures/ --metric accuracy",
+    advise: "pomona advise timm:resnet50 --batch 1 --threads 1 --structure block:8x1 --sparsity 0.8",
     bench: "pomona bench timm:resnet50 timm:resnet18 --threads 1",
     export: "pomona export out/ --to onnx -o model.onnx",
     report: "pomona report out/",

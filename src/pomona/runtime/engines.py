@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from pomona.runtime.export import need, quiet
 from pomona.runtime.onnx import write
 from pomona.vocabulary import InputError, first_line
 
-Call = Callable[[], object]
+Call: TypeAlias = Callable[[], object]
+Ready: TypeAlias = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], Call]
 ENGINES = ("eager", "compile", "onnxruntime", "openvino")
 
 
@@ -55,54 +56,54 @@ def _compiled(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     return lambda: compiled(*args, **kwargs)
 
 
-def _onnxruntime(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    need("onnx", "onnxscript", "onnxruntime")
+def in_onnxruntime(path: Path, inputs: Sequence[Tensor]) -> Call:
+    """One run of an ONNX file on these inputs, in the file's order. The file may go afterwards."""
+    need("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder:
-        path = _file(model, args, kwargs, Path(folder))
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()  # inputs are handed over once, not copied in every pass
-    for entry, tensor in zip(session.get_inputs(), _tensors(args, kwargs), strict=True):
+    for entry, tensor in zip(session.get_inputs(), inputs, strict=True):
         binding.bind_cpu_input(entry.name, tensor.detach().contiguous().numpy())
     for entry in session.get_outputs():
         binding.bind_output(entry.name)
     return lambda: session.run_with_iobinding(binding)
 
 
-def _openvino(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    need("onnx", "onnxscript", "openvino")
+def in_openvino(path: Path, inputs: Sequence[Tensor]) -> Call:
+    """The same in OpenVINO, in float32."""
+    need("openvino")
     import openvino
 
     # Without the hint it would round to bfloat16 wherever the processor is quick at that.
     wishes = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     core = openvino.Core()
-    with tempfile.TemporaryDirectory() as folder:
-        compiled = core.compile_model(core.read_model(_file(model, args, kwargs, Path(folder))), "CPU", wishes)
-    request = compiled.create_infer_request()
-    for place, tensor in enumerate(_tensors(args, kwargs)):
+    request = core.compile_model(core.read_model(path), "CPU", wishes).create_infer_request()
+    for place, tensor in enumerate(inputs):
         request.set_input_tensor(place, openvino.Tensor(tensor.detach().contiguous().numpy(), shared_memory=True))
     return lambda: request.infer()
 
 
-_READY: dict[str, Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], Call]] = {
+def _by_file(run: Callable[[Path, Sequence[Tensor]], Call]) -> Ready:
+    def made(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        need("onnx", "onnxscript")
+        inputs = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            with quiet(), torch.inference_mode(False), torch.no_grad():
+                write(export(model, args, kwargs), model, path)
+            return run(path, inputs)
+
+    return made
+
+
+_READY: dict[str, Ready] = {
     "eager": _eager,
     "compile": _compiled,
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
+    "onnxruntime": _by_file(in_onnxruntime),
+    "openvino": _by_file(in_openvino),
 }
-
-
-def _file(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path) -> Path:
-    path = folder / "model.onnx"
-    with quiet(), torch.inference_mode(False), torch.no_grad():
-        write(export(model, args, kwargs), model, path)
-    return path
-
-
-def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]

@@ -44,16 +44,16 @@ class Roofline:
     own: int
     shared: int
 
-    def bandwidth(self, nbytes: int, cold: bool) -> float:
-        """Bytes a second at which data of this size can come: from memory when cold, else from the least cache that holds it."""
-        if cold or nbytes > self.shared:
-            return self.memory
-        return self.own_cache if nbytes <= self.own * self.threads else self.last_cache
-
     def seconds(self, nbytes: int, operations: float = 0.0, cold: bool = False, int8: bool = False) -> float:
-        """The least time for reading these bytes and doing these operations, both at once."""
+        """The least time for reading these bytes and doing these operations, both at once.
+
+        Where weights are warm, every cache is thought to hold as much of them as it can.
+        """
         rate = self.dot if int8 and self.dot else self.fma
-        return max(nbytes / self.bandwidth(nbytes, cold), operations / rate)
+        own = 0 if cold else min(nbytes, self.own * self.threads)
+        shared = 0 if cold else min(nbytes - own, self.shared)
+        reading = own / self.own_cache + shared / self.last_cache + (nbytes - own - shared) / self.memory
+        return max(reading, operations / rate)
 
 
 def roofline(threads: int | None = None, fresh: bool = False) -> Roofline:
