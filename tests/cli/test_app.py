@@ -17,8 +17,8 @@ RUNS = {
 }
 
 
-def test_there_are_eight_commands():
-    assert sorted(COMMANDS) == ["bench", "demo", "eval", "export", "inspect", "methods", "prune", "report"]
+def test_there_are_ten_commands():
+    assert sorted(COMMANDS) == ["advise", "bench", "demo", "doctor", "eval", "export", "inspect", "methods", "prune", "report"]
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -16,6 +16,7 @@ from pomona.cli.advise import advise
 from pomona.cli.answer import Answer
 from pomona.cli.bench import bench
 from pomona.cli.demo import demo
+from pomona.cli.doctor import doctor
 from pomona.cli.eval import evaluate
 from pomona.cli.export import export
 from pomona.cli.inspect import inspect
@@ -36,6 +37,7 @@ EXAMPLES: dict[Command, str] = {
     bench: "pomona bench timm:resnet50 timm:resnet18 --threads 1",
     export: "pomona export out/ --to onnx -o model.onnx",
     report: "pomona report out/",
+    doctor: "pomona doctor",
 }
 NAMES: dict[Command, str] = {evaluate: "eval"}  # a Python word
 

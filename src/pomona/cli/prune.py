@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.text import Text
 
 import pomona
 from pomona.cli import options, words
@@ -125,6 +127,13 @@ def prune(
     batch: options.Batch = None,
     threads: options.Threads = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default="torch", help="cpu-sparse: sparse kernels where they are faster, by layer."),
+    ] = None,
+    values: Annotated[
+        str, typer.Option(metavar="KIND", help="How sparse kernels store weights: f32 (exact), bf16 or int8 where faster.")
+    ] = "f32",
     seed: options.Seed = 0,
     statistics: Annotated[
         Path | None,
@@ -150,6 +159,7 @@ def prune(
     with together() as (processes, progress), words.new(out, checkpoint):
         if out is None:
             progress.note("No --out: the result is measured and shown, but not saved.")
+        words.target(target, values)
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
         drawn = words.drawn(sample, calibrate)
         where: dict[str, Any] = {"only": tuple(only or ()), "keep": tuple(keep or ()), "blocks": tuple(blocks or ())}
@@ -163,6 +173,7 @@ def prune(
                 "--exact": exact,
                 "--order": order != "none" and order,
                 "--statistics": statistics,
+                "--target": target,
             }
             return _streamed(
                 model,
@@ -220,10 +231,17 @@ def prune(
             source=opened.loaded.source if opened.loaded else None,
             command=context.obj,
         )
+        fast = None
+        if target is not None:
+            timed = words.given(batch=batch, threads=threads)
+            fast = result.accelerate(**timed, values=values, latency=latency, progress=progress)
         if out is not None:
-            result.save(out)
+            result.save(out, **words.given(fast=fast))
     places = {} if out is None else {"out": str(out), "plan": str(out / "plan.safetensors")}
-    return Answer(result.report | places, renderable(result.report))
+    if fast is None:
+        return Answer(result.report | places, renderable(result.report))
+    shown = Group(renderable(result.report), Text(f"\n{fast.table()}"))
+    return Answer(result.report | places | {"accelerated": fast.document()}, shown)
 
 
 def _streamed(model: str, out: Path, text: tuple[Any, ...], progress: Any, **wish: Any) -> Answer | None:

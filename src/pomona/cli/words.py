@@ -86,6 +86,15 @@ def streamed(out: Path | None, unfit: Mapping[str, Any]) -> Path:
     return out
 
 
+def target(name: str | None, values: str) -> None:
+    """Refuse a target or a kind of values that is not there, and values without a target."""
+    exact = one_of(values, ("f32", "bf16", "int8"), "a kind of values") == "f32"
+    if name is None and not exact:
+        raise refused("--values says how sparse kernels store weights; ask for them with --target cpu-sparse.")
+    if name is not None:
+        one_of(name, ("cpu-sparse",), "a target")
+
+
 def loss(text: str | None) -> Loss | None:
     """A loss by name, or the user's own `module:function` of (output, target)."""
     from torch.nn import functional

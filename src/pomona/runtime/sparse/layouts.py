@@ -24,12 +24,17 @@ def linear_layout(name: str) -> type[Format]:
 
 def conv_layout(name: str) -> type[ConvFormat]:
     """The layout of convolution weights of this name. Raises InputError where there is none."""
-    return _of(name, _found()[1])
+    return _of(name, conv_layouts())
 
 
 def linear_layouts() -> Mapping[str, type[Format]]:
     """All layouts of matrices, by name."""
     return _found()[0]
+
+
+def conv_layouts() -> Mapping[str, type[ConvFormat]]:
+    """All layouts of convolution weights, by name."""
+    return _found()[1]
 
 
 def _of(name: str, known: Mapping[str, type]) -> type:
