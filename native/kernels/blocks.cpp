@@ -1,13 +1,14 @@
 // Y = X W^T for batches, where R rows of W share the columns that live in them.
 //
-// X is turned over, so that a register holds a column for W samples of the batch; a tile of T samples by R rows stays in registers
-// while the blocks of R living weights pass, each weight broadcast once. Columns are cut so that what is turned over of X, which is
-// read at random, stays in the L1 cache; sums wait in L2 from cut to cut. Within a cut and a band of rows the panels of R rows come by
-// falling number of blocks: loops of equal length in a row are what a branch predictor gets right.
+// X is turned over, so that a register holds a column for W samples of the batch; a tile of T samples by R rows stays in
+// registers while the blocks of R living weights pass, each weight broadcast once. Columns are cut so that what is turned over of
+// X, which is read at random, stays in the L1 cache; sums wait in L2 from cut to cut. Within a cut and a band of rows the panels of
+// R rows come by falling number of blocks: loops of equal length in a row are what a branch predictor gets right.
 #include <cstdlib>
 
 #include "../core/threads.h"
 #include "transpose.h"
+#include "values.h"
 
 namespace pomona::POMONA_ISA {
 namespace {
@@ -35,18 +36,22 @@ struct Room {
     float *x, *y, *values;
 };
 
-inline const float* floats(const float* values, int64_t, float*) { return values; }
-// Widened once for a band and cut: a broadcast from memory is then all that a weight costs.
-inline const float* floats(const uint16_t* values, int64_t count, float* room) {
-    for (int64_t i = 0; i < count; i += W) store(room + i, load_bf16(values + i));
-    return room;
+// Values as floats, widened once for a band and cut: a broadcast from memory is then all that a weight costs.
+template <class K>
+inline const float* floats(const typename K::Stored* values, int64_t count, float* room) {
+    if constexpr (sizeof(*values) == sizeof(float)) {
+        return values;
+    } else {
+        for (int64_t i = 0; i < count; i += W) store(room + i, K::load_lanes(values + i));
+        return room;
+    }
 }
 
 // The panels of one band and cut against one tile of V * W samples: y (rows of the band, T) += blocks * x (cut, T).
 template <int R, int V>
 void band(const Blocks& w, int64_t first_panel, int64_t cut, const float* values, const float* x, float* y) {
     constexpr int T = V * W, S = least(R, SUMS / 2);  // S rows at once
-    constexpr int U = S * V >= 4 ? 1 : 4;  // chains of additions that hide each other's latency; the next panel hides that of four
+    constexpr int U = S * V >= 4 ? 1 : 4;  // chains of additions hide each other's latency; the next panel hides that of four
     const uint8_t* order = w.order + cut * w.panels + first_panel;
     const uint8_t* lengths = w.lengths + cut * w.panels + first_panel;
     const uint8_t* index = w.index + w.starts[cut * w.bands + first_panel / (BAND / R)];
@@ -96,7 +101,7 @@ void band(const Blocks& w, int64_t first_panel, int64_t cut, const float* values
 }
 
 // Rows [begin, end), whole bands of them, for n samples that begin at x and y.
-template <class Value, int R, int V>
+template <class K, int R, int V>
 void tile(const Blocks& w, const float* x, int n, int64_t begin, int64_t end, const Room& room, float* y) {
     constexpr int T = V * W;
     for (int64_t cut = 0; cut < w.cuts; ++cut) {
@@ -104,15 +109,15 @@ void tile(const Blocks& w, const float* x, int n, int64_t begin, int64_t end, co
         lanes_in<T>(x + column, w.columns, n, left < w.cut ? left : w.cut, room.x);
         for (int64_t row = begin; row < end; row += BAND) {
             const uint32_t* starts = w.starts + cut * w.bands + row / BAND;
-            const Value* stored = static_cast<const Value*>(w.values) + static_cast<int64_t>(starts[0]) * R;
-            const float* values = floats(stored, static_cast<int64_t>(starts[1] - starts[0]) * R, room.values);
+            const auto* stored = as<typename K::Stored>(w.values) + static_cast<int64_t>(starts[0]) * R;
+            const float* values = floats<K>(stored, static_cast<int64_t>(starts[1] - starts[0]) * R, room.values);
             band<R, V>(w, row / R, cut, values, room.x, room.y + (row - begin) * T);
         }
     }
     lanes_out<T>(room.y, end - begin, n, y + begin, w.rows);
 }
 
-template <class Value, int R>
+template <class K, int R>
 int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
     constexpr int V = least(SUMS / least(R, SUMS / 2), TILE / W), T = V * W;
     const int64_t tiles = (batch + T - 1) / T;
@@ -122,7 +127,8 @@ int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads
     const int64_t shares = threads == 1 || tiles >= 4 * threads ? 1 : (4 * threads + tiles - 1) / tiles;
     const int64_t fair = (w.bands + shares - 1) / shares, part = fair < PART ? fair : PART, parts = (w.bands + part - 1) / part;
     const int64_t slots = tiles * parts < threads ? tiles * parts : threads;
-    const int64_t columns = w.cut * T, rows = part * BAND * T, widened = sizeof(Value) == sizeof(float) ? 0 : BAND * w.cut + W;
+    const int64_t columns = w.cut * T, rows = part * BAND * T;
+    const int64_t widened = sizeof(typename K::Stored) == sizeof(float) ? 0 : BAND * w.cut + W;
     const int64_t each = (columns + rows + widened + 1023) / 1024 * 1024;
     float* memory = static_cast<float*>(aligned_alloc(4096, static_cast<size_t>(slots * each) * sizeof(float)));
     if (!memory) return -1;
@@ -138,44 +144,41 @@ int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads
             const float* from = x + number * T * w.columns;
             float* to = y + number * T * w.rows;
             if (n > T / 2 || V == 1)
-                tile<Value, R, V>(w, from, n, begin, end, room, to);
+                tile<K, R, V>(w, from, n, begin, end, room, to);
             else if (n > T / 4 || V <= 2)
-                tile<Value, R, (V + 1) / 2>(w, from, n, begin, end, room, to);
+                tile<K, R, (V + 1) / 2>(w, from, n, begin, end, room, to);
             else
-                tile<Value, R, (V + 3) / 4>(w, from, n, begin, end, room, to);
+                tile<K, R, (V + 3) / 4>(w, from, n, begin, end, room, to);
         }
     });
     free(memory);
     return 0;
 }
 
-template <class Value>
+template <class K>
 int blocks_of(int R, const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
     switch (R) {
-        case 1: return blocks<Value, 1>(w, x, batch, y, threads);
-        case 2: return blocks<Value, 2>(w, x, batch, y, threads);
-        case 4: return blocks<Value, 4>(w, x, batch, y, threads);
-        case 8: return blocks<Value, 8>(w, x, batch, y, threads);
-        case 16: return blocks<Value, 16>(w, x, batch, y, threads);
+        case 1: return blocks<K, 1>(w, x, batch, y, threads);
+        case 2: return blocks<K, 2>(w, x, batch, y, threads);
+        case 4: return blocks<K, 4>(w, x, batch, y, threads);
+        case 8: return blocks<K, 8>(w, x, batch, y, threads);
+        case 16: return blocks<K, 16>(w, x, batch, y, threads);
         default: return -2;
     }
 }
 
 }  // namespace
 
-// values (blocks, R) float or bfloat16 as uint16, and index (blocks): cut by cut, band by band of 256 rows, panel by panel in the
-// order of `order`, padded by 64 bytes; order and lengths (cuts, panels) uint8, starts (cuts * bands + 1) uint32;
-// x (batch, columns), bias (rows) or null, y (batch, rows). -1: no memory, -2: no such R.
-#define POMONA_BLOCKS(name, Value)                                                                                                   \
-    POMONA_KERNEL(name)                                                                                                              \
-    (const Value* values, const uint8_t* index, const uint8_t* order, const uint8_t* lengths, const uint32_t* starts, int R,         \
-     int64_t rows, int64_t columns, int64_t cut, const float* x, int64_t batch, const float* bias, float* y, int threads) {          \
-        const int64_t cuts = columns > cut ? (columns + cut - 1) / cut : 1;                                                          \
-        const int64_t panels = (rows + R - 1) / R, bands = (rows + BAND - 1) / BAND;                                                 \
-        return blocks_of<Value>(R, {values, index, order, lengths, starts, rows, columns, cut, cuts, panels, bands, bias}, x, batch, \
-                                y, threads);                                                                                         \
-    }
-POMONA_BLOCKS(blocks_f32, float)
-POMONA_BLOCKS(blocks_bf16, uint16_t)
+// values (blocks, R) of this kind, float32 or bfloat16, and index (blocks), padded by 64 bytes: cut by cut, band by band of 256
+// rows, panel by panel in the order of `order`; order and lengths (cuts, panels), starts (cuts * bands + 1); x (batch, columns),
+// bias (rows) or null, y (batch, rows). -1: no memory, -2: no such R.
+POMONA_KERNEL(blocks)
+(Kind kind, int R, const void* values, const uint8_t* index, const uint8_t* order, const uint8_t* lengths, const uint32_t* starts,
+ int64_t rows, int64_t columns, int64_t cut, const float* x, int64_t batch, const float* bias, float* y, int threads) {
+    const int64_t cuts = columns > cut ? (columns + cut - 1) / cut : 1;
+    const int64_t panels = (rows + R - 1) / R, bands = (rows + BAND - 1) / BAND;
+    const Blocks w = {values, index, order, lengths, starts, rows, columns, cut, cuts, panels, bands, bias};
+    return kind == Kind::f32 ? blocks_of<F32>(R, w, x, batch, y, threads) : blocks_of<BF16>(R, w, x, batch, y, threads);
+}
 
 }  // namespace pomona::POMONA_ISA

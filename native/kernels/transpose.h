@@ -13,7 +13,8 @@ inline void lanes_in(const float* x, int64_t stride, int n, int64_t columns, flo
             F square[W];
             for (int i = 0; i < W; ++i) {
                 const float* from = x + (lane + i) * stride + k;
-                square[i] = lane + i >= n ? zero() : k + W <= columns ? load(from) : load_some(from, static_cast<int>(columns - k));
+                const int64_t left = columns - k;
+                square[i] = lane + i >= n ? zero() : left >= W ? load(from) : load_some(from, static_cast<int>(left));
             }
             transpose(square);
             for (int i = 0; i < W; ++i) store(tile + (k + i) * T + lane, square[i]);

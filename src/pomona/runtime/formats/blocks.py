@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from pomona.native.buffers import array, is_padded, optional, padded, size
 from pomona.native.library import library, threads_of
+from pomona.native.linear import KINDS
 from pomona.runtime.formats.format import Format, checked_input, checked_weight
 from pomona.runtime.formats.stored import DTYPES, stored
 from pomona.vocabulary import InputError
@@ -86,15 +87,16 @@ class Blocks(Format):
     def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
         """See `Format.linear`."""
         x = checked_input(x, self.shape, bias)
-        kernel = library().kernel(f"blocks_{self.values}")
+        kernel = library().kernel("blocks")
         if kernel is None:
             return F.linear(x, self.dense(), bias)
         (rows, columns), batch = self.shape, len(x)
         y = torch.empty(batch, rows)
         done = kernel(
-            array(self.living, DTYPES[self.values], (-1, self.rows), "living"), array(self.index, torch.uint8, (-1,), "index"),
+            KINDS[self.values], self.rows, array(self.living, DTYPES[self.values], (-1, self.rows), "living"),
+            array(self.index, torch.uint8, (-1,), "index"),
             array(self.order, torch.uint8, (-1, -1), "order"), array(self.lengths, torch.uint8, (-1, -1), "lengths"),
-            array(self.starts, torch.int32, (-1,), "starts"), self.rows, size(rows), size(columns), size(_CUTS[self.rows]),
+            array(self.starts, torch.int32, (-1,), "starts"), size(rows), size(columns), size(_CUTS[self.rows]),
             array(x, torch.float32, (batch, columns), "x"), size(batch), optional(bias, torch.float32, (rows,), "bias"),
             array(y, torch.float32, (batch, rows), "y"), threads_of(threads),
         )  # fmt: skip
