@@ -7,13 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pomona.native.sweep import settle
 from pomona.quadratic.problem import Quadratic
 
 # (what the loss of each weight of a range of columns costs, first column) -> who stays there.
 Choose = Callable[[Tensor, int], Tensor]
 Snap = Callable[[Tensor], Tensor]
-
-_STEP = 16  # columns that make up for each other one by one; those after them are told in one product
 
 
 def swept(
@@ -53,14 +52,10 @@ def _settled(now: Tensor, factor: Tensor, choose: Choose, start: int, window: in
     """
     width, scale = now.shape[1], factor.diagonal(dim1=1, dim2=2)[..., None]
     errors, alive = torch.empty_like(now), torch.empty_like(now, dtype=torch.bool)
-    step, together = (_STEP, width) if window == 1 else (window, window)
+    step = width if window == 1 else window
     for first in range(0, width, step):
-        here, asked = slice(first, min(first + step, width)), slice(first, first + together)
+        here = slice(first, min(first + step, width))
         now[:, here] -= factor[:, :first, here].mT @ errors[:, :first]
-        if first % together == 0:
-            alive[:, asked] = choose((now[:, asked] / scale[:, asked]).square().mT, start + first).mT
-        for j in range(here.start, here.stop):
-            value = now[:, j] - (factor[:, None, first:j, j] @ errors[:, first:j])[:, 0]
-            now[:, j] = (value if snap is None else snap(value)) * alive[:, j]
-            errors[:, j] = (value - now[:, j]) / scale[:, j]
+        alive[:, here] = choose((now[:, here] / scale[:, here]).square().mT, start + first).mT
+        settle(now, factor, alive, errors, here, snap)
     return alive, errors
