@@ -1,0 +1,84 @@
+"""The page in markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.cpu_runtime.goals import goals
+from benchmarks.cpu_runtime.rows import Result, Row
+
+ABOUT = """\
+Layers with random weights and random zeros: speed only, nothing here says what accuracy is left at a pattern. All contenders of a
+table take turns in one process, in random order, round after round; ratios are taken round by round to the dense float32 engine
+with the least median (never to torch alone), with their 10 % and 90 % quantiles in brackets. One thread: processor time; two:
+the clock on the wall, threads pinned. `warm` weights stay in the caches from call to call as far as these reach. Before every
+`cold` call all caches are read full of something else, and then the same code is run on a tiny layer: in a model only weights are
+cold. `limit` is the least time for the bytes of the weight and the operations of its living values, by the rates measured on this
+machine. OpenVINO is told to stay in float32. Outputs are compared with float64 before anything is timed."""
+
+
+def page(rows: Sequence[Row], notes: Sequence[str], command: str) -> str:
+    """Goals first, then the machine, then every run."""
+    return "\n".join(_lines(rows, notes, command)) + "\n"
+
+
+def _lines(rows: Sequence[Row], notes: Sequence[str], command: str) -> Iterator[str]:
+    yield from ("# The sparse CPU runtime beside the best dense engines", "", ABOUT, "", f"Made by `{command}`.", "")
+    if not rows:
+        yield "Nothing has been measured yet."
+        return
+    yield from _goals(rows)
+    yield from _limits(rows)
+    for row in rows:
+        yield from _run(row)
+    if notes:
+        yield from ("", "## Left out", "", *(f"- {note}" for note in notes))
+
+
+def _goals(rows: Sequence[Row]) -> Iterator[str]:
+    found = list(goals(rows))
+    kept = sum(goal.holds is True for goal in found)
+    known = sum(goal.holds is not None for goal in found)
+    yield from ("## Goals", "", f"{kept} of {known} that were measured hold; {len(found) - known} were not measured.", "")
+    yield from ("| goal | run | wanted | found | |", "| --- | --- | --- | --- | --- |")
+    for goal in found:
+        verdict = {True: "holds", False: "does not hold", None: "not measured"}[goal.holds]
+        value = "" if goal.found is None else f"{goal.found:.2f}"
+        yield f"| {goal.text} | {goal.where} | {goal.wanted:g} | {value} | {verdict} |"
+
+
+def _limits(rows: Sequence[Row]) -> Iterator[str]:
+    yield from (
+        "",
+        "## The machine",
+        "",
+        "| threads | kernels | memory GB/s | last cache GB/s | own cache GB/s | f32 GFLOP/s | int8 GOP/s |",
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for limits in {row.setting.threads: row.limits for row in rows}.values():
+        rates = (limits.memory, limits.last_cache, limits.own_cache, limits.fma, limits.dot)
+        yield f"| {limits.threads} | {limits.by} | " + " | ".join(f"{rate / 1e9:.1f}" for rate in rates) + " |"
+    about = rows[-1].machine
+    own, shared = rows[-1].limits.own / 2**20, rows[-1].limits.shared / 2**20
+    yield ""
+    yield f"{about['cpu']}, {about['cores']} cores, caches {own:g} and {shared:g} MiB, torch {about['torch']}."
+
+
+def _run(row: Row) -> Iterator[str]:
+    best = row.best
+    yield from ("", f"## {row.setting}", "", f"{row.rounds} rounds; the best dense engine is {best.name}.", "")
+    yield "| contender | zeros % | MB | median ms | 10 % ms | times the best dense | of the limit |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for result in row.results:
+        median, low, high = result.over(best)
+        ratio = "1" if result is best else f"{median:.2f} ({low:.2f} to {high:.2f})"
+        times = f"{result.nbytes / 1e6:.2f} | {_ms(result.median)} | {_ms(result.least)}"
+        yield f"| {_named(result)} | {result.sparsity:g} | {times} | {ratio} | {row.of_limit(result):.0%} |"
+
+
+def _named(result: Result) -> str:
+    return f"**{result.name}**" if result.side == "sparse" else result.name
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}"

@@ -1,0 +1,109 @@
+"""Rows on disk: one run a line, written as soon as it is there; the next call of the same protocol goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cpu_runtime.cells import Setting
+
+from pomona.runtime import machine
+from pomona.runtime.roofline import Roofline
+from pomona.runtime.timing import Pairs, quantile
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contender: "dense", "sparse" or "deepsparse"; bytes of its weight, operations of one call, seconds of every round."""
+
+    name: str
+    side: str
+    sparsity: float
+    pattern: str
+    values: str
+    nbytes: int
+    operations: int
+    seconds: tuple[float, ...] = ()
+
+    def with_seconds(self, seconds: Sequence[float]) -> Result:
+        """The same, timed."""
+        return replace(self, seconds=tuple(seconds))
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return quantile(sorted(self.seconds), 0.5)
+
+    @property
+    def least(self) -> float:
+        """The 10 % quantile: what the machine gives while nobody else holds the core."""
+        return quantile(sorted(self.seconds), 0.1)
+
+    def over(self, other: Result) -> tuple[float, float, float]:
+        """How many times as fast as the other, round by round: median, 10 % and 90 % quantiles."""
+        ratios = Pairs(self.seconds, other.seconds).ratios
+        return quantile(ratios, 0.5), quantile(ratios, 0.1), quantile(ratios, 0.9)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run."""
+
+    setting: Setting
+    clock: str
+    limits: Roofline
+    machine: dict[str, Any]
+    results: tuple[Result, ...]
+
+    @classmethod
+    def of(cls, setting: Setting, clock: str, limits: Roofline, results: tuple[Result, ...]) -> Row:
+        """With the machine that we are on."""
+        return cls(setting, clock, limits, machine(), results)
+
+    @property
+    def rounds(self) -> int:
+        """Of every contender."""
+        return len(self.results[0].seconds)
+
+    @property
+    def best(self) -> Result:
+        """The fastest dense float32 engine of the run; DeepSparse on a dense weight is one."""
+        dense = (r for r in self.results if r.side != "sparse" and r.sparsity == 0)
+        return min(dense, key=lambda result: result.median)
+
+    def of_limit(self, result: Result) -> float:
+        """The least time that the machine allows, as a share of the time that was measured."""
+        int8 = result.values == "int8"
+        least = self.limits.seconds(result.nbytes, result.operations, self.setting.cold, int8)
+        return least / result.median
+
+    def find(self, layout: str, pattern: str, sparsity: float, values: str = "f32") -> list[Result]:
+        """The sparse contenders of this kind; `layout` may be "" for any."""
+        wanted = (pattern, sparsity, values)
+        sparse = (r for r in self.results if r.side == "sparse" and r.name.startswith(layout))
+        return [r for r in sparse if (r.pattern, r.sparsity, r.values) == wanted]
+
+
+def read(path: Path) -> list[Row]:
+    """All rows; of rows of one setting the last."""
+    return list({row.setting: row for row in _rows(path)}.values()) if path.is_file() else []
+
+
+def append(path: Path, row: Row) -> None:
+    """One more line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rounded = asdict(row)
+    for result in rounded["results"]:
+        result["seconds"] = [float(f"{s:.4g}") for s in result["seconds"]]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(rounded) + "\n")
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        found = json.loads(line)
+        results = tuple(Result(**{**r, "seconds": tuple(r["seconds"])}) for r in found["results"])
+        yield Row(Setting.of(found["setting"]), found["clock"], Roofline(**found["limits"]), found["machine"], results)
