@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pomona.engines.blocks import inside
 from pomona.engines.memory import trim
 from pomona.graph.infer import tied
-from pomona.models.shards import Place, Shards, write_shard
 from pomona.processes import Processes
+from pomona.shards import Place, Shards, write_shard
 from pomona.vocabulary import InputError, finite, write_atomically
 
 INDEX = "model.safetensors.index.json"

@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from pomona.models.shards import Shards
 from pomona.models.source import Source
+from pomona.shards import Shards
 from pomona.vocabulary import InputError, first_line
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model")

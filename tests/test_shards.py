@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pomona.models.shards import Shards, write_shard
+from pomona.shards import Shards, write_shard
 from pomona.vocabulary import InputError
 
 TENSORS = {

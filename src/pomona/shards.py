@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ _TYPES = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -48,13 +52,22 @@ class Place:
 class Shards:
     """The tensors of some safetensors files by name. Reading copies; nothing stays open and nothing is mapped."""
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
-        self.places = dict(places)
+    def __init__(self, places: Mapping[str, Place], told: Mapping[str, str] | None = None) -> None:
+        self.places, self.told = dict(places), dict(told or {})
 
     @classmethod
     def of(cls, files: Sequence[Path]) -> Shards:
-        """Raises InputError on a file that is missing, truncated or no safetensors file."""
-        return cls({name: place for path in files for name, place in _header(path)})
+        """Their tensors, and in `told` what their headers say besides.
+
+        Raises InputError on a file that is missing, truncated or no safetensors file.
+        """
+        places: dict[str, Place] = {}
+        told: dict[str, str] = {}
+        for path in files:
+            found, said = _header(path)
+            places |= found
+            told |= said
+        return cls(places, told)
 
     def read(self, name: str) -> Tensor:
         """The tensor, as it is stored."""
@@ -66,11 +79,17 @@ class Shards:
                 raise InputError(f"{place.file} ends within {name}; it is truncated.")
         return made
 
-    def mapped(self, name: str) -> Tensor:
-        """The tensor as a view of the file: only what is looked at comes into memory, and what is written stays there."""
+    def mapped(self, name: str, behind: int = 0) -> Tensor:
+        """The tensor as a view of the file: only what is looked at comes into memory, and what is written stays there.
+
+        Its storage goes on for `behind` bytes where the file does.
+        """
         place = self.places[name]
-        flat = np.memmap(place.file, np.uint8, "c", place.start, (place.size,))
-        return torch.from_numpy(flat).view(place.dtype).view(place.shape)
+        reach = min(place.size + behind, place.file.stat().st_size - place.start)
+        if not reach:
+            return torch.empty(place.shape, dtype=place.dtype)
+        flat = torch.from_numpy(np.memmap(place.file, np.uint8, "c", place.start, (reach,)))
+        return flat[: place.size].view(place.dtype).view(place.shape)
 
     @property
     def stamp(self) -> str:
@@ -81,12 +100,12 @@ class Shards:
         return hashlib.sha256(repr((told, tensors)).encode()).hexdigest()
 
 
-def write_shard(path: Path, tensors: Mapping[str, Tensor | Place]) -> int:
+def write_shard(path: Path, tensors: Mapping[str, Tensor | Place], told: Mapping[str, str] | None = None) -> int:
     """One safetensors file, whole or not at all; a `Place` is copied from where it lies. Returns the bytes of its tensors.
 
-    Raises InputError where the disk is full.
+    Tensors lie in the order given; `told` goes into the header. Raises InputError where the disk is full.
     """
-    header, start = {"__metadata__": {"format": "pt"}}, 0
+    header, start = {"__metadata__": {"format": "pt", **(told or {})}}, 0
     for name, value in tensors.items():
         size = value.size if isinstance(value, Place) else value.numel() * value.element_size()
         entry = {"dtype": _NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [start, start + size]}
@@ -109,7 +128,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor | Place]) -> int:
     return start
 
 
-def _header(path: Path) -> Iterator[tuple[str, Place]]:
+def _header(path: Path) -> tuple[dict[str, Place], dict[str, str]]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -117,15 +136,23 @@ def _header(path: Path) -> Iterator[tuple[str, Place]]:
             entries = json.loads(file.read(length)) if length < size else None
         if not isinstance(entries, dict):
             raise ValueError("its header is longer than the file")
-        for name, entry in entries.items():
-            if name != "__metadata__":
-                dtype, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
-                first, last = entry["data_offsets"]
-                if 8 + length + last > size or last - first != prod(shape) * dtype.itemsize:
-                    raise ValueError(f"it ends within {name}")
-                yield name, Place(path, dtype, shape, 8 + length + first, last - first)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = entries.pop("__metadata__", {})
+        if not isinstance(told, dict) or not all(isinstance(said, str) for said in told.values()):
+            raise ValueError("its header tells no words")
+        return {name: _place(path, name, entry, 8 + length, size) for name, entry in entries.items()}, told
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); it may be truncated.") from None
+
+
+def _place(path: Path, name: str, entry: Mapping[str, Any], origin: int, size: int) -> Place:
+    """Where a tensor lies, if it lies within the file."""
+    dtype, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
+    first, last = entry["data_offsets"]
+    if not all(isinstance(number, int) and number >= 0 for number in (*shape, first, last)):
+        raise ValueError(f"a size of {name} is not a whole number")
+    if origin + last > size or last - first != prod(shape) * dtype.itemsize:
+        raise ValueError(f"it ends within {name}")
+    return Place(path, dtype, shape, origin + first, last - first)
 
 
 def _pieces(value: Tensor | Place) -> Iterator[bytes | memoryview]:
