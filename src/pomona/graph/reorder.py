@@ -38,12 +38,8 @@ def reordered(model: nn.Module, graph: Graph, orders: Mapping[str, Tensor]) -> n
     """
     moved = {}
     for name, order in orders.items():
-        if name not in graph.atoms:
-            raise InputError(f"The plan reorders {name}, which is no free axis of this model; use the model it was made for.")
-        if sorted(order.tolist()) != list(range(graph.atoms[name].n)):
-            raise InputError(
-                f"The plan's order of {name} is none of its {graph.atoms[name].n} units; use the model it was made for."
-            )
+        if name not in graph.atoms or sorted(order.tolist()) != list(range(graph.atoms[name].n)):
+            raise InputError(f"The order of {name} is not one of an axis of this model; use the model that it was made for.")
         moved[graph.atoms[name]] = order
     made: dict[int, Tensor] = {}
     for name, tensor in state_of(model).items():

@@ -17,7 +17,7 @@ from pomona.vocabulary import generator
 
 NOISE = 1e-6  # of what is kept: a gain below is rounding, and would let channels change places for ever
 _ENOUGH = 1e-4  # of what is kept: gains that are no longer worth a sweep
-_STARTS = 4  # from which it begins, over the number of stripes
+_STARTS = 8  # from which it begins, over the number of stripes
 _MEETINGS = 32  # sweeps in which nothing must come before it ends, times stripes: few stripes have few pairs in one sweep
 
 Assign: TypeAlias = Callable[[Tensor], Tensor]  # worth (stripes, channels) -> whom each stripe gets, int64 (stripes,)
