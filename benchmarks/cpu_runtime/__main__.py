@@ -1,9 +1,9 @@
 """The CPU runtime beside the best dense engines: `python -m benchmarks.cpu_runtime`.
 
-Rows are added to docs/results/cpu_runtime/rows.jsonl as soon as they are there and docs/results/cpu_runtime.md is made from them;
-runs that are there are kept, so that it may be broken off and go on. DeepSparse needs a Python of its own (3.8 to 3.11, with
-deepsparse 1.8.0), named by `--deepsparse`; without it, and where OpenVINO is not installed, their lines are left out. `--quick`
-makes three rounds of each, elsewhere, to see that all goes well.
+Rows are added to docs/results/cpu_runtime/rows.jsonl as soon as they are there and docs/results/cpu_runtime.md is made from
+them; runs of the same machine, versions and kernels are kept, so that it may be broken off and go on. DeepSparse needs a Python
+of its own (3.8 to 3.11, with deepsparse 1.8.0), named by `--deepsparse`; without it, and where OpenVINO is not installed, their
+lines are left out. `--quick` makes three rounds of each, elsewhere, to see that all goes well.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure(given: argparse.Namespace, path: Path, rounds: int, notes: list[str]) -> None:
-    there = {row.setting for row in kept.read(path)}
+    now = kept.here()
+    there = {row.setting for row in kept.read(path) if row.machine == now and row.rounds >= rounds}
     print(f"kernels: {library().isa or library().reason}", flush=True)
 
     def note(text: str) -> None:

@@ -24,7 +24,7 @@ from pomona.runtime.patterned import patterned
 from pomona.runtime.pinning import pinned
 from pomona.runtime.roofline import roofline
 from pomona.runtime.sparse.layouts import conv_layout, linear_layout
-from pomona.runtime.timing import Sampler, clock_of, sampler, threads_set, turns
+from pomona.runtime.timing import SETTLED, Sampler, clock_of, sampler, threads_set, turns
 from pomona.vocabulary import InputError
 
 _WRONG = {"f32": 1e-4, "bf16": 1e-2, "int8": 5e-2}  # relative to the largest output; beyond it a time is worth nothing
@@ -52,7 +52,7 @@ def measured(setting: Setting, rounds: int, deepsparse: Path | None, note: Calla
             stack.callback(worker.close)
             entries += _deepsparse(setting, worker, folder, clock == "cpu", note)
         samples = [entry.sample for entry in entries]
-        order = turns(samples)
+        order = turns(samples, pause=SETTLED if setting.threads > 1 else 0.0)
         next(order)  # warm
         took = list(zip(*(next(order) for _ in range(rounds)), strict=True))
     results = tuple(entry.result.with_seconds(seconds) for entry, seconds in zip(entries, took, strict=True))

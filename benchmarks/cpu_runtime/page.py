@@ -8,13 +8,14 @@ from benchmarks.cpu_runtime.goals import goals
 from benchmarks.cpu_runtime.rows import Result, Row
 
 ABOUT = """\
-Layers with random weights and random zeros: speed only, nothing here says what accuracy is left at a pattern. All contenders of a
-table take turns in one process, in random order, round after round; ratios are taken round by round to the dense float32 engine
-with the least median (never to torch alone), with their 10 % and 90 % quantiles in brackets. One thread: processor time; two:
-the clock on the wall, threads pinned. `warm` weights stay in the caches from call to call as far as these reach. Before every
-`cold` call all caches are read full of something else, and then the same code is run on a tiny layer: in a model only weights are
-cold. `limit` is the least time for the bytes of the weight and the operations of its living values, by the rates measured on this
-machine. OpenVINO is told to stay in float32. Outputs are compared with float64 before anything is timed."""
+Layers with random weights and random zeros: speed only, nothing here says what accuracy is left at a pattern. All contenders of
+a table take turns in one process, in random order, round after round; ratios are taken round by round to the dense float32
+engine with the least median (never to torch alone), with their 10 % and 90 % quantiles in brackets. One thread: processor time;
+two: the clock on the wall, threads pinned. `warm` weights stay in the caches from call to call as far as these reach. Before
+every `cold` call all caches are read full of something else, and then the same code is run on a tiny layer: in a model only
+weights are cold. `limit` is the least time for the bytes of the weight and the operations of its living values, by the rates
+measured on this machine. Every engine is called as from Python, ours too. OpenVINO is told to stay in float32. Outputs are
+compared with float64 before anything is timed."""
 
 
 def page(rows: Sequence[Row], notes: Sequence[str], command: str) -> str:
@@ -31,6 +32,8 @@ def _lines(rows: Sequence[Row], notes: Sequence[str], command: str) -> Iterator[
     yield from _limits(rows)
     for row in rows:
         yield from _run(row)
+    if len(builds := {str(row.machine["kernels"]) for row in rows}) > 1:
+        yield from ("", f"These are runs of {len(builds)} builds of the kernels: some were made before the last change of these.")
     if notes:
         yield from ("", "## Left out", "", *(f"- {note}" for note in notes))
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from benchmarks.cpu_runtime.cells import Setting
 
+from pomona.native import library
 from pomona.runtime import machine
 from pomona.runtime.roofline import Roofline
 from pomona.runtime.timing import Pairs, quantile
+from pomona.vocabulary import sha256
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Row:
     @classmethod
     def of(cls, setting: Setting, clock: str, limits: Roofline, results: tuple[Result, ...]) -> Row:
         """With the machine that we are on."""
-        return cls(setting, clock, limits, machine(), results)
+        return cls(setting, clock, limits, here(), results)
 
     @property
     def rounds(self) -> int:
@@ -85,6 +87,13 @@ class Row:
         wanted = (pattern, sparsity, values)
         sparse = (r for r in self.results if r.side == "sparse" and r.name.startswith(layout))
         return [r for r in sparse if (r.pattern, r.sparsity, r.values) == wanted]
+
+
+def here() -> dict[str, Any]:
+    """What must be equal for rows to be kept: processor, versions, and the kernels themselves."""
+    path = library().path
+    about = {name: value for name, value in machine().items() if name != "threads"}
+    return {**about, "kernels": None if path is None else sha256(path)[:12]}
 
 
 def read(path: Path) -> list[Row]:

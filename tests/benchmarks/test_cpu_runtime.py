@@ -19,7 +19,7 @@ BATCH = Setting("linear", (2048, 2048), 512, False, 1)
 
 
 def row(setting, *results):
-    return Row(setting, "cpu", LIMITS, {"cpu": "x", "cores": 2, "torch": "2"}, results)
+    return Row(setting, "cpu", LIMITS, {"cpu": "x", "cores": 2, "torch": "2", "kernels": "a"}, results)
 
 
 def result(name, side, ms, sparsity=0, pattern="", values="f32", nbytes=1000, operations=0):
@@ -64,6 +64,17 @@ def test_rows_come_back_and_the_last_of_a_setting_counts(tmp_path):
     found = kept.read(path)
     assert {one.setting for one in found} == {COLD, BATCH}
     assert next(one for one in found if one.setting == COLD) == second
+
+
+def test_runs_of_other_kernels_are_made_anew(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("benchmarks.cpu_runtime.__main__.settings", lambda threads: [COLD])
+    monkeypatch.setattr("benchmarks.cpu_runtime.__main__.roofline", lambda *_, **__: LIMITS)
+    monkeypatch.setattr("benchmarks.cpu_runtime.__main__.measured", lambda *_: made.append(1) or row(COLD, TORCH, BITS))
+    for build, rounds, count in (("a", 3, 1), ("a", 3, 1), ("b", 3, 2), ("a", 9, 3)):
+        monkeypatch.setattr(kept, "here", lambda build=build: {**row(COLD, TORCH).machine, "kernels": build})
+        main(["--out", str(tmp_path), "--rounds", str(rounds)])
+        assert len(made) == count
 
 
 def test_the_page_has_goals_limits_runs_and_what_was_left_out():

@@ -86,6 +86,13 @@ def test_any_number_take_turns_in_changing_order_and_keep_their_places():
     assert len(orders) > 2 and all(sorted(order) == ["a", "b", "c"] for order in orders)
 
 
+def test_a_pause_comes_before_every_sample(monkeypatch):
+    slept = []
+    monkeypatch.setattr("pomona.runtime.timing.sleep", slept.append)
+    next(turns([lambda: 1.0, lambda: 2.0], pause=0.5))
+    assert slept == [0.5, 0.5]
+
+
 def test_what_prepares_a_call_runs_before_each_and_is_not_timed():
     calls, now = [], [0.0]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median
-from time import perf_counter, process_time, thread_time
+from time import perf_counter, process_time, sleep, thread_time
 from typing import Literal, TypeAlias
 
 import torch
@@ -21,6 +21,7 @@ Sampler: TypeAlias = Callable[[], float]  # runs something, and tells the second
 _SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
 _LONG = 20e-3  # from here on one warming call does: it sees enough, and costs enough
 _FEWEST = 5
+SETTLED = 0.01  # seconds after which the threads of a pool that has nothing to do sleep
 _BRIEF = 1e-3  # seconds a sample of an op lasts: there are hundreds of them
 _SLOW = 5e-3  # from here on three samples of an op must do
 
@@ -86,14 +87,19 @@ def sampler(function: Callable[[], object], clock: Clock = perf_counter, prepare
     return sample
 
 
-def turns(samplers: Sequence[Sampler], seed: int = 0) -> Iterator[tuple[float, ...]]:
+def turns(samplers: Sequence[Sampler], seed: int = 0, pause: float = 0.0) -> Iterator[tuple[float, ...]]:
     """One sample of each, round after round without end, in random order within a round.
 
-    A slow spell of the machine then falls on all alike, and none profits from always coming second.
+    A slow spell of the machine then falls on all alike, and none profits from always coming second. `pause` is how many seconds
+    to sleep before each sample: where engines have threads of their own, those of the one before wait busily for a while.
     """
     draw, order = random.Random(seed), range(len(samplers))
     while True:
-        found = {place: samplers[place]() for place in draw.sample(order, len(order))}
+        found: dict[int, float] = {}
+        for place in draw.sample(order, len(order)):
+            if pause:
+                sleep(pause)
+            found[place] = samplers[place]()
         yield tuple(found[place] for place in order)
 
 
@@ -115,7 +121,8 @@ def time_pairs(
     `prepare` is as in `sampler`; `others` take their turns in every round.
     """
     samples: list[tuple[float, ...]] = []
-    rounds = turns([sampler(function, clock, prepare) for function in (before, after, *others)], seed)
+    pause = SETTLED if others and torch.get_num_threads() > 1 else 0.0
+    rounds = turns([sampler(function, clock, prepare) for function in (before, after, *others)], seed, pause)
     end = perf_counter() + seconds
     timed = Pairs((), ())
     while len(samples) < pairs and (len(samples) < _FEWEST or (perf_counter() < end and timed.doubt > enough)):
