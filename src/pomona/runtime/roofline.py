@@ -48,6 +48,10 @@ class Roofline:
         """The least time for reading these bytes and doing these operations, both at once.
 
         Where weights are warm, every cache is thought to hold as much of them as it can.
+
+        >>> limits = Roofline(1, "avx512", 1e10, 3e10, 1e11, fma=1.5e11, dot=7e11, own=1 << 21, shared=1 << 25)
+        >>> limits.seconds(20_000_000, cold=True), limits.seconds(100, operations=3e11)
+        (0.002, 2.0)
         """
         rate = self.dot if int8 and self.dot else self.fma
         own = 0 if cold else min(nbytes, self.own * self.threads)
@@ -61,10 +65,6 @@ def roofline(threads: int | None = None, fresh: bool = False) -> Roofline:
 
     `fresh` measures once more and keeps the better of each: other programs only ever take from it. Raises InputError below
     one thread.
-
-    >>> limits = roofline(threads=1)
-    >>> limits.seconds(4 << 20) < limits.seconds(4 << 20, cold=True) < 1
-    True
     """
     threads = threads_of(threads)
     about = _about(threads)
