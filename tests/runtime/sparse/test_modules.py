@@ -156,6 +156,27 @@ def test_whoever_reads_the_weight_is_noticed():
     assert readers == [sparse]
 
 
+def test_whoever_listens_to_torch_hears_of_them():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    heard = []
+
+    class Listening(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            heard.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    _, sparse = linear()
+    with Listening(), torch.no_grad():
+        sparse(torch.ones(1, 19))
+    assert "pomona.sparse_linear.default" in heard
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
+        assert sparse(torch.ones(4, 19)).shape == (4, 7)
+    assert sparse(torch.ones(4, 19, device="meta")).shape == (4, 7)
+    with pytest.raises(RuntimeError, match="Batching rule not implemented"):
+        torch.vmap(sparse)(torch.randn(3, 2, 19))
+
+
 @pytest.mark.parametrize("x", [torch.ones(2, 18), torch.ones(19, dtype=torch.int64), torch.ones(())])
 def test_inputs_that_do_not_fit_are_refused(x):
     with pytest.raises(InputError, match=r"takes floating-point \(..., 19\)"):

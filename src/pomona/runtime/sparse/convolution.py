@@ -25,6 +25,7 @@ class SparseConv2d(nn.Module):
 
     def __init__(self, packed: ConvFormat | Packed, bias: Tensor | None = None, relu: bool = False) -> None:
         super().__init__()
+        self.bias: Tensor | None
         self.packed = packed if isinstance(packed, Packed) else Packed(packed)
         shape, geometry = self.packed.about[3:]
         self.out_channels, self.in_channels = shape[0], shape[1] * geometry[6]

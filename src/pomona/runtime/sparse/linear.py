@@ -29,6 +29,7 @@ class SparseLinear(nn.Module):
 
     def __init__(self, packed: Format | Packed, bias: Tensor | None = None) -> None:
         super().__init__()
+        self.bias: Tensor | None
         self.packed = packed if isinstance(packed, Packed) else Packed(packed)
         self.out_features, self.in_features = self.packed.about[3]
         self.register_buffer("bias", None if bias is None else bias.detach().to("cpu", torch.float32).clone())
