@@ -87,7 +87,7 @@ inline void tile(const Linear& w, int64_t row, const Activation* x, float* y, in
 
 template <template <class> class Layout, class K, int B>
 inline void word_rows(const Linear& w, int64_t begin, int64_t end, const Activation* x, float* y, int64_t stride) {
-    constexpr int N = B == 1 || W < 16 ? 1 : 2;  // two rows share what is read of x, where there are registers for it
+    constexpr int N = B == 8 && W == 16 ? 2 : 1;  // two rows share what is read of x, where there are registers for it
     int64_t row = begin;
     for (; row + N <= end; row += N) tile<Layout, K, N, B>(w, row, x, y, stride);
     for (; row < end; ++row) tile<Layout, K, 1, B>(w, row, x, y, stride);
