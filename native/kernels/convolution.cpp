@@ -47,6 +47,7 @@ struct Tile {
     int64_t outputs;        // from row to row
     int rows;               // that are there
     bool relu;
+    bool ahead;             // prefetch what the next tile reads
 };
 
 // Where the lanes of one register go: the map's positions that they are, in order.
@@ -84,6 +85,10 @@ void tile(const Tile& t) {
     for (int64_t k = 0; k < t.blocks; ++k, values += t.step) {
         const float* x = t.x + t.offsets[t.taps[k]];
         F lanes[V];
+        if (t.ahead) {
+            POMONA_UNROLL
+            for (int v = 0; v < V; ++v) prefetch(x + (V + v) * W);
+        }
         POMONA_UNROLL
         for (int v = 0; v < V; ++v) lanes[v] = Some && v == V - 1 ? load_some(x + v * W, t.last) : load(x + v * W);
         POMONA_UNROLL
@@ -136,6 +141,8 @@ struct Convolution {
     bool relu;
     int64_t panels = (m.rows + R - 1) / R;  // of a group
     int64_t columns = (m.lanes + W - 1) / W;
+    // Where the input is not copied and does not stay in the second-level cache; elsewhere it costs more than it gains.
+    bool ahead = !m.phases && m.channels * m.height * m.width > 1 << 18;
 
     // The panel's rows at the positions of columns [begin, end), for a group's input as the taps read it.
     void tile(int64_t group, int64_t panel, int64_t begin, int64_t end, const float* x, const float* residual, float* y) const {
@@ -148,7 +155,7 @@ struct Convolution {
                            m.offsets, x, static_cast<int>(smaller(m.lanes - (end - 1) * W, W)), m.valid + begin * (W / 8),
                            m.places + begin * (W / 8), weight.bias ? weight.bias + group * m.rows + row : nullptr,
                            residual ? residual + row * m.outputs : nullptr, y + row * m.outputs, m.outputs,
-                           static_cast<int>(smaller(m.rows - row, H)), relu});
+                           static_cast<int>(smaller(m.rows - row, H)), relu, ahead});
         }
     }
 

@@ -125,8 +125,10 @@ def checked_conv_shape(shape: tuple[int, int, int, int], geometry: Geometry, lay
     """Raises InputError unless a convolution of this geometry can have a weight of this shape."""
     if shape[0] % geometry.groups:
         raise InputError(f"{layout}: {shape[0]} output channels do not divide into {geometry.groups} groups.")
-    if min(shape[1:]) < 1:
-        raise InputError(f"{layout}: a kernel needs at least one input channel and one tap; got a weight of shape {shape}.")
+    if min(shape) < 1:
+        raise InputError(
+            f"{layout}: a convolution needs at least one channel on either side and one tap; got a weight of {shape}."
+        )
 
 
 def checked_map(
