@@ -24,7 +24,7 @@ from pomona.runtime.patterned import patterned
 from pomona.runtime.pinning import pinned
 from pomona.runtime.roofline import roofline
 from pomona.runtime.sparse.layouts import conv_layout, linear_layout
-from pomona.runtime.timing import SETTLED, Sampler, clock_of, sampler, threads_set, turns
+from pomona.runtime.timing import SETTLED, Clocks, Sampler, clock_of, sampler, threads_set, turns
 from pomona.vocabulary import InputError
 
 _WRONG = {"f32": 1e-4, "bf16": 1e-2, "int8": 5e-2}  # relative to the largest output; beyond it a time is worth nothing
@@ -40,7 +40,7 @@ class Entry:
 
 def measured(setting: Setting, rounds: int, deepsparse: Path | None, note: Callable[[str], None]) -> Row:
     """All contenders of a setting in so many rounds. What is not there or refuses is left out, with a note."""
-    clock = "cpu" if setting.threads == 1 else "wall"
+    clock: Clocks = "cpu" if setting.threads == 1 else "wall"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(threads_set(setting.threads))
@@ -59,16 +59,28 @@ def measured(setting: Setting, rounds: int, deepsparse: Path | None, note: Calla
     return Row.of(setting, clock, roofline(setting.threads), results)
 
 
-def _entries(setting: Setting, folder: Path, clock: Any, note: Callable[[str], None]) -> Iterator[Entry]:
+def _entries(setting: Setting, folder: Path, clock: Clocks, note: Callable[[str], None]) -> Iterator[Entry]:
     if setting.kind == "model":
         for result, call in network(setting, note):
-            yield Entry(result, sampler(call, clock_of(clock)))
+            yield Entry(result, _warm(call, clock))
         return
     tiny = _tiny(setting)
     (folder / "tiny").mkdir()
     small = {result.name: call for result, call in _layer(tiny, folder / "tiny", contenders(setting), lambda _: None)}
     for result, call in _layer(setting, folder, contenders(setting), note):
-        yield Entry(result, sampler(call, clock_of(clock), _cold(small[result.name]) if setting.cold else None))
+        sample = sampler(call, clock_of(clock), _cold(small[result.name])) if setting.cold else _warm(call, clock)
+        yield Entry(result, sample)
+
+
+def _warm(call: Callable[[], object], clock: Clocks) -> Sampler:
+    """One call beforehand, always: the weights of all the others together do not fit into the caches."""
+    sample = sampler(call, clock_of(clock))
+
+    def again() -> float:
+        call()
+        return sample()
+
+    return again
 
 
 def _cold(tiny: Callable[[], object]) -> Callable[[], object]:
