@@ -101,7 +101,7 @@ def _linear(weight: Tensor, batch: int) -> Iterator[tuple[str, tuple[tuple[str, 
             yield "rowlanes", (("rows", rows),)
         for n, m in _PATTERNS:
             if _holds(weight, n, m):
-                yield "nm", (("n", n), ("m", m))
+                yield "nm", (("m", m), ("n", n))
                 break
     if batch >= _BATCH:
         for rows in _blocks(weight, (1, 2, 4, 8, 16), len(weight)):
