@@ -8,7 +8,7 @@ BIN := .venv/bin
 # The stamp carries a checksum of what decides the environment, so a checkout that only touches dates changes nothing.
 KEY := $(shell { echo '$(TORCH)'; cat Makefile pyproject.toml setup.py requirements/assets.txt native/*.py native/*/*; } | cksum | cut -d ' ' -f 1)
 READY := .venv/.ready-$(KEY)
-EXTRAS := .[transformers,corpora,export,knapsack,peft,examples,dev]
+EXTRAS := .[transformers,corpora,export,openvino,knapsack,peft,examples,dev]
 
 # Networks hiccup: three tries, then the error stands.
 pip = for try in 1 2 3; do \

@@ -98,3 +98,32 @@ def test_a_model_that_lost_layers_and_groups_of_heads_goes_on_in_gguf(cli, folde
     ids = torch.arange(10)[None]
     with torch.no_grad():
         assert torch.equal(again(ids).logits, pomona.load("out")(ids).logits)
+
+
+def test_compressed_tensors_hold_the_same_weights_in_their_own_names(cli, folder):
+    from safetensors.torch import load_file
+
+    from pomona.runtime.interchange import of_compressed_tensors
+
+    ran = cli("export", "sparse", "--to", "compressed-tensors", "--dtype", "bfloat16", "-o", "small", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["weights"] == 14 and ran.json["share"] < 0.75  # tiny rows: their offsets weigh
+    told = json.loads(Path("small/config.json").read_text())["quantization_config"]
+    assert told["quant_method"] == "compressed-tensors" and told["sparsity_config"]["format"] == "sparse-bitmask"
+    layer = "model.layers.0.mlp.up_proj"
+    assert layer in told["sparsity_config"]["targets"] and "lm_head" in told["sparsity_config"]["ignore"]
+    stored = load_file("small/model.safetensors")
+    parts = {part: stored[f"{layer}.{part}"] for part in ("shape", "compressed", "bitmask", "row_offsets")}
+    assert torch.equal(of_compressed_tensors(parts), folder.state_dict()[f"{layer}.weight"].bfloat16())
+    assert f"{layer}.weight" not in stored and "model.norm.weight" in stored
+
+
+def test_compressed_tensors_of_a_dense_folder_are_refused(cli, folder):
+    transformers.LlamaForCausalLM(folder.config).save_pretrained("dense")
+    ran = cli("export", "dense", "--to", "compressed-tensors", "-o", "small")
+    assert ran.code == 2 and "sparse enough" in ran.err and not Path("small").exists()
+
+
+def test_sparse_is_for_onnx_alone(cli, folder):
+    ran = cli("export", "sparse", "--to", "packed", "--sparse", "-o", "small")
+    assert ran.code == 2 and "--sparse goes with --to onnx" in ran.err

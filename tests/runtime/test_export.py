@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pomona.models import load_model
-from pomona.runtime import export_onnx, export_program
+from pomona.runtime import export_onnx, export_openvino, export_program
 from pomona.runtime.export import difference
 from pomona.vocabulary import InputError
 
@@ -84,3 +84,41 @@ def test_differences_are_relative_to_large_values_only():
     assert difference([one], [one * float("nan")]) == float("inf")
     hidden = torch.tensor([-torch.inf, 1.0])
     assert difference([hidden], [hidden]) == 0
+
+
+def half_empty():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))
+    with torch.no_grad():
+        net[0].weight[torch.rand(64, 64) < 0.9] = 0
+        net[2].weight[torch.rand(32, 64) < 0.5] = 0
+    return net
+
+
+def test_sparse_initialisers_make_the_file_smaller_and_the_same(tmp_path):
+    net, x = half_empty(), torch.randn(3, 64)
+    dense = export_onnx(net, x, None, tmp_path / "dense.onnx")
+    sparse = export_onnx(net, x, None, tmp_path / "sparse.onnx", sparse=True)
+    assert sparse["sparse_weights"] == 1  # half zeros would make the second larger
+    saved = 64 * 64 * 4 - int(net[0].weight.count_nonzero()) * 12
+    assert abs(dense["bytes"] - sparse["bytes"] - saved) < 600
+    assert sparse["max_error"] == dense["max_error"] and sparse["dynamic_batch"]
+
+
+def test_openvino_equals_the_model_and_keeps_the_batch_free(tmp_path):
+    pytest.importorskip("openvino")
+    found = export_openvino(half_empty(), torch.randn(3, 64), None, tmp_path / "net.xml")
+    assert found["max_error"] <= 1e-4 and found["dynamic_batch"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.bin", "net.xml"]
+    assert found["bytes"] == sum(p.stat().st_size for p in tmp_path.iterdir())
+
+
+def test_openvino_leaves_nothing_behind_what_it_refuses(tmp_path):
+    pytest.importorskip("openvino")
+    with pytest.raises(InputError, match=r"OpenVINO differs|cannot be written|does not take"):
+        export_openvino(Noise(), torch.randn(3, 64), None, tmp_path / "net.xml")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "net.bin").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"net\.bin exists"):
+        export_openvino(half_empty(), torch.randn(3, 64), None, tmp_path / "net.xml")
+    assert (tmp_path / "net.bin").read_bytes() == b"mine"

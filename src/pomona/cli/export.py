@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,15 @@ from pomona.cli.answer import Answer
 from pomona.cli.progress import watching
 from pomona.cli.refusal import one_of, refused
 
-SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "gguf": ".gguf", "packed": "", "safetensors": ""}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "pt2": ".pt2",
+    "openvino": ".xml",
+    "gguf": ".gguf",
+    "packed": "",
+    "compressed-tensors": "",
+    "safetensors": "",
+}
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -24,8 +33,9 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="Files: onnx (checked with ONNX Runtime), pt2 (torch.export), gguf (llama.cpp). "
-            "Folders: packed (sparse weights as bits and values), safetensors (dense, opens anywhere).",
+            help="Files: onnx (checked with ONNX Runtime), openvino (.xml and .bin), pt2 (torch.export), gguf (llama.cpp). "
+            "Folders: packed (sparse weights as bits and values), compressed-tensors (its sparse-bitmask), "
+            "safetensors (dense, opens anywhere).",
         ),
     ] = "onnx",
     out: Annotated[
@@ -37,13 +47,16 @@ def export(
         typer.Option(
             metavar="TYPE",
             show_default="as stored; gguf: float16",
-            help="float32, float16, bfloat16; gguf also q8_0. For gguf, packed and safetensors.",
+            help="float32, float16, bfloat16; gguf also q8_0. For gguf and folders.",
         ),
     ] = None,
     max_shard: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", show_default="1GB", help="Largest file of weights of packed and safetensors, like 500MB."),
+        typer.Option(metavar="SIZE", show_default="1GB", help="Largest file of weights in a folder, like 500MB."),
     ] = None,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="onnx: store weights without their zeros where that is smaller; no faster by it.")
+    ] = False,
     input: options.Input = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -51,21 +64,23 @@ def export(
     """Write MODEL to a file for another runtime, or its folder with packed or plain weights, and check what was written."""
     suffix = SUFFIXES[one_of(to, SUFFIXES, "an export format")]
     path = out if out.suffix or not suffix else out.with_suffix(suffix)
+    if sparse and to != "onnx":
+        raise refused(f"--sparse goes with --to onnx, not with --to {to}.")
     with words.new(path):
-        if suffix in (".onnx", ".pt2"):
-            return _program(model, to, path, input, dtype)
+        if suffix in (".onnx", ".pt2", ".xml"):
+            return _program(model, to, path, input, dtype, sparse)
         if not Path(model).is_dir():
             raise refused(f"--to {to} takes the weights of a folder, and there is no folder '{model}'; save the model first.")
         return _gguf(model, path, dtype) if to == "gguf" else _folder(model, to, path, dtype, max_shard)
 
 
-def _program(model: str, to: str, path: Path, input: str | None, dtype: str | None) -> Answer:
+def _program(model: str, to: str, path: Path, input: str | None, dtype: str | None, sparse: bool) -> Answer:
     """The model opened, run, and written as a program."""
     if dtype is not None:
         raise refused(f"--dtype does not go with --to {to}: a program has the types of its model.")
-    from pomona.runtime import export_onnx, export_program  # loads torch
+    from pomona.runtime import export_onnx, export_openvino, export_program  # loads torch
 
-    write = {"onnx": export_onnx, "pt2": export_program}[to]
+    write: Any = {"onnx": partial(export_onnx, sparse=sparse), "pt2": export_program, "openvino": export_openvino}[to]
     progress = watching()
     opened = words.open_model(model, input, progress)
     with progress.stage(f"exporting to {to}"):
@@ -88,10 +103,12 @@ def _folder(model: str, to: str, path: Path, dtype: str | None, max_shard: str |
     largest = None if max_shard is None else words.size(max_shard, "--max-shard")
     import torch
 
+    from pomona.face.compressed import export_compressed
     from pomona.face.packing import export_folder
 
     kind = None if wanted is None else getattr(torch, wanted)
-    found = export_folder(Path(model), path, packed=to == "packed", dtype=kind, largest=largest, progress=watching())
+    write = export_compressed if to == "compressed-tensors" else partial(export_folder, packed=to == "packed")
+    found = write(Path(model), path, dtype=kind, largest=largest, progress=watching())
     share = f", {found['weights']} packed weights at {found['share']:.1%} of dense" if found["weights"] else ""
     return _answer(model, to, path, found, f"{path}  {found['bytes'] / 1e6:.1f} MB in {len(found['files'])} files{share}")
 

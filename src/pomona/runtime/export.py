@@ -123,4 +123,5 @@ def need(*packages: str) -> None:
     """Raise InputError with the pip line unless these packages can be imported."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX export needs {', '.join(missing)}: pip install 'pomona[export]'.")
+        extra = "openvino" if "openvino" in missing else "export"
+        raise InputError(f"This format needs {', '.join(missing)}: pip install 'pomona[{extra}]'.")

@@ -39,7 +39,7 @@ def of_sparse(weight: Tensor) -> Tensor:
     if weight.layout is torch.strided:
         return weight
     try:
-        with torch.sparse.check_sparse_tensor_invariants(True), _no_beta_warning():
+        with torch.sparse.check_sparse_tensor_invariants(True), _no_beta_warning():  # type: ignore[no-untyped-call]
             if weight.layout is torch.sparse_coo:
                 return torch.sparse_coo_tensor(weight._indices(), weight._values(), weight.shape).to_dense()
             rows = weight.layout in (torch.sparse_csr, torch.sparse_bsr)

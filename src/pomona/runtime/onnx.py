@@ -15,19 +15,27 @@ from torch.utils._pytree import tree_leaves
 from pomona.graph.export import export, inputs_of
 from pomona.runtime.export import appearing, difference, free_path, need, outputs, quiet, with_free_batch
 from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.onnx_sparse import sparsen
 from pomona.vocabulary import InputError, first_line
 
 _LARGEST = 1.9e9  # bytes of weights; protobuf messages end at 2 GB
 
 
 def export_onnx(
-    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path, tolerance: float = 1e-4
+    model: nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any] | None,
+    path: str | Path,
+    tolerance: float = 1e-4,
+    *,
+    sparse: bool = False,
 ) -> dict[str, Any]:
     """Write an ONNX file and check it with ONNX Runtime on the example inputs and on random ones of the same kind.
 
-    The batch stays free where the model allows it, and is then checked at another size as well. Returns `max_error`
-    (see `difference`), `tolerance`, `bytes` and `dynamic_batch`. Raises InputError when packages are missing, the file
-    exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
+    The batch stays free where the model allows it, and is then checked at another size as well. With `sparse`, weights that are
+    smaller so are stored without their zeros, which makes a smaller file and no faster model. Returns `max_error` (see
+    `difference`), `tolerance`, `bytes`, `dynamic_batch` and, with `sparse`, `sparse_weights`, how many. Raises InputError when
+    packages are missing, the file exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
     """
     need("onnx", "onnxscript", "onnxruntime")
     path = free_path(Path(path))
@@ -37,13 +45,15 @@ def export_onnx(
     with appearing(path) as partial, quiet():
         free = with_free_batch(model, positional, keywords)
         write(free or export(model, positional, keywords), model, partial)
+        thinned = {"sparse_weights": sparsen(partial)} if sparse else {}
         trials = [(positional, keywords), _redrawn(positional, keywords)]
         if free is not None:
             trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
         error = max(difference(_run(partial, *trial), outputs(model, *trial)) for trial in trials)
         if not error <= tolerance:
             raise InputError(f"ONNX Runtime differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
-    return {"max_error": error, "tolerance": tolerance, "bytes": path.stat().st_size, "dynamic_batch": free is not None}
+    size = path.stat().st_size
+    return {"max_error": error, "tolerance": tolerance, "bytes": size, "dynamic_batch": free is not None, **thinned}
 
 
 def write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) -> None:

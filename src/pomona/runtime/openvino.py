@@ -1,0 +1,67 @@
+"""OpenVINO's files, checked against OpenVINO."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from pomona.graph.export import export, inputs_of
+from pomona.runtime.export import difference, free_path, need, outputs, quiet, with_free_batch
+from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.onnx import write
+from pomona.vocabulary import InputError, first_line
+
+
+def export_openvino(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path, tolerance: float = 1e-4
+) -> dict[str, Any]:
+    """Write OpenVINO's `.xml` with the `.bin` of the weights beside it, float32, by way of ONNX, and check it in OpenVINO.
+
+    It is run on the example inputs; the batch stays free where the model allows it, and is then tried at another size.
+    Returns `max_error` (see `difference`), `tolerance`, `bytes` of both files and `dynamic_batch`. Raises InputError when
+    packages are missing, a file exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
+    """
+    need("onnx", "onnxscript", "openvino")
+    import openvino
+
+    path = free_path(Path(path))
+    weights = free_path(path.with_suffix(".bin"))
+    positional, keywords = inputs_of(args, kwargs)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder, quiet():
+        free = with_free_batch(model, positional, keywords)
+        write(free or export(model, positional, keywords), model, Path(folder) / "model.onnx")
+        made = Path(folder) / "model.xml"
+        try:
+            openvino.save_model(openvino.convert_model(Path(folder) / "model.onnx"), made, compress_to_fp16=False)
+        # The converter wraps whatever a translation raised in errors of its own that no public name covers.
+        except Exception as refusal:
+            raise InputError(f"OpenVINO does not take {type(model).__name__}: {first_line(refusal)}.") from refusal
+        trials = [(positional, keywords)]
+        if free is not None:
+            trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
+        error = max(difference(_run(made, *trial), outputs(model, *trial)) for trial in trials)
+        if not error <= tolerance:
+            raise InputError(f"OpenVINO differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
+        made.with_suffix(".bin").replace(weights)
+        made.replace(path)
+    total = path.stat().st_size + weights.stat().st_size
+    return {"max_error": error, "tolerance": tolerance, "bytes": total, "dynamic_batch": free is not None}
+
+
+def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    import openvino
+
+    tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
+    wishes = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", wishes)
+    if len(compiled.inputs) != len(tensors):
+        raise InputError(f"OpenVINO's model takes {len(compiled.inputs)} inputs where the model takes {len(tensors)} tensors.")
+    given = {place: tensor.detach().cpu().contiguous().numpy() for place, tensor in enumerate(tensors)}
+    found = compiled(given)
+    return [torch.from_numpy(found[place].copy()) for place in range(len(compiled.outputs))]
