@@ -19,10 +19,12 @@ OPTIONAL = {
     "sklearn",
     "scipy",
     "PIL",
+    "codecarbon",
     "foolbox",
     "gensim",
     "peft",
     "lm_eval",
+    "openvino",
 }
 TERMINAL = {"typer", "rich"}
 HEAVY = sorted(OPTIONAL | TERMINAL | {"torch._dynamo", "torch._inductor", "torch.onnx", "torchvision", "pandas", "matplotlib"})
