@@ -22,7 +22,9 @@ struct Layer {
 // What the stages of a step hand on, for kBatch tokens; stages take turns, so each array is as long as its longest use.
 struct Scratch {
     float *stream, *normed, *query, *key, *value, *heads, *gate, *up, *scores;
-    float* room;      // the input of a stage in the forms that its layers want: kForms times kBatch times `stride` floats
+    float* room;   // the input of a stage in the forms that its layers want: kForms times 2 kBatch times `stride` floats
+    float* rest;   // what bytes leave of an input
+    float* twice;  // the outputs of a stage's layers for both, (2 kBatch, rows) each
     int64_t stride;
 };
 constexpr int kForms = 3;  // no more than there are layers that share an input
@@ -93,7 +95,10 @@ inline void lay_out(Model& model, Arena& arena) {
     scratch.gate = arena.floats(kBatch * neurons);
     scratch.up = arena.floats(kBatch * neurons);
     scratch.scores = arena.floats(scores);
-    scratch.room = arena.floats(kForms * kBatch * scratch.stride);
+    scratch.room = arena.floats(kForms * 2 * kBatch * scratch.stride);
+    scratch.rest = arena.floats(scratch.stride);
+    const int64_t rows = larger(larger(query + key + value, 2 * neurons), larger(model.hidden, model.vocabulary));
+    scratch.twice = arena.floats(2 * kBatch * rows);
 }
 
 }  // namespace

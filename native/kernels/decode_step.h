@@ -6,29 +6,63 @@
 namespace pomona::POMONA_ISA {
 namespace {
 
+// What the bytes of x leave of it.
+inline void rest_of(const float* x, int64_t n, float* out) {
+    const float most = largest(x, n);
+    const F steps = set1(steps_of(most)), step = set1(-most / 127.0f);
+    each_register(n, [&](int64_t k, int lanes) {
+        const F v = load_up_to(x + k, lanes);
+        store_up_to(out + k, fma(step, nearest(mul(v, steps)), v), lanes);
+    });
+}
+
 // Layers that read one x, and x (batch, columns) in the form that each of them wants.
+//
+// For int8 weights x is two bytes an entry: the bytes of x, and those of what they leave. A few entries of a language model's stream are a
+// hundred times as large as the rest, which one byte would round away. Weights are read and expanded once for both.
 template <int N>
 struct Readers {
     const Linear* linears[N];
-    Activation ready[N][kBatch];
+    Activation ready[N][2 * kBatch];
+    float* twice[N];
     int batch;
 
     Readers(const Linear* const (&readers)[N], const float* x, int count, const Scratch& scratch) : batch(count) {
         static_assert(N <= kForms, "there is room for so many forms");
         for (int i = 0; i < N; ++i) {
             linears[i] = readers[i];
+            twice[i] = i == 0 ? scratch.twice : twice[i - 1] + 2 * batch * linears[i - 1]->rows;
             int same = 0;
             while (form_of(*linears[same]) != form_of(*linears[i])) ++same;  // ends at i
-            for (int b = 0; b < batch; ++b)
-                ready[i][b] = same < i ? ready[same][b]
-                                       : prepare(form_of(*linears[i]), x + b * linears[i]->columns, linears[i]->columns,
-                                                 scratch.room + (i * kBatch + b) * scratch.stride);
+            float* room = scratch.room + i * 2 * kBatch * scratch.stride;
+            for (int b = 0; b < (in_two(i) ? 2 : 1) * batch; ++b)
+                ready[i][b] = same < i ? ready[same][b] : prepared(i, x, b, room + b * scratch.stride, scratch);
         }
+    }
+
+    bool in_two(int i) const { return form_of(*linears[i]) == Form::bytes; }
+
+    Activation prepared(int i, const float* x, int b, float* room, const Scratch& scratch) const {
+        const int64_t columns = linears[i]->columns;
+        if (b < batch) return prepare(form_of(*linears[i]), x + b * columns, columns, room);
+        rest_of(x + (b - batch) * columns, columns, scratch.rest);
+        return prepare(Form::bytes, scratch.rest, columns, room);
     }
 
     // Rows [begin, end) of layer i: y (batch, rows).
     void rows(int i, int64_t begin, int64_t end, float* y) const {
-        linear_rows(*linears[i], begin, end, ready[i], batch, y, linears[i]->rows);
+        const int64_t stride = linears[i]->rows;
+        if (!in_two(i)) return linear_rows(*linears[i], begin, end, ready[i], batch, y, stride);
+        linear_rows(*linears[i], begin, end, ready[i], 2 * batch, twice[i], stride);
+        for (int b = 0; b < batch; ++b) {
+            const float *first = twice[i] + b * stride + begin, *second = first + batch * stride;
+            const float* bias = linears[i]->bias;
+            each_register(end - begin, [&](int64_t k, int lanes) {
+                F sum = add(load_up_to(first + k, lanes), load_up_to(second + k, lanes));
+                if (bias) sum = sub(sum, load_up_to(bias + begin + k, lanes));  // both have it
+                store_up_to(y + b * stride + begin + k, sum, lanes);
+            });
+        }
     }
 
     // All rows of all layers as one loop over threads.

