@@ -90,6 +90,14 @@ def test_shared_layers_and_tied_weights_are_packed_once(bitmask_wins):
     assert [layer.calls for layer in fast.layers if layer.name == "one"] == [2]
 
 
+@native
+def test_one_weight_of_two_geometries_is_packed_for_each(bitmask_wins):
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2))
+    net[1].weight = net[0].weight
+    fast = pomona.accelerate(thinned(net), torch.randn(1, 4, 8, 8), latency=False)
+    assert set(fast.packed) == {"0", "1"}
+
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()

@@ -95,7 +95,7 @@ def apply(model: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
     A layer or a weight that stands at several places is packed once, and stands there again.
     """
     known = dict(model.named_modules(remove_duplicate=False))
-    made: dict[tuple[int, Candidate], Any] = {}
+    made: dict[tuple[Any, ...], Any] = {}  # by weight, layout and geometry
     replaced: dict[int, Any] = {}
     for name, candidate in chosen.items():
         layer = known.get(name)
@@ -104,8 +104,9 @@ def apply(model: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
         assert layer is not None
         if id(layer) in replaced:
             continue
-        replaced[id(layer)] = packed = packed_layer(layer, candidate)
-        packed.packed = made.setdefault((id(layer.weight), candidate), packed.packed)
+        packed: Any = packed_layer(layer, candidate)
+        replaced[id(layer)] = packed
+        packed.packed = made.setdefault((id(layer.weight), candidate, *packed.packed.about[4]), packed.packed)
     return deepcopy(model, replaced)  # which takes those for copies that are made already, wherever the model holds them
 
 
