@@ -87,6 +87,7 @@ void keep_row(const float* row, int64_t n, Cut cut, uint8_t* out) {
 // values (rows, n), keep (rows) in [0, n], out (rows, n) bool: the keep highest of every row, of equals the first. -1 where one is NaN.
 POMONA_KERNEL(selection_rows)
 (const float* values, int64_t rows, int64_t n, const int64_t* keep, uint8_t* out, int threads) {
+    if (n == 0) return 0;
     int strange = 0;
     parallel(rows, 1, threads, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {

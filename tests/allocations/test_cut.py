@@ -51,6 +51,8 @@ def test_it_is_the_stable_sort_cut_at_the_first_place_that_fits(lists, draw):
             break
         stay[f"s{i}"] -= 1
     assert counts(cut(sites, keys, budget)) == [max(stay[n], lower[n]) for n in sites]
+    mixed = {name: ladder(*k) for name, k in zip(sites, lists, strict=True)}
+    assert counts(cut(sites, mixed, budget, ascending=False)) == [max(stay[n], lower[n]) for n in sites]
 
 
 def test_multiples_round_down_and_whole_axes_stay_whole():
