@@ -39,14 +39,32 @@ X = torch.randn(1, 3, 32, 32)
 ONE = {"threads": 1, "pairs": 5, "seconds": 0.5}
 
 
+def counted(plan, graph):
+    """The share of the multiply-adds that a plan leaves."""
+    sizes = {site.axis.name: int(plan.keep(name).sum()) for name, site in plan.sites.items()}
+    return graph.costs(sizes).macs / graph.costs().macs
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """A machine that counts where others clock: an op takes as long as its bytes, a whole model as long as its multiply-adds.
+
+    So forecasts err, as they do on real machines, and nothing is left to chance. Gives the batches that were "timed".
+    """
+    batches = []
+    monkeypatch.setattr("pomona.runtime.times.Times.seconds", lambda self, made: 1e-9 * made.bytes)
+    monkeypatch.setattr(Workload, "milliseconds", lambda self: 1e-3 * self.args[0].numel())
+    monkeypatch.setattr(Workload, "share", lambda self, plan, graph: batches.append(len(self.args[0])) or counted(plan, graph))
+    return batches
+
+
 @pytest.mark.parametrize("batch", [1, 4])
-def test_half_the_latency_is_what_is_measured(batch):
+def test_half_the_latency_is_what_is_measured(batch, counting):
     torch.manual_seed(0)
-    options = {"batch": batch, **ONE}
-    result = pomona.prune(Plain(), X, method="l1-filters", goal="latency=0.5x", latency=options)
-    load = Workload.of(result.dense, (X,), {}, options)
-    assert load.share(result.plan, result.graph) == pytest.approx(0.5, rel=0.15)
-    assert result.report.latency.batch == batch and result.report.proof.passed and result.report.goal == "latency=0.5x"
+    result = pomona.prune(Plain(), X, method="l1-filters", goal="latency=0.5x", latency={"batch": batch, **ONE})
+    assert counted(result.plan, result.graph) == pytest.approx(0.5, rel=0.15)
+    assert len(counting) > 1 and set(counting) == {batch} and result.report.latency.batch == batch
+    assert result.report.proof.passed and result.report.goal == "latency=0.5x"
 
 
 def test_a_wrong_forecast_is_mended_by_measuring(monkeypatch):
@@ -70,15 +88,15 @@ def test_the_milliseconds_of_a_goal_are_those_of_the_dense_model_here():
         bound(Goal.parse(f"latency={2 * dense:.6f}ms"), dense)
 
 
-def test_the_forecast_of_another_batch_is_of_that_batch():
+def test_the_forecast_of_another_batch_is_of_that_batch(counting):
     model = Plain().eval()
     graph = trace(model, X)
     one, eight = (Workload.of(model, (X,), {}, {"batch": b, **ONE}).forecast(graph) for b in (1, 8))
     assert set(one.graph.atoms) == set(eight.graph.atoms)
-    assert eight.at({}) > 2 * one.at({})
+    assert eight.at({}) == pytest.approx(8 * one.at({}))
 
 
-def test_the_table_foretells_the_order_of_what_is_measured():
+def test_wider_models_are_foretold_to_take_longer(counting):
     model = Plain().eval()
     graph = trace(model, X)
     told = Workload.of(model, (X,), {}, ONE).forecast(graph)
@@ -134,12 +152,12 @@ def test_the_halp_recipe_meets_a_goal_in_latency():
     assert all(width % 8 == 0 for width in widths) and result.report.proof.passed
 
 
-def test_widths_are_foretold_from_a_graph_or_from_inputs():
+def test_widths_are_foretold_from_a_graph_or_from_inputs(counting):
     model = Plain().eval()
     graph = trace(model, X)
     axis = next(name for name, axis in graph.axes.items() if axis.frozen is None)
     one, two = pomona.forecast(model, graph, threads=1), pomona.forecast(model, X, threads=1)
-    assert one.at({axis: 32}) / one.at({}) == pytest.approx(two.at({axis: 32}) / two.at({}), rel=0.1)
+    assert one.at({axis: 32}) / one.at({}) == pytest.approx(two.at({axis: 32}) / two.at({}))
     with pytest.raises(InputError, match="cannot change"):
         one.at({next(name for name, axis in graph.axes.items() if axis.frozen): 1})
     with pytest.raises(InputError, match="There is no axis"):
@@ -162,12 +180,11 @@ def trained(method, steps=10, **more):
 
 
 @pytest.mark.parametrize("method", ["greg1", "gradual-magnitude"])
-def test_a_training_run_ends_near_the_latency_that_is_measured(method):
+def test_a_training_run_ends_near_the_latency_that_is_measured(method, counting):
     plan, net = trained(method)
     result = pomona.replay(net.eval(), plan, X, latency=ONE)
     assert {site.kind for site in plan.sites.values()} == {"axis"} and result.report.proof.passed
-    # Wide, since a busy machine moves the times of so small a model; that the aim is true is shown below, without a clock.
-    assert 0.35 < Workload.of(net, (X,), {}, ONE).share(plan, result.graph) < 0.7
+    assert counting and counted(result.plan, result.graph) == pytest.approx(0.5, rel=0.15)
 
 
 def test_only_the_cut_that_reaches_the_goal_of_a_training_run_is_timed(monkeypatch):
