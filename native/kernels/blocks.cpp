@@ -59,6 +59,9 @@ void band(const Blocks& w, int64_t first_panel, int64_t cut, const float* values
     for (int64_t p = 0; p < panels; ++p) {
         const int length = lengths[p];
         if (length == 0 && cut) break;
+        if (p + 2 < panels)  // the sums of panels do not follow each other, which no hardware foresees
+            for (int r = 0; r < R; ++r)
+                for (int v = 0; v < V; ++v) prefetch(y + (order[p + 2] * R + r) * T + v * W);
         for (int part = 0; part < R; part += S) {
             float* sums_of = y + (order[p] * R + part) * T;
             F sums[U][S][V];

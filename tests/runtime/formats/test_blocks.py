@@ -38,7 +38,7 @@ def test_bands_and_cuts_meet(isa, height, values, batch, threads):
 
 
 @pytest.mark.parametrize("isa", EVERY)
-def test_columns_beyond_a_span_are_added(isa):
+def test_many_cuts_are_added_up(isa):
     check(isa, blocky(20, 9001, 4, 0.5, 0), 70, 4, "f32", 1, True)
 
 
