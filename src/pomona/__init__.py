@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pomona.graph import trace as trace
     from pomona.processes import joined as joined
     from pomona.runtime import measure_latency as measure_latency
+    from pomona.runtime.decoding import Decoder as Decoder
     from pomona.vocabulary import Goal as Goal
     from pomona.vocabulary import InputError as InputError
     from pomona.vocabulary import Limits as Limits
@@ -61,6 +62,7 @@ _HOMES = {
     "evaluate": "pomona.evaluate",
     "Tasks": "pomona.evaluate",
     "measure_latency": "pomona.runtime",
+    "Decoder": "pomona.runtime.decoding",
     "Goal": "pomona.vocabulary",
     "InputError": "pomona.vocabulary",
     "Limits": "pomona.vocabulary",
@@ -72,6 +74,7 @@ _HOMES = {
 __all__ = [
     "Accelerated",
     "Advice",
+    "Decoder",
     "Goal",
     "InputError",
     "Limits",
