@@ -43,6 +43,7 @@ def network(setting: Setting, note: Callable[[str], None]) -> Iterator[tuple[Res
         yield Result(f"accelerate {pattern} {sparsity}", "sparse", sparsity, pattern, "f32", stored, 0), _call(made.model, x)
 
 
+@torch.inference_mode(False)  # exporters refuse tensors that were made within it
 def resnet50(batch: int) -> tuple[nn.Module, Tensor]:
     """Random weights and one picture, or more."""
     torch.manual_seed(0)
@@ -50,6 +51,7 @@ def resnet50(batch: int) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(batch, 3, 224, 224)
 
 
+@torch.inference_mode(False)
 def zeroed(model: nn.Module, pattern: str, sparsity: float) -> nn.Module:
     """A copy whose convolutions, but the first, have this share of zeros in this pattern."""
     made = copy.deepcopy(model)
