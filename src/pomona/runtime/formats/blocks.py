@@ -26,7 +26,7 @@ _CUTS = {1: 128, 2: 128, 4: 192, 8: 192, 16: 192}  # columns by R: how much of a
 class Blocks(Format):
     """For batches from about 8: R rows (1, 2, 4, 8 or 16) share the columns that live in them; R = 1 takes any pattern.
 
-    Rows are cut into bands of 256 and panels of R, columns into cuts of 128 (R of 1 or 2) or 192. In a cut and band panels come by
+    Rows are cut into bands of 256 and panels of R, columns into cuts of 128 (R up to 2) or 192. In a cut and band panels come by
     falling number of blocks, in a panel blocks by column:
     `order` uint8 (cuts, panels), the panel's number in its band; `lengths` uint8 (cuts, panels), its blocks; `starts` int32
     (cuts * bands + 1), where those of a cut and band begin; `index` uint8 (blocks,), the column in the cut; `living` (blocks, R).
