@@ -5,13 +5,13 @@ Defined by `torch.library.define` and not by `custom_op`: the same for compilers
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from pomona.runtime.formats.conv_format import ConvFormat
 from pomona.runtime.formats.format import Format
@@ -26,24 +26,33 @@ torch.library.define("pomona::sparse_dense", f"({_WEIGHT}) -> Tensor")
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A weight that has been checked, and the marks by which it is known to be still the same."""
+    """A weight that has been checked: its first part, and the marks by which the parts are known to be still the same."""
 
+    first: weakref.ref[Tensor]
+    marks: list[Any]
     format: Format | ConvFormat
-    marks: list[tuple[int, int]]
 
 
-_seen: Any = WeakTensorKeyDictionary()  # by the first part, so that it goes when the weight goes
+_seen: dict[int, _Seen] = {}  # by the id of the first part; an entry goes when that part goes
 
 
 def _checked(parts: list[Tensor], names: list[str], layout: str, values: str, shape: list[int], geometry: list[int]) -> Any:
     """The format of these parts: checked in full when they are first seen or have been written to, not at every call."""
-    marks = [(part.data_ptr(), 0 if part.is_inference() else part._version) for part in parts]
-    seen = _seen.get(parts[0])
-    if seen is None or seen.marks != marks or seen.format.name != layout or list(seen.format.shape) != shape:
+    first, marks = parts[0], [layout, values, *shape, *geometry]
+    for part in parts:
+        marks += (part.data_ptr(), 0 if part.is_inference() else part._version)
+    key = id(first)
+    seen = _seen.get(key)
+    if seen is None or seen.first() is not first or seen.marks != marks:
         # Of aliases: were it of the parts themselves, a weight would keep itself alive.
-        aliases = [part.detach() for part in parts]
-        seen = _seen[parts[0]] = _Seen(made(aliases, names, layout, values, shape, geometry), marks)
+        found = made([part.detach() for part in parts], names, layout, values, shape, geometry)
+        seen = _seen[key] = _Seen(weakref.ref(first, lambda gone: _forget(key, gone)), marks, found)
     return seen.format
+
+
+def _forget(key: int, gone: weakref.ref[Tensor]) -> None:
+    if key in _seen and _seen[key].first is gone:  # else another tensor has got the number since
+        del _seen[key]
 
 
 def _linear(x: Tensor, bias: Tensor | None, parts: list[Tensor], *about: Any) -> Tensor:
