@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from benchmarks.cpu_runtime import network as network_module
 from benchmarks.cpu_runtime import rows as kept
 from benchmarks.cpu_runtime.__main__ import main
 from benchmarks.cpu_runtime.cells import Contender, Setting, contenders, settings
@@ -10,6 +12,7 @@ from benchmarks.cpu_runtime.goals import goals
 from benchmarks.cpu_runtime.measure import measured
 from benchmarks.cpu_runtime.page import page
 from benchmarks.cpu_runtime.rows import Result, Row
+from torch import nn
 
 from pomona.runtime.roofline import Roofline
 
@@ -125,3 +128,18 @@ def test_a_kernel_that_computes_something_else_is_not_timed(monkeypatch):
     monkeypatch.setattr("benchmarks.cpu_runtime.measure.contenders", some)
     with pytest.raises(RuntimeError, match="bitmask f32 weights 50 is off by"):
         measured(Setting("linear", (64, 48), 1, False, 1), 3, None, lambda _: None)
+
+
+def test_a_network_takes_part_dense_in_engines_and_sparse_packed_and_compiled(monkeypatch):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3)).eval()
+    monkeypatch.setattr(network_module, "resnet50", lambda batch: (net, torch.randn(batch, 3, 8, 8)))
+    monkeypatch.setattr(network_module, "engines_here", lambda: ("eager",))
+    monkeypatch.setattr(network_module, "ready", lambda engine, model, args, kwargs: lambda: model(*args))
+    notes = []
+    found = list(network_module.network(Setting("model", (), 1, False, 1), notes.append))
+    names = [result.name for result, _ in found]
+    assert names[0] == "eager" and "accelerate 8x1 90 compiled" in names and "accelerate weights 90" in names
+    sparse = network_module.zeroed(net, "8x1", 90)
+    assert int((sparse[0].weight == 0).sum()) == 0 and float((sparse[1].weight == 0).float().mean()) > 0.6
+    assert len(notes) == len(network_module.SPARSE) and all(call() is not None for _, call in found)
