@@ -62,3 +62,12 @@ def test_weights_that_differ_are_named() -> None:
     with torch.no_grad():
         small.layers[0].weight[0, 0] += 1e-7
     assert unlike(twin, small) == {"layers.0.weight"}
+
+
+def test_sets_are_alike_however_they_came_about_and_not_when_an_entry_differs():
+    one, other = Holding(), Holding()
+    other.load_state_dict(one.state_dict())
+    one.ties, other.ties = {0, 8}, {8, 0}
+    assert list(one.ties) != list(other.ties) and unlike(precise(one), other) == set()
+    other.ties = {8, 1}
+    assert unlike(precise(one), other) is None

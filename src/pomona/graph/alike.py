@@ -69,6 +69,8 @@ def _inner(a: Any, b: Any) -> list[Pair] | None:
         return [] if a == b else None
     if type(a) in (dict, OrderedDict):
         return list(zip(a.values(), b.values(), strict=True)) if list(a) == list(b) else None
+    if type(a) in (set, frozenset):  # whose order tells how they came about, by hashes that differ from run to run
+        return [] if a == b and all(type(entry) in _PLAIN for entry in a) else None
     if type(a) in (list, tuple):
         return list(zip(a, b, strict=True)) if len(a) == len(b) else None
     if isinstance(a, ref):
