@@ -116,7 +116,8 @@ def eager_row(model: nn.Module, values: str, prompt: Tensor, tokens: int, held: 
     feed(prompt)
 
     def sample() -> float:
-        cache.crop(len(prompt))
+        if (made := cache.get_seq_length() - len(prompt)) > 0:
+            cache.crop(-made)  # so many from the end
         start = clock()
         for token in range(tokens):
             int(feed(torch.tensor([token])).argmax())
