@@ -84,3 +84,9 @@ def test_padding_is_there_and_is_told():
 def test_an_unknown_instruction_set_is_refused():
     with pytest.raises(InputError, match="no kernels for 'mmx'"), using("mmx"):
         pass
+
+
+@pytest.mark.skipif(NATIVE.isa is None, reason="no native kernels here")
+def test_a_library_that_is_older_than_the_code_says_what_to_do():
+    with pytest.raises(InputError, match="has no pomona_[a-z0-9]+_nonsense: it is older"):
+        NATIVE.kernel("nonsense")

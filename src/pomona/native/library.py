@@ -108,7 +108,9 @@ def _has(handle: Any, isa: str) -> bool:
 
 @cache
 def _function(handle: Any, name: str) -> Callable[..., int]:
-    found = getattr(handle, name)
+    found = getattr(handle, name, None)
+    if found is None:
+        raise InputError(f"The native library has no {name}: it is older than this Pomona. Install again, or run 'make native'.")
     found.restype = ctypes.c_int
     function: Callable[..., int] = found
     return function
