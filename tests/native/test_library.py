@@ -88,5 +88,5 @@ def test_an_unknown_instruction_set_is_refused():
 
 @pytest.mark.skipif(NATIVE.isa is None, reason="no native kernels here")
 def test_a_library_that_is_older_than_the_code_says_what_to_do():
-    with pytest.raises(InputError, match="has no pomona_[a-z0-9]+_nonsense: it is older"):
+    with pytest.raises(InputError, match=r"has no pomona_[a-z0-9]+_nonsense: it is older"):
         NATIVE.kernel("nonsense")
