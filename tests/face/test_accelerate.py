@@ -54,7 +54,7 @@ def test_layers_that_are_faster_are_packed_and_the_model_answers_the_same(bitmas
     torch.manual_seed(0)
     net = thinned(nn.Sequential(nn.Conv2d(3, 8, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 25, 4)))
     before = copy.deepcopy(net.state_dict())
-    fast = pomona.accelerate(net, torch.randn(2, 3, 5, 5), latency={"pairs": 5, "seconds": 0.1})
+    fast = pomona.accelerate(net, torch.randn(2, 3, 5, 5), fused=False, latency={"pairs": 5, "seconds": 0.1})
     assert isinstance(fast.model[0], SparseConv2d) and isinstance(fast.model[3], SparseLinear)
     assert set(fast.packed) == {"0", "3"} and fast.error < 1e-5
     x = torch.randn(1, 3, 5, 5)
@@ -224,6 +224,49 @@ def test_a_result_is_saved_with_its_choice_and_loads_packed(bitmask_wins, tmp_pa
         with using(None):
             plain = pomona.load(tmp_path / "out")
         assert type(plain[0]) is nn.Linear and torch.equal(plain[0].weight, result.model[0].weight)
+
+
+def pictures_net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+        nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    ).eval()  # fmt: skip
+
+
+@native
+def test_what_lies_between_the_layers_is_fused_where_it_is_wanted_and_can_be(bitmask_wins):
+    net, x = thinned(pictures_net()), torch.randn(2, 3, 8, 8)
+    fast = pomona.accelerate(net, x, latency={"pairs": 5, "seconds": 0.1})
+    assert isinstance(fast.model, torch.fx.GraphModule) and fast.fused == fast.document()["fused"] == 3 and fast.error < 1e-5
+    assert fast.told.endswith("They take 3 ops along (BatchNorm, additions, ReLU).") and fast.latency.pairs == 5
+    assert torch.allclose(fast.model(x[:1]), net(x[:1]), atol=1e-5)
+    plain = pomona.accelerate(net, x, fused=False, latency=False)
+    assert type(plain.model) is nn.Sequential and plain.fused == 0 and plain.packed == fast.packed
+    net[2].register_forward_hook(lambda *_: None)
+    hooked = pomona.accelerate(net, x, latency=False)
+    assert type(hooked.model) is nn.Sequential and hooked.told.endswith("Nothing is fused with them: the model has hooks.")
+
+
+@native
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("source", [None, "function"])
+@pytest.mark.filterwarnings("ignore:No complete tensor found")
+def test_a_fused_model_is_saved_and_fused_again_when_it_is_loaded(bitmask_wins, tmp_path, source, fused):
+    from pomona.models import Source
+
+    given = Source("function", f"{__file__}:pictures_net") if source else None
+    x = torch.randn(2, 3, 8, 8)
+    result = pomona.prune(pictures_net(), x, goal="sparsity=0.8", latency=False, source=given)
+    fast = result.accelerate(batch=1, fused=fused, latency=False)
+    assert fast.fused == (3 if fused else 0)
+    result.save(tmp_path / "out", fast=fast)
+    again = pomona.load(tmp_path / "out")
+    assert torch.equal(again(x), fast.model(x))
+    if source:
+        assert isinstance(again, torch.fx.GraphModule) == fused
+        with using(None):
+            assert type(pomona.load(tmp_path / "out")) is nn.Sequential
 
 
 @native

@@ -20,6 +20,7 @@ from pomona.runtime.inputs import resized
 from pomona.runtime.machine import caches
 from pomona.runtime.sparse.candidates import VALUES, Candidate, sparsity_of
 from pomona.runtime.sparse.choose import choose, geometry_of, packed_layer
+from pomona.runtime.sparse.fuse import Fused, fuse
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.runtime.sparse.table import Table
 from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating, first_line
@@ -46,6 +47,7 @@ def accelerate(
     batch: int | None = None,
     threads: int | None = None,
     values: str = "f32",
+    fused: bool = True,
     latency: bool | Mapping[str, Any] = True,
     progress: Progress | None = None,
     before: nn.Module | None = None,
@@ -55,7 +57,14 @@ def accelerate(
     `args` and `kwargs` are example inputs, repeated or cut to `batch`; with them and `threads` (None: torch's number) everything
     is measured, once a machine and kind of layer. `values` says how weights may be stored: "f32" is exact, "bf16" and "int8"
     round them (int8 the activations, too) where that is faster. Packed layers are frozen; where nothing is faster packed, the
-    copy is as dense as the model, and `told` says what would pay. `latency` may hold `pairs` and `seconds`, or be False; it
+    copy is as dense as the model, and `told` says what would pay.
+
+    With `fused`, packed convolutions take BatchNorm, residual additions and ReLU along wherever the traced program shows that
+    nobody else reads what is in between. The copy is then a torch.fx.GraphModule for inputs of these shapes, with any batch, in
+    evaluation mode for good and without the methods of the model's class; where nothing can be fused it is the model's own class,
+    as it is with `fused=False`.
+
+    `latency` may hold `pairs` and `seconds`, or be False; it
     compares with `before` (None: the model itself).
 
     The given model is untouched. Raises InputError for wishes and inputs that do not fit, and where rounded weights move the
@@ -78,10 +87,12 @@ def accelerate(
     with table.measuring():
         layers = _chosen(model, seen, values, table, progress)
     fast, layers = _rebuilt(model, layers, given, named)
+    whole = fusion(model, {layer.name: layer.candidate for layer in layers if layer.candidate}, given, named, fused)
+    fast = whole.model or fast
     error = _error(model, fast, given, named, values)
     for note in table.notes:
         progress.note(note)
-    found = Accelerated(fast, layers, error, values, table.threads, sentence(layers, values))
+    found = Accelerated(fast, layers, error, values, table.threads, sentence(layers, values, whole), whole.ops)
     if latency is False or not found.packed:
         return found
     wish = latency if isinstance(latency, Mapping) else {}
@@ -108,6 +119,16 @@ def apply(model: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
         replaced[id(layer)] = packed
         packed.packed = made.setdefault((id(layer.weight), candidate, *packed.packed.about[4]), packed.packed)
     return deepcopy(model, replaced)  # which takes those for copies that are made already, wherever the model holds them
+
+
+def fusion(
+    model: nn.Module, chosen: Mapping[str, Candidate], args: tuple[Any, ...], kwargs: Mapping[str, Any], wanted: bool = True
+) -> Fused:
+    """What `fuse` gives where it is wanted and a convolution is packed; otherwise nothing is fused."""
+    known = dict(model.named_modules(remove_duplicate=False))
+    if not wanted or not any(isinstance(known.get(name), nn.Conv2d) for name in chosen):
+        return Fused(None)
+    return fuse(model, chosen, args, kwargs)
 
 
 def _calls(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, _Call]:

@@ -12,6 +12,7 @@ from torch import nn
 from pomona.native import library
 from pomona.runtime import Latency
 from pomona.runtime.sparse.candidates import Candidate
+from pomona.runtime.sparse.fuse import Fused
 
 _HEAD = ("layer", "shape", "zeros", "runs as", "dense ms", "now ms", "ratio")
 
@@ -44,6 +45,7 @@ class Accelerated:
     """A model with packed layers.
 
     `layers` are all Linear and Conv2d of the model; `error` is how far the outputs are off, relative in the Euclidean norm;
+    `fused` counts the ops that packed convolutions have taken along, and where there are any `model` is a torch.fx.GraphModule;
     `latency` compares the model that was there before with this one; `told` is the whole in a sentence.
     """
 
@@ -53,6 +55,7 @@ class Accelerated:
     values: str
     threads: int
     told: str
+    fused: int = 0
     latency: Latency | None = None
 
     @property
@@ -84,17 +87,18 @@ class Accelerated:
             "threads": self.threads,
             "error": self.error,
             "told": self.told,
+            "fused": self.fused,
             "latency": None if self.latency is None else asdict(self.latency),
             "layers": layers,
         }
 
 
-def sentence(layers: Sequence[Layer], values: str) -> str:
+def sentence(layers: Sequence[Layer], values: str, fused: Fused) -> str:
     """What became of the model; where nothing was packed, what would pay."""
     packed = [layer for layer in layers if layer.candidate]
     if packed:
         how = ", ".join(f"{count} as {name}" for name, count in Counter(str(layer.candidate) for layer in packed).most_common())
-        return f"{len(packed)} of {len(layers)} layers run on sparse kernels ({how})."
+        return f"{len(packed)} of {len(layers)} layers run on sparse kernels ({how}).{_fusion(fused)}"
     nothing = "Nothing is packed:"
     if not layers:
         return f"{nothing} the model has no Linear and no Conv2d layers."
@@ -113,6 +117,12 @@ def sentence(layers: Sequence[Layer], values: str) -> str:
             f"{nothing} no layer has zeros to leave out. Prune single weights or blocks first (--structure weights, block:8x1)."
         )
     return f"{nothing} {'; '.join(sorted({f'{layer.name}: {layer.reason}' for layer in layers})[:3])}."
+
+
+def _fusion(fused: Fused) -> str:
+    if fused.reason:
+        return f" Nothing is fused with them: {fused.reason}."
+    return f" They take {fused.ops} ops along (BatchNorm, additions, ReLU)." if fused.ops else ""
 
 
 def _rounding(values: str) -> str:

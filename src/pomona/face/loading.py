@@ -54,7 +54,10 @@ def load(folder: str | Path) -> nn.Module:
         raise InputError(
             f"The weights in {folder} do not fit the model that its pomona.json describes, so its source has changed: {error}"
         ) from None
-    return with_choice(model.eval(), _sealed(folder, about, CHOICE) if CHOICE in about["sha256"] else None)
+    if CHOICE not in about["sha256"]:
+        return model.eval()
+    args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))
+    return with_choice(model.eval(), _sealed(folder, about, CHOICE), args, kwargs)
 
 
 @torch.no_grad()

@@ -50,6 +50,7 @@ class Result:
         batch: int | None = None,
         threads: int | None = None,
         values: str = "f32",
+        fused: bool = True,
         latency: bool | Mapping[str, Any] = True,
         progress: Progress | None = None,
     ) -> Accelerated:
@@ -64,6 +65,7 @@ class Result:
             batch=batch,
             threads=threads,
             values=values,
+            fused=fused,
             latency=latency,
             progress=progress,
             before=self.dense,

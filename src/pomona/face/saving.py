@@ -63,7 +63,7 @@ def save_result(
         result.plan.save(partial / "plan.safetensors")
         report.write({**result.report, "plan": str(shown / "plan.safetensors"), "out": str(shown)}, partial)
         if fast is not None and fast.packed and not program:
-            save_choice(fast.packed, partial)
+            save_choice(fast.packed, fast.fused > 0, partial)
         about = {
             "format": FORMAT,
             "pomona": __version__,

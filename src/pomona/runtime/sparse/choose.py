@@ -39,13 +39,18 @@ def packed_layer(layer: nn.Module, candidate: Candidate) -> nn.Module:
 def geometry_of(layer: nn.Conv2d) -> Geometry:
     """Strides, padding in numbers, dilation and groups of a convolution.
 
-    Raises InputError where padding is unequal on both sides, as "same" may ask for.
+    Raises InputError where these numbers make no convolution.
     """
-    padding = layer.padding
-    if isinstance(padding, str):
-        reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        padding = (0, 0) if padding == "valid" else (reach[0] // 2, reach[1] // 2)
-    return Geometry.of(_two(layer.stride), _two(padding), _two(layer.dilation), layer.groups)
+    padding = in_numbers(layer.padding, layer.kernel_size, layer.dilation)
+    return Geometry.of(_two(layer.stride), padding, _two(layer.dilation), layer.groups)
+
+
+def in_numbers(padding: str | tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, int]:
+    """Padding by name as zeros on each side; "same" must ask for as many on both."""
+    if not isinstance(padding, str):
+        return _two(padding)
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return (0, 0) if padding == "valid" else (reach[0] // 2, reach[1] // 2)
 
 
 def candidates_of(layer: nn.Module, rows: int, values: str) -> list[Candidate]:
