@@ -93,6 +93,7 @@ class ConvBlocks(ConvFormat):
     ) -> Tensor:
         """See `ConvFormat.conv`."""
         x, whole = checked_map(x, self.shape, self.geometry, bias, residual)
+        threads = min(threads_of(threads), _MOST_THREADS)
         kernel = library().kernel("convolution_f32")
         if kernel is None:
             return dense_conv(self.dense(), self.geometry, x, bias, residual, relu)
@@ -100,7 +101,6 @@ class ConvBlocks(ConvFormat):
         residual = None if residual is None else residual.contiguous()
         y = torch.empty(whole)
         way = plan(self.shape, self.geometry, (x.shape[2], x.shape[3]))
-        threads = min(threads_of(threads), _MOST_THREADS)
         room = torch.empty(threads * way.room) if way.room else None
         kernel(
             way.map, *self._addresses, _address(x), size(x.shape[0]), _address(bias), _address(residual), int(relu), _address(y),
