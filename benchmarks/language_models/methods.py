@@ -8,6 +8,7 @@ from pomona.allocations.owl import Owl
 from pomona.allocations.uniform import Uniform
 from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.random import Random
+from pomona.orders.swaps import Swaps
 from pomona.recipes.language import dsnot, owl, ria, wanda
 from pomona.recipes.language_structured import flap, flap_refit, osscar
 from pomona.recipes.layerwise import alps, alps_owl, alps_refit, obc, sparsegpt
@@ -35,6 +36,11 @@ WITH_OWL: dict[str, Recipe] = {
     "sparsegpt-owl": sparsegpt.but(allocation=Owl(per="site")),
     "alps-owl": alps_owl,
 }
+REORDERED: dict[str, Recipe] = {
+    "wanda-swaps": wanda.but(order=Swaps()),
+    "alps-swaps": alps.but(order=Swaps()),
+    "alps-refit-swaps": alps_refit.but(order=Swaps()),
+}
 _UNITS = osscar.but(solver=None)
 SMALLER: Mapping[str, Recipe] = {
     "flap": flap,
@@ -44,7 +50,7 @@ SMALLER: Mapping[str, Recipe] = {
     "random-units": _UNITS.but(criterion=Random(), allocation=Uniform()),
 }
 AUTHORS = ("authors-wanda", "authors-sparsegpt")
-RECIPES: Mapping[str, Recipe] = {**SPARSE, **WITH_OWL, **SMALLER}
+RECIPES: Mapping[str, Recipe] = {**SPARSE, **WITH_OWL, **REORDERED, **SMALLER}
 METHODS = ("dense", *RECIPES, *AUTHORS)
 ONE_SEED = ("dense", "magnitude", "magnitude-units")  # no chance, no calibration: every seed gives the same
 
@@ -54,9 +60,14 @@ ORDER = (*_FIRST, *(method for method in METHODS if method not in _FIRST))
 
 
 def points(method: str) -> tuple[str, ...]:
-    """Where a method is measured: nowhere in particular for the dense model, at n:m where its allocation has no say."""
+    """Where a method is measured: nowhere in particular for the dense model, at n:m where its allocation has no say.
+
+    Channels change places for n:m alone.
+    """
     if method == "dense":
         return ("dense",)
     if method in SMALLER:
         return tuple(SIZES)
+    if method in REORDERED:
+        return tuple(PATTERNS)
     return tuple(SPARSITIES) if method in WITH_OWL else (*SPARSITIES, *PATTERNS)
