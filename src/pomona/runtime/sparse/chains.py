@@ -13,7 +13,7 @@ from pomona.graph.nodes import arguments
 
 _aten = torch.ops.aten
 CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
-_RELU = (_aten.relu.default, _aten.relu_.default)
+RELU = (_aten.relu.default, _aten.relu_.default)
 _FRESH = (*CONVOLUTIONS, _aten.batch_norm.default)  # whose answers are memory of their own
 _ADD = (_aten.add.Tensor, _aten.add_.Tensor)
 
@@ -62,12 +62,12 @@ def chains(graph: fx.Graph, able: Callable[[fx.Node], bool]) -> list[Chain]:
 
 
 def _with_norm(conv: fx.Node) -> Chain:
-    reader = _reader(conv)
+    reader = reader_of(conv)
     return Chain(conv, reader if reader is not None and _normalises(reader, conv) else None)
 
 
 def _with_addition(chain: Chain, order: Mapping[fx.Node, int], writes: Sequence[int], taken: set[fx.Node]) -> Chain:
-    reader = _reader(chain.last)
+    reader = reader_of(chain.last)
     if reader is None or reader.target not in _ADD or reader in taken:
         return chain
     residual = _added(reader, chain.last)
@@ -78,11 +78,11 @@ def _with_addition(chain: Chain, order: Mapping[fx.Node, int], writes: Sequence[
 
 
 def _with_relu(chain: Chain) -> Chain:
-    reader = _reader(chain.last)
-    return chain if reader is None or reader.target not in _RELU else replace(chain, relu=reader)
+    reader = reader_of(chain.last)
+    return chain if reader is None or reader.target not in RELU else replace(chain, relu=reader)
 
 
-def _reader(n: fx.Node) -> fx.Node | None:
+def reader_of(n: fx.Node) -> fx.Node | None:
     """The one node that reads this one, once; None where there are several."""
     reader = next(iter(n.users)) if len(n.users) == 1 else None
     return reader if reader is not None and sum(each is n for each in _leaves(reader)) == 1 else None
@@ -114,7 +114,7 @@ def _added(n: fx.Node, x: fx.Node) -> fx.Node | None:
     other = second if first is x else first
     if given["alpha"] != 1 or not isinstance(other, fx.Node):
         return None
-    if n.target is _aten.add_.Tensor and first is not x and not (first.target in _FRESH and _reader(first) is n):
+    if n.target is _aten.add_.Tensor and first is not x and not (first.target in _FRESH and reader_of(first) is n):
         return None
     mine, theirs = x.meta.get("val"), other.meta.get("val")
     if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor):

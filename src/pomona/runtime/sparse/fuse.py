@@ -14,6 +14,7 @@ from pomona.graph.quiet import quiet
 from pomona.runtime.export import with_free_batch
 from pomona.runtime.sparse.candidates import Candidate
 from pomona.runtime.sparse.chains import chains
+from pomona.runtime.sparse.pooled import pool_by_pixels
 from pomona.runtime.sparse.rewriting import Rewriting
 
 
@@ -57,4 +58,6 @@ def fuse(model: nn.Module, chosen: Mapping[str, Candidate], args: tuple[Any, ...
     if left := [name for weight, name in weights.items() if weight not in rewriting.placed]:
         return Fused(None, reason=f"{left[0]} is not called as a layer in the trace")
     rewriting.finish()
+    pool_by_pixels(module)
+    module.recompile()
     return Fused(module, taken)
