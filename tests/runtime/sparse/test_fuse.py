@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pomona.graph.export import export, runnable
 from pomona.graph.nodes import name_of
 from pomona.native import library, using
 from pomona.runtime.export import export_program
 from pomona.runtime.sparse import SparseConv2d, SparseLinear
 from pomona.runtime.sparse.candidates import Candidate
+from pomona.runtime.sparse.chains import chains
 from pomona.runtime.sparse.fuse import fuse
 
 CONV, LINEAR = Candidate("conv_blocks", "f32", (("rows", 2),)), Candidate("bitmask")
@@ -113,7 +115,7 @@ def test_dense_convolutions_take_the_norm_alone(without):
 def test_the_model_stays_untouched_and_shares_nothing():
     net = resnet()
     before = copy.deepcopy(net.state_dict())
-    found, _ = fused(net, ("0", "3.conv1"))
+    found, _ = fused(net, ("0", "3.conv1", "8"))
     for tensor in found.model.state_dict().values():
         tensor.zero_()
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
@@ -193,6 +195,11 @@ def plainly(net, x):
 def test_norms_by_the_batch_itself_stay():
     net = settled(Odd(plainly, track_running_stats=False))
     assert fused(net)[0].model is None
+    graph = runnable(export(settled(Odd(plainly)), torch.randn(X))).graph
+    (norm,) = (n for n in graph.nodes if name_of(n) == "batch_norm")
+    assert chains(graph, lambda _: True)[0].norm is norm
+    norm.update_arg(5, True)
+    assert chains(graph, lambda _: True)[0].nodes == [norm.args[0]]
 
 
 def test_norms_that_would_leave_float32_stay():
