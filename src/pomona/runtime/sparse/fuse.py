@@ -47,7 +47,7 @@ def fuse(model: nn.Module, chosen: Mapping[str, Candidate], args: tuple[Any, ...
         return Fused(None, reason="the model cannot be exported with a free batch")
     module = runnable(program)
     assert isinstance(module, fx.GraphModule)
-    known = dict(model.named_modules())
+    known = dict(model.named_modules(remove_duplicate=False))
     weights = {id(known[name].weight): name for name in chosen}
     rewriting = Rewriting(module, {weight: (name, chosen[name]) for weight, name in weights.items()})
     taken = sum(rewriting.convolution(chain) for chain in chains(module.graph, rewriting.packs))

@@ -105,7 +105,7 @@ class Rewriting:
         made = dict(zip(("weight", "bias"), folded(dense, self._tensor(given["bias"]), norm), strict=True))
         if not _finite(*made.values()):
             return
-        path = given["weight"].target
+        path = str(given["weight"].target).removesuffix(".weight")
         with graph.inserting_before(conv):
             for word, value in made.items():
                 name = f"{path}_folded_{word}".replace(".", "_")
