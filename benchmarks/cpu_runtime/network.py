@@ -41,7 +41,7 @@ def network(setting: Setting, note: Callable[[str], None]) -> Iterator[tuple[Res
         made = accelerate(sparse, (x,), threads=setting.threads, latency=False)
         note(f"{setting}: {pattern} {sparsity} %: {made.told}")
         stored = sum(t.nbytes for t in (*made.model.parameters(), *made.model.buffers()))
-        # What kernels of our own multiply is not counted here, so its share of the limit is that of the bytes alone.
+        # What sparse kernels multiply is not counted here, so no share of a limit is told.
         about = Result(f"accelerate {pattern} {sparsity}", "sparse", sparsity, pattern, "f32", stored, 0)
         yield about, _call(made.model, x)
         if (pattern, sparsity) in COMPILED:

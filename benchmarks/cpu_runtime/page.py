@@ -14,8 +14,8 @@ engine with the least median (never to torch alone), with their 10 % and 90 % qu
 two: the clock on the wall, threads pinned. `warm` weights stay in the caches from call to call as far as these reach. Before
 every `cold` call all caches are read full of something else, and then the same code is run on a tiny layer: in a model only
 weights are cold. `limit` is the least time for the bytes of the weight and the operations of its living values, by the rates
-measured on this machine. Every engine is called as from Python, ours too. OpenVINO is told to stay in float32. Outputs are
-compared with float64 before anything is timed."""
+measured on this machine; it is empty where operations were not counted. Every engine is called as from Python, ours too.
+OpenVINO is told to stay in float32. Outputs are compared with float64 before anything is timed."""
 
 
 def page(rows: Sequence[Row], notes: Sequence[str], command: str) -> str:
@@ -35,7 +35,7 @@ def _lines(rows: Sequence[Row], notes: Sequence[str], command: str) -> Iterator[
     if len(builds := {str(row.machine["kernels"]) for row in rows}) > 1:
         yield from ("", f"These are runs of {len(builds)} builds of the kernels: some were made before the last change of these.")
     if notes:
-        yield from ("", "## Left out", "", *(f"- {note}" for note in notes))
+        yield from ("", "## Notes", "", *(f"- {note}" for note in notes))
 
 
 def _goals(rows: Sequence[Row]) -> Iterator[str]:
@@ -75,8 +75,9 @@ def _run(row: Row) -> Iterator[str]:
     for result in row.results:
         median, low, high = result.over(best)
         ratio = "1" if result is best else f"{median:.2f} ({low:.2f} to {high:.2f})"
+        limit = f"{row.of_limit(result):.0%}" if result.operations else ""
         times = f"{result.nbytes / 1e6:.2f} | {_ms(result.median)} | {_ms(result.least)}"
-        yield f"| {_named(result)} | {result.sparsity:g} | {times} | {ratio} | {row.of_limit(result):.0%} |"
+        yield f"| {_named(result)} | {result.sparsity:g} | {times} | {ratio} | {limit} |"
 
 
 def _named(result: Result) -> str:
