@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,9 +16,10 @@ import torch
 from pomona.native.buffers import size
 from pomona.native.library import library, threads_of
 from pomona.runtime.cold import Evict, read
-from pomona.runtime.machine import caches, machine
+from pomona.runtime.kept import here_on, kept_at
+from pomona.runtime.machine import caches
 from pomona.runtime.timing import threads_set
-from pomona.vocabulary import cache_folder, write_atomically
+from pomona.vocabulary import write_atomically
 
 FORMAT = 1
 _RUNS = 9  # of which the fastest counts: a limit is what the machine gives when nobody else takes from it
@@ -68,8 +68,7 @@ def roofline(threads: int | None = None, fresh: bool = False) -> Roofline:
     """
     threads = threads_of(threads)
     about = _about(threads)
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_folder() / f"roofline-{digest}.json"
+    path = kept_at("roofline", about)
     known = _read(path)
     if known is not None and not fresh:
         return known
@@ -92,9 +91,7 @@ def _better(one: Roofline, other: Roofline) -> Roofline:
 
 
 def _about(threads: int) -> dict[str, Any]:
-    here = machine()
-    by = library().isa or "torch"
-    return {"format": FORMAT, "cpu": here["cpu"], "torch": here["torch"], "threads": threads, "by": by, "caches": caches()}
+    return {"format": FORMAT, **here_on(threads), "by": library().isa or "torch", "caches": caches()}
 
 
 def _measured(threads: int) -> Roofline:
