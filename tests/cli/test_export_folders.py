@@ -127,3 +127,11 @@ def test_compressed_tensors_of_a_dense_folder_are_refused(cli, folder):
 def test_sparse_is_for_onnx_alone(cli, folder):
     ran = cli("export", "sparse", "--to", "packed", "--sparse", "-o", "small")
     assert ran.code == 2 and "--sparse goes with --to onnx" in ran.err
+
+
+def test_compressed_tensors_of_values_that_a_type_cannot_hold_are_refused(cli, folder):
+    with torch.no_grad():
+        folder.model.layers[0].mlp.up_proj.weight[0, 0] = 1e6
+    folder.save_pretrained("large")
+    ran = cli("export", "large", "--to", "compressed-tensors", "--dtype", "float16", "-o", "small")
+    assert ran.code == 2 and "float16 cannot hold" in ran.err and not Path("small").exists()

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from pomona.face.folders import whole_folder
-from pomona.face.packing import LARGEST
+from pomona.face.packing import LARGEST, declare_type
 from pomona.runtime.interchange import of_compressed_tensors, to_compressed_tensors
 from pomona.runtime.packing import INDEX, Checkpoint, weight_files
 from pomona.runtime.packing.checkpoint import write_checkpoint
+from pomona.runtime.packing.rewriting import cast
 from pomona.vocabulary import InputError, Progress, Silent
 
 _WEIGHT = ".weight"
@@ -31,7 +32,7 @@ def export_compressed(
     the reader on. `dtype` is that of the weights, `largest` the bytes of a file (None: as stored, and 1 GB). Every weight is
     read back and compared before the folder gets its name. Returns `files`, `bytes`, `weights` (how many are compressed) and
     `share`, their bytes as a share of the dense ones. Raises InputError where the folder has no config of transformers, no
-    safetensors weights, or no weight that is sparse enough; then nothing is written.
+    safetensors weights, no weight that is sparse enough, or a value that does not fit the type; then nothing is written.
     """
     if not (source / "config.json").is_file():
         raise InputError(f"{source} has no config.json; compressed-tensors is read through transformers, which needs one.")
@@ -41,12 +42,11 @@ def export_compressed(
         for path in source.iterdir():
             if path.is_file() and path.name not in old:
                 shutil.copy2(path, target / path.name)
-        names = {name: name.removesuffix(_WEIGHT) for name in checkpoint.names}
-        with (progress or Silent()).stage("writing weights", len(names)) as stage:
+        with (progress or Silent()).stage("writing weights", len(checkpoint.names)) as stage:
 
             def written() -> Iterator[tuple[str, Tensor]]:
-                for name in names:
-                    yield from _stored(name, _cast(checkpoint.tensor(name), dtype), tally)
+                for name in checkpoint.names:
+                    yield from _stored(name, cast(dtype, checkpoint.tensor(name), name), tally)
                     stage.advance()
 
             files = write_checkpoint(target, written(), {}, largest or LARGEST)
@@ -56,10 +56,6 @@ def export_compressed(
         _declare(target / "config.json", checkpoint, Checkpoint.of(target), tally["zeros"] / tally["numbers"], dtype)
     sizes = {"files": [path.name for path in files], "bytes": sum((folder / path.name).stat().st_size for path in files)}
     return {**sizes, "weights": tally["weights"], "share": tally["small"] / tally["dense"]}
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def _stored(name: str, tensor: Tensor, tally: dict[str, int]) -> Iterator[tuple[str, Tensor]]:
@@ -84,7 +80,7 @@ def _stored(name: str, tensor: Tensor, tally: dict[str, int]) -> Iterator[tuple[
 def _compare(written: Checkpoint, source: Checkpoint, dtype: torch.dtype | None) -> None:
     there = set(written.names)
     for name in source.names:
-        layer, wanted = name.removesuffix(_WEIGHT), _cast(source.tensor(name), dtype)
+        layer, wanted = name.removesuffix(_WEIGHT), cast(dtype, source.tensor(name), name)
         parts = ("shape", "compressed", "bitmask", "row_offsets")
         found = (
             written.tensor(name)
@@ -110,6 +106,5 @@ def _declare(path: Path, source: Checkpoint, written: Checkpoint, sparsity: floa
             "ignore": [name.removesuffix(_WEIGHT) for name in dense],
         },
     }
-    if dtype is not None:
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(dtype).removeprefix("torch.")
+    declare_type(config, dtype)
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -130,12 +130,17 @@ def _declare(path: Path, packed: bool, dtype: torch.dtype | None) -> None:
     config.pop("quantization_config", None)
     if packed:
         config["quantization_config"] = {"quant_method": METHOD, "format": FORMAT}
+    declare_type(config, dtype)
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def declare_type(config: dict[str, Any], dtype: torch.dtype | None) -> None:
+    """Say in a config that the weights are of this type (None: of the one that it says)."""
     if dtype is not None:
         name = str(dtype).removeprefix("torch.")
         _retype(config, name)
         if "torch_dtype" not in config:
             config["dtype"] = name
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _retype(config: dict[str, Any], name: str) -> None:

@@ -37,7 +37,7 @@ def rewrite(
         with (progress or Silent()).stage("writing weights", len(checkpoint.names)) as stage:
             for name in checkpoint.names:
                 stored = checkpoint.tensor(name)
-                tensor = _as(dtype, stored, name)
+                tensor = cast(dtype, stored, name)
                 small = _packed(checkpoint, name, stored, tensor, masks or {}) if packed else None
                 if small is not None:
                     tally["weights"] += 1
@@ -53,13 +53,14 @@ def rewrite(
     return {**sizes, **tally, "share": tally["packed_bytes"] / dense if dense else None}
 
 
-def _as(dtype: torch.dtype | None, tensor: Tensor, name: str) -> Tensor:
+def cast(dtype: torch.dtype | None, tensor: Tensor, name: str) -> Tensor:
+    """A weight in another floating type (None: as it is). Raises InputError where the type cannot hold one of its values."""
     if dtype is None or not tensor.is_floating_point() or tensor.dtype == dtype:
         return tensor
-    cast = tensor.to(dtype)
-    if bool((cast.isinf() & tensor.isfinite()).any()):
+    found = tensor.to(dtype)
+    if bool((found.isinf() & tensor.isfinite()).any()):
         raise InputError(f"{name} has values that {str(dtype).removeprefix('torch.')} cannot hold; use bfloat16.")
-    return cast
+    return found
 
 
 def _packed(checkpoint: Checkpoint, name: str, stored: Tensor, tensor: Tensor, masks: Mapping[str, Tensor]) -> Packed | None:
