@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from pomona.graph.export import export
 from pomona.runtime.export import need, quiet
-from pomona.runtime.onnx import write
+from pomona.runtime.onnx import session, write
+from pomona.runtime.openvino import compiled
 from pomona.vocabulary import InputError, first_line
 
 Call: TypeAlias = Callable[[], object]
@@ -52,26 +53,20 @@ def _eager(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 def _compiled(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
     torch._dynamo.reset()  # type: ignore[no-untyped-call]
-    compiled = torch.compile(model, dynamic=False, options={"freezing": True})
-    return lambda: compiled(*args, **kwargs)
+    frozen = torch.compile(model, dynamic=False, options={"freezing": True})
+    return lambda: frozen(*args, **kwargs)
 
 
 def in_onnxruntime(path: Path, inputs: Sequence[Tensor]) -> Call:
     """One run of an ONNX file on these inputs, in the file's order. The file may go afterwards."""
     need("onnxruntime")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    binding = session.io_binding()  # inputs are handed over once, not copied in every pass
-    for entry, tensor in zip(session.get_inputs(), inputs, strict=True):
+    opened = session(path)
+    binding = opened.io_binding()  # inputs are handed over once, not copied in every pass
+    for entry, tensor in zip(opened.get_inputs(), inputs, strict=True):
         binding.bind_cpu_input(entry.name, tensor.detach().contiguous().numpy())
-    for entry in session.get_outputs():
+    for entry in opened.get_outputs():
         binding.bind_output(entry.name)
-    return lambda: session.run_with_iobinding(binding)
+    return lambda: opened.run_with_iobinding(binding)
 
 
 def in_openvino(path: Path, inputs: Sequence[Tensor]) -> Call:
@@ -79,10 +74,7 @@ def in_openvino(path: Path, inputs: Sequence[Tensor]) -> Call:
     need("openvino")
     import openvino
 
-    # Without the hint it would round to bfloat16 wherever the processor is quick at that.
-    wishes = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(path), "CPU", wishes).create_infer_request()
+    request = compiled(path).create_infer_request()
     for place, tensor in enumerate(inputs):
         request.set_input_tensor(place, openvino.Tensor(tensor.detach().contiguous().numpy(), shared_memory=True))
     return lambda: request.infer()

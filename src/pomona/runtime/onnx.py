@@ -69,21 +69,27 @@ def write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) -
         raise InputError(f"{type(model).__name__} cannot be written as ONNX: {reason}.") from error
 
 
-def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+def session(path: Path) -> Any:
+    """An ONNX file opened by ONNX Runtime, on as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    opened = session(path)
     tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
-    names = [entry.name for entry in session.get_inputs()]
+    names = [entry.name for entry in opened.get_inputs()]
     if len(names) != len(tensors):
         raise InputError(
             f"The ONNX file takes {len(names)} inputs ({', '.join(names)}) where the model takes {len(tensors)} tensors."
         )
     fed = {name: kwargs.get(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
-    return [torch.from_numpy(array) for array in session.run(None, {n: t.detach().cpu().numpy() for n, t in fed.items()})]
+    return [torch.from_numpy(array) for array in opened.run(None, {n: t.detach().cpu().numpy() for n, t in fed.items()})]
 
 
 def _redrawn(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
