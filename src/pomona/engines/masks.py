@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pomona.native.applied import apply_
 from pomona.vocabulary import Decision, Plan, Site, Structure
 
 Alive = Mapping[str, Tensor]  # site -> bool, the site's grid
@@ -72,7 +73,7 @@ def impose(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Make the dead exactly zero, in place (a NaN that was dead becomes zero too)."""
     for name, mask in masks.items():
         parameter = stored(model, name)
-        parameter.masked_fill_(~mask, 0)
+        apply_(parameter, mask)
 
 
 @torch.no_grad()
@@ -82,4 +83,4 @@ def impose_on_state(model: nn.Module, optimizer: torch.optim.Optimizer, masks: M
         parameter = stored(model, name)
         for value in optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value.masked_fill_(~mask, 0)
+                apply_(value, mask)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.graph.skip import PassThrough
+from pomona.native.applied import apply_
 from pomona.vocabulary import InputError, Member, Plan, Site
 
 
@@ -64,8 +65,8 @@ def write(model: nn.Module, plan: Plan, axes: bool = True) -> None:
         for member in site.members:
             if not member.buffer:
                 parameter = _parameter(model, member.tensor)
-                dead = _dead_elements(site, keep, parameter) if site.kind == "element" else dead_units(member, keep, parameter)
-                parameter.masked_fill_(dead.to(parameter.device), 0)
+                alive = _alive(site, keep, parameter) if site.kind == "element" else ~dead_units(member, keep, parameter)
+                apply_(parameter, alive.to(parameter.device))
 
 
 @contextmanager
@@ -100,11 +101,11 @@ def dead_units(member: Member, keep: Tensor, tensor: Tensor) -> Tensor:
     return mask.view([-1 if d == dim else 1 for d in range(tensor.dim())])
 
 
-def _dead_elements(site: Site, keep: Tensor, tensor: Tensor) -> Tensor:
+def _alive(site: Site, keep: Tensor, tensor: Tensor) -> Tensor:
     if keep.shape != tensor.shape:
         there, here = tuple(keep.shape), tuple(tensor.shape)
         raise InputError(f"The mask of {site.name} is {there}, its weight {here}; a plan holds masks of elements.")
-    return ~keep
+    return keep
 
 
 def _parameter(model: nn.Module, name: str) -> nn.Parameter:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pomona.native.applied import applied, apply_
+from pomona.native.conjugate import step
+
 _AT_ONCE = 1 << 24  # numbers that the matrices of the rows solved together may hold: 128 MB in float64
 
 
@@ -46,22 +49,17 @@ def descended(gram: Tensor, target: Tensor, mask: Tensor, start: Tensor, steps: 
 
     Ends after `steps` or when the gradient has fallen to `tolerance` of what it would be at zero, in every row.
     """
-    scale = 1 / gram.diagonal(dim1=1, dim2=2)[:, None]
-    found = start.masked_fill(~mask, 0.0)
-    gradient = ((target - found) @ gram).masked_fill_(~mask, 0.0)
+    scale = (1 / gram.diagonal(dim1=1, dim2=2)[:, None]).contiguous()
+    mask = mask.contiguous()
+    found = applied(start, mask)
+    gradient = apply_((target - found) @ gram, mask)
     whole = _dot(target @ gram, target).clamp_min(torch.finfo(gram.dtype).tiny)
     direction = gradient * scale
     slope = _dot(gradient, direction)
     for _ in range(steps):
         if bool((slope <= tolerance**2 * whole).all()):
             break
-        along = (direction @ gram).masked_fill_(~mask, 0.0)
-        length = slope / _dot(direction, along).clamp_min(torch.finfo(gram.dtype).tiny)
-        found = found + length * direction
-        gradient = gradient - length * along
-        steep = gradient * scale
-        slope, before = _dot(gradient, steep), slope
-        direction = steep + slope / before.clamp_min(torch.finfo(gram.dtype).tiny) * direction
+        step(direction @ gram, mask, scale, found, gradient, direction, slope)
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pomona.native.applied import applied
 from pomona.quadratic.problem import Quadratic
 
 
@@ -61,10 +62,9 @@ def stepped(at: Split, target: Tensor, pull: Tensor, choose: Callable[[Tensor], 
 
     The fit is argmin of tr((V - W) H (V - W)^T) / 2 + rho / 2 ||V - Z + U||^2, which is W + (Z - U - W) rho (H + rho I)^-1.
     """
-    fit = target + (at.sparse - at.dual - target) @ pull
-    dense = fit + at.dual
+    dense = torch.baddbmm(target, (at.sparse - at.dual).sub_(target), pull).add_(at.dual)
     mask = choose(dense)
-    sparse = dense.masked_fill(~mask, 0.0)
+    sparse = applied(dense, mask)
     return Split(sparse, dense - sparse, mask)
 
 
