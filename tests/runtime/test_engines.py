@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pomona.runtime.engines import engines_here, ready
+from pomona.runtime.engines.in_torch import frozen
 from pomona.runtime.machine import processors
 from pomona.runtime.pinning import pinned
 from pomona.vocabulary import InputError
@@ -27,6 +28,17 @@ def test_onnxruntime_gives_what_the_model_gives():
     call()
     given = call.__closure__[0].cell_contents.copy_outputs_to_cpu()[0]
     torch.testing.assert_close(torch.from_numpy(given), model(x).detach())
+
+
+def test_compiled_models_hold_their_weights_as_constants_which_is_what_makes_them_fast():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval(), torch.randn(1, 3, 8, 8)
+    with torch.inference_mode():
+        made, before = frozen(model, (x,), {}), model(x)
+        torch.testing.assert_close(made(x), before)
+        model[0].weight.data.zero_()  # unseen: it was folded with the norm
+        torch.testing.assert_close(made(x), before)
+        assert not torch.allclose(model(x), before)
 
 
 def test_an_unknown_engine_and_a_model_that_does_not_fit_are_refused():

@@ -46,10 +46,10 @@ def export_onnx(
         free = with_free_batch(model, positional, keywords)
         write(free or export(model, positional, keywords), model, partial)
         thinned = {"sparse_weights": sparsen(partial)} if sparse else {}
-        trials = [(positional, keywords), _redrawn(positional, keywords)]
+        trials = [(positional, keywords), redrawn(positional, keywords)]
         if free is not None:
             trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
-        error = max(difference(_run(partial, *trial), outputs(model, *trial)) for trial in trials)
+        error = max(difference(results(session(partial), *trial), outputs(model, *trial)) for trial in trials)
         if not error <= tolerance:
             raise InputError(f"ONNX Runtime differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
     size = path.stat().st_size
@@ -80,19 +80,26 @@ def session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    opened = session(path)
+def fed(opened: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors among the inputs by the names that a session has for them, in its order. Raises InputError where it has more
+    or fewer.
+    """
     tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
     names = [entry.name for entry in opened.get_inputs()]
     if len(names) != len(tensors):
         raise InputError(
             f"The ONNX file takes {len(names)} inputs ({', '.join(names)}) where the model takes {len(tensors)} tensors."
         )
-    fed = {name: kwargs.get(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
-    return [torch.from_numpy(array) for array in opened.run(None, {n: t.detach().cpu().numpy() for n, t in fed.items()})]
+    return {name: kwargs.get(name, tensor) for name, tensor in zip(names, tensors, strict=True)}
 
 
-def _redrawn(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def results(opened: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """What a session gives for these inputs of the model."""
+    given = {name: tensor.detach().cpu().numpy() for name, tensor in fed(opened, args, kwargs).items()}
+    return [torch.from_numpy(array) for array in opened.run(None, given)]
+
+
+def redrawn(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Other inputs of the same kind: normal numbers of the same scale; whole numbers change places, so they stay valid."""
     generator = torch.Generator().manual_seed(1)
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from pomona.graph.export import export, inputs_of
 from pomona.runtime.export import difference, free_path, need, outputs, quiet, with_free_batch
 from pomona.runtime.inputs import batch_of, resized
-from pomona.runtime.onnx import write
+from pomona.runtime.onnx import write as write_onnx
 from pomona.vocabulary import InputError, first_line
 
 
@@ -28,30 +28,35 @@ def export_openvino(
     packages are missing, a file exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
     """
     need("onnx", "onnxscript", "openvino")
-    import openvino
-
     path = free_path(Path(path))
     weights = free_path(path.with_suffix(".bin"))
     positional, keywords = inputs_of(args, kwargs)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder, quiet():
         free = with_free_batch(model, positional, keywords)
-        write(free or export(model, positional, keywords), model, Path(folder) / "model.onnx")
+        write_onnx(free or export(model, positional, keywords), model, Path(folder) / "model.onnx")
         made = Path(folder) / "model.xml"
-        try:
-            openvino.save_model(openvino.convert_model(Path(folder) / "model.onnx"), made, compress_to_fp16=False)
-        # The converter wraps whatever a translation raised in errors of its own that no public name covers.
-        except Exception as refusal:
-            raise InputError(f"OpenVINO does not take {type(model).__name__}: {first_line(refusal)}.") from refusal
+        write(Path(folder) / "model.onnx", made)
         trials = [(positional, keywords)]
         if free is not None:
             trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
-        error = max(difference(_run(made, *trial), outputs(model, *trial)) for trial in trials)
+        error = max(difference(results(compiled(made), *trial), outputs(model, *trial)) for trial in trials)
         if not error <= tolerance:
             raise InputError(f"OpenVINO differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
         made.with_suffix(".bin").replace(weights)
         made.replace(path)
     total = path.stat().st_size + weights.stat().st_size
     return {"max_error": error, "tolerance": tolerance, "bytes": total, "dynamic_batch": free is not None}
+
+
+def write(source: Path, path: Path) -> None:
+    """An ONNX file as OpenVINO's .xml, with the .bin beside it, unchecked. Raises InputError where an op has no translation."""
+    import openvino
+
+    try:
+        openvino.save_model(openvino.convert_model(source), path, compress_to_fp16=False)
+    # The converter wraps whatever a translation raised in errors of its own that no public name covers.
+    except Exception as refusal:
+        raise InputError(f"OpenVINO does not take the model: {first_line(refusal)}.") from refusal
 
 
 def compiled(path: Path) -> Any:
@@ -64,9 +69,9 @@ def compiled(path: Path) -> Any:
     return core.compile_model(core.read_model(path), "CPU", wishes)
 
 
-def _run(path: Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+def results(made: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """What a compiled model gives for these inputs. Raises InputError where it takes more or fewer."""
     tensors = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
-    made = compiled(path)
     if len(made.inputs) != len(tensors):
         raise InputError(f"OpenVINO's model takes {len(made.inputs)} inputs where the model takes {len(tensors)} tensors.")
     given = {place: tensor.detach().cpu().contiguous().numpy() for place, tensor in enumerate(tensors)}
