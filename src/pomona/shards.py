@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -48,11 +48,55 @@ class Place:
     start: int
     size: int
 
+    def read(self, name: str) -> Tensor:
+        """A copy of it; `name` is for who must be told that the file is truncated."""
+        made = torch.empty(self.shape, dtype=self.dtype)
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            if file.readinto(_bytes(made)) != self.size:
+                raise InputError(f"{self.file} ends within {name}; it is truncated.")
+        return made
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Its bytes, some at a time."""
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            left = self.size
+            while left:
+                piece = file.read(min(left, _CHUNK))
+                if not piece:
+                    raise InputError(f"{self.file} became shorter while it was read.")
+                left -= len(piece)
+                yield piece
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tensor that is made of what lies in `file` whenever it is asked for: one that is packed, or that others are joined to."""
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    def read(self, name: str) -> Tensor:
+        """Make it."""
+        return self.make()
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Its bytes, all at once."""
+        yield _bytes(self.make().contiguous())
+
 
 class Shards:
     """The tensors of some safetensors files by name. Reading copies; nothing stays open and nothing is mapped."""
 
-    def __init__(self, places: Mapping[str, Place], told: Mapping[str, str] | None = None) -> None:
+    def __init__(self, places: Mapping[str, Place | Made], told: Mapping[str, str] | None = None) -> None:
         self.places, self.told = dict(places), dict(told or {})
 
     @classmethod
@@ -61,7 +105,7 @@ class Shards:
 
         Raises InputError on a file that is missing, truncated or no safetensors file.
         """
-        places: dict[str, Place] = {}
+        places: dict[str, Place | Made] = {}
         told: dict[str, str] = {}
         for path in files:
             found, said = _header(path)
@@ -71,13 +115,7 @@ class Shards:
 
     def read(self, name: str) -> Tensor:
         """The tensor, as it is stored."""
-        place = self.places[name]
-        made = torch.empty(place.shape, dtype=place.dtype)
-        with place.file.open("rb") as file:
-            file.seek(place.start)
-            if file.readinto(_bytes(made)) != place.size:
-                raise InputError(f"{place.file} ends within {name}; it is truncated.")
-        return made
+        return self.places[name].read(name)
 
     def mapped(self, name: str, behind: int = 0) -> Tensor:
         """The tensor as a view of the file: only what is looked at comes into memory, and what is written stays there.
@@ -85,6 +123,7 @@ class Shards:
         Its storage goes on for `behind` bytes where the file does.
         """
         place = self.places[name]
+        assert isinstance(place, Place)  # nothing else is in a file as it is
         reach = min(place.size + behind, place.file.stat().st_size - place.start)
         if not reach:
             return torch.empty(place.shape, dtype=place.dtype)
@@ -100,14 +139,15 @@ class Shards:
         return hashlib.sha256(repr((told, tensors)).encode()).hexdigest()
 
 
-def write_shard(path: Path, tensors: Mapping[str, Tensor | Place], told: Mapping[str, str] | None = None) -> int:
-    """One safetensors file, whole or not at all; a `Place` is copied from where it lies. Returns the bytes of its tensors.
+def write_shard(path: Path, tensors: Mapping[str, Tensor | Place | Made], told: Mapping[str, str] | None = None) -> int:
+    """One safetensors file, whole or not at all. Returns the bytes of its tensors.
 
-    Tensors lie in the order given; `told` goes into the header. Raises InputError where the disk is full.
+    A `Place` is copied from where it lies, a `Made` made when its turn comes. Tensors lie in the order given; `told` goes into the
+    header. Raises InputError where the disk is full.
     """
     header, start = {"__metadata__": {"format": "pt", **(told or {})}}, 0
     for name, value in tensors.items():
-        size = value.size if isinstance(value, Place) else value.numel() * value.element_size()
+        size = value.numel() * value.element_size() if isinstance(value, Tensor) else value.size
         entry = {"dtype": _NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [start, start + size]}
         header[name] = entry  # type: ignore[assignment]
         start += size
@@ -155,19 +195,8 @@ def _place(path: Path, name: str, entry: Mapping[str, Any], origin: int, size: i
     return Place(path, dtype, shape, origin + first, last - first)
 
 
-def _pieces(value: Tensor | Place) -> Iterator[bytes | memoryview]:
-    if isinstance(value, Tensor):
-        yield _bytes(value.detach().contiguous())
-        return
-    with value.file.open("rb") as file:
-        file.seek(value.start)
-        left = value.size
-        while left:
-            piece = file.read(min(left, _CHUNK))
-            if not piece:
-                raise InputError(f"{value.file} became shorter while it was read.")
-            left -= len(piece)
-            yield piece
+def _pieces(value: Tensor | Place | Made) -> Iterator[bytes | memoryview]:
+    return iter([_bytes(value.detach().contiguous())]) if isinstance(value, Tensor) else value.pieces()
 
 
 def _bytes(tensor: Tensor) -> memoryview:

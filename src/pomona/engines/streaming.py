@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from pomona.engines.blocks import inside
 from pomona.engines.memory import trim
-from pomona.graph.infer import tied
+from pomona.models.stored import Group, Stored
 from pomona.processes import Processes
-from pomona.shards import Place, Shards, write_shard
-from pomona.vocabulary import InputError, finite, write_atomically
+from pomona.shards import Made, Place, Shards, write_shard
+from pomona.vocabulary import write_atomically
 
 INDEX = "model.safetensors.index.json"
 
@@ -25,7 +25,8 @@ INDEX = "model.safetensors.index.json"
 class FromShards:
     """The store of a model with parameters on the meta device (see `models.skeleton`), whose values are in `shards`.
 
-    Blocks are computed in float32 and written to `folder`, one file each, in the type that they came in. What lies outside of
+    Blocks are computed in float32 and written to `folder`, one file each, in the type that they came in and, where transformers
+    knows the way back, by the names that they had; else as the model holds them, which it opens as well. What lies outside of
     blocks is read when the module that holds it is first called; matrices that are float32 already are mapped, not read.
     Of several `processes` the first writes. Raises InputError where the files lack a tensor of the model.
     """
@@ -35,7 +36,11 @@ class FromShards:
     ) -> None:
         self.model, self.shards, self.blocks, self.folder = model, shards, tuple(blocks), folder
         self.processes = processes or Processes()
-        self.keys = _keys(model, shards)
+        self.stored = Stored(model, shards.places)
+        self.names = tuple(self.stored.groups)
+        within = [inside(self.names, block) for block in blocks]
+        rest = set(self.names).difference(*within)
+        self._original = all(self.stored.gives_back(names) for names in (*within, rest))
         self._hooks = {
             name: module.register_forward_pre_hook(self._when_called(name))
             for name, module in model.named_modules()
@@ -45,11 +50,9 @@ class FromShards:
     @contextmanager
     def held(self, block: str) -> Iterator[None]:
         """The block's values are in memory within."""
-        names = inside(self.keys, block)
-        bare = {name: _get(self.model, name) for name in names}
+        bare = {name: _get(self.model, name) for name in inside(self.names, block)}
         try:
-            for name in names:
-                _set(self.model, name, self._value(name))
+            self._bring(bare)
             yield
         finally:
             for name, value in bare.items():
@@ -59,47 +62,43 @@ class FromShards:
     @torch.no_grad()
     def settle(self, block: str) -> Mapping[str, Tensor]:
         """Write the block as it now is; what is rounded in the file is so in memory too. A journal need hold nothing of it."""
-        stored: dict[str, Tensor | Place] = {}
-        for name in inside(self.keys, block):
-            value, key = _get(self.model, name), self.keys[name]
-            kept = value.detach().to(self.shards.places[key].dtype)
-            if kept.dtype != value.dtype:
-                value.copy_(kept)
-            stored[key] = kept
+        kept: dict[str, Tensor] = {}
+        for name in (name for name in inside(self.names, block) if self.stored.own[name] == name):
+            value = _get(self.model, name)
+            kept[name] = value.detach().to(self.stored.groups[name].dtype)
+            if kept[name].dtype != value.dtype:
+                value.copy_(kept[name])
         if self.processes.first:
-            write_shard(self._file(block), stored)
+            write_shard(self._file(block), self.stored.parted(kept) if self._original else kept)
         return {}
 
     @torch.no_grad()
     def recall(self, block: str, saved: Mapping[str, Tensor]) -> None:
         """Be as the file says that was written before; the first process reads it."""
-        written = Shards.of([self._file(block)]) if self.processes.first else self.shards
-        for name in inside(self.keys, block):
-            _get(self.model, name).copy_(self.processes.of_first(partial(written.read, self.keys[name])))
+        places = Shards.of([self._file(block)]).places if self.processes.first else {}
+        for group in self._groups(inside(self.names, block)):
+            for name, value in self.processes.of_first(partial(self._written, group, places)).items():
+                _get(self.model, name).copy_(value)
 
     def fetch(self, names: Iterable[str]) -> None:
         """Bring these tensors, which lie outside of blocks, into memory to stay."""
-        for name in names:
-            if _get(self.model, name).is_meta:
-                _set(self.model, name, self._value(name))
+        self._bring(name for name in names if _get(self.model, name).is_meta)
 
     def finish(self, changed: Iterable[str] = ()) -> dict[str, Any]:
         """Name the files as readers look for them, beside one with what lies outside of blocks, and write their index.
 
         `changed` are tensors outside of blocks whose new values are in memory; all others are copied. Returns the index.
         """
-        within = {self.keys[name] for block in self.blocks for name in inside(self.keys, block)}
-        rest: dict[str, Tensor | Place] = {key: place for key, place in self.shards.places.items() if key not in within}
-        for name in changed:
-            rest[self.keys[name]] = _get(self.model, name).detach().to(self.shards.places[self.keys[name]].dtype)
-        write_shard(self.folder / "outside.safetensors", rest)
+        write_shard(self.folder / "outside.safetensors", self._outside(changed))
         files = [self.folder / "outside.safetensors", *(self._file(block) for block in self.blocks)]
         index: dict[str, str] = {}
+        total = 0
         for number, path in enumerate(files, 1):
             named = self.folder / f"model-{number:05d}-of-{len(files):05d}.safetensors"
-            index |= dict.fromkeys(Shards.of([path]).places, named.name)
+            places = Shards.of([path]).places
+            index |= dict.fromkeys(places, named.name)
+            total += sum(place.size for place in places.values())
             path.replace(named)
-        total = sum(place.size for place in self.shards.places.values())
         made = {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))}
         write_atomically(self.folder / INDEX, (json.dumps(made, indent=2) + "\n").encode())
         return made
@@ -112,52 +111,60 @@ class FromShards:
     def _file(self, block: str) -> Path:
         return self.folder / f"{block}.safetensors"
 
-    def _value(self, name: str) -> Tensor:
-        value = self.shards.read(self.keys[name])
-        if not finite(value):
-            raise InputError(f"The weight {name} holds NaN or infinity; repair the model first.")
-        return value.float() if value.is_floating_point() else value
+    def _groups(self, names: Iterable[str]) -> list[Group]:
+        return list(dict.fromkeys(self.stored.groups[name] for name in names))
+
+    def _bring(self, names: Iterable[str]) -> None:
+        """Have these tensors in memory, one group of them read after the other."""
+        wanted = list(names)
+        for group in self._groups(wanted):
+            made = self.stored.read(group)
+            for name in (name for name in wanted if self.stored.groups[name] is group):
+                value = made[self.stored.own[name]]
+                _set(self.model, name, value.float() if value.is_floating_point() else value)
+
+    def _written(self, group: Group, places: Mapping[str, Place | Made]) -> dict[str, Tensor]:
+        """A group out of a file of ours."""
+        return self.stored.read(group, places) if self._original else {name: places[name].read(name) for name in group.names}
+
+    def _outside(self, changed: Iterable[str]) -> dict[str, Tensor | Place | Made]:
+        """What lies in no block, as it is to be written."""
+        groups = self._groups(self.names)
+        of_blocks = self._groups(name for block in self.blocks for name in inside(self.names, block))
+        found: dict[str, Tensor | Place | Made] = dict(self.shards.places)
+        for group in groups if not self._original else of_blocks:
+            for key in group.keys:
+                del found[key]
+        new = {self.stored.own[name]: _get(self.model, name).detach() for name in changed}
+        for group in (group for group in groups if group not in of_blocks):
+            values = {name: new[name].to(group.dtype) for name in group.names if name in new}
+            if values and self._original:
+                found |= self.stored.parted(self.stored.read(group) | values)
+            elif not self._original:
+                found |= {name: values[name] if name in values else self._as_held(group, name) for name in group.names}
+        return found
+
+    def _as_held(self, group: Group, name: str) -> Place | Made:
+        """A tensor as the model holds it, made when it is written where it is not stored so."""
+        if group.whole is not None:
+            return self.shards.places[group.whole]
+        shape = tuple(_get(self.model, name).shape)
+        return Made(self.shards.places[group.keys[0]].file, group.dtype, shape, lambda: self.stored.read(group)[name])
 
     def _when_called(self, module: str) -> Callable[..., None]:
         def hook(owner: nn.Module, args: Any) -> None:
-            own = [
-                name for name in (*owner._parameters, *owner._buffers) if (f"{module}.{name}" if module else name) in self.keys
-            ]
-            for name in own:
-                full = f"{module}.{name}" if module else name
-                if _get(self.model, full).is_meta or name in owner._buffers:
-                    place = self.shards.places[self.keys[full]]
-                    mapped = place.dtype == torch.float32 and len(place.shape) == 2
-                    _set(self.model, full, self.shards.mapped(self.keys[full]) if mapped else self._value(full))
+            for own in (*owner._parameters, *owner._buffers):
+                name = f"{module}.{own}" if module else own
+                if name in self.stored.groups and (_get(self.model, name).is_meta or own in owner._buffers):
+                    key = self.stored.groups[name].whole
+                    place = None if key is None else self.shards.places[key]
+                    if isinstance(place, Place) and place.dtype == torch.float32 and len(place.shape) == 2:
+                        _set(self.model, name, self.shards.mapped(str(key)))
+                    else:
+                        self._bring([name])
             self._hooks.pop(module).remove()
 
         return hook
-
-
-def _keys(model: nn.Module, shards: Shards) -> dict[str, str]:
-    """Parameter or saved buffer of the model -> its name in the files; tied ones by whichever of their names is there."""
-    first = tied(model)
-    groups: dict[str, list[str]] = {}
-    for name, _ in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(first.get(name, name), []).append(name)
-    # Checkpoints of a bare model are read into one with a head, and the other way round.
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    found: dict[str, str] = {}
-    for group in groups.values():
-        spellings = [s for name in group for s in (name, name.removeprefix(prefix), prefix + name)]
-        key = next((spelling for spelling in spellings if spelling in shards.places), None)
-        if key is None:
-            raise InputError(
-                f"The files have no tensor {group[0]}, which the model has; open the folder once with this transformers and save "
-                "it by save_pretrained(folder, save_original_format=False)."
-            )
-        shape = tuple(model.get_parameter(group[0]).shape)
-        if shards.places[key].shape != shape:
-            raise InputError(
-                f"{key} is {shards.places[key].shape} in the files and {shape} in the model that the config describes."
-            )
-        found |= dict.fromkeys(group, key)
-    return found | {name: name for name in model.state_dict() if name not in found and name in shards.places}
 
 
 def _get(model: nn.Module, name: str) -> Tensor:
