@@ -142,8 +142,8 @@ class Shards:
 def write_shard(path: Path, tensors: Mapping[str, Tensor | Place | Made], told: Mapping[str, str] | None = None) -> int:
     """One safetensors file, whole or not at all. Returns the bytes of its tensors.
 
-    A `Place` is copied from where it lies, a `Made` made when its turn comes. Tensors lie in the order given; `told` goes into the
-    header. Raises InputError where the disk is full.
+    A `Place` is copied from where it lies, a `Made` made when its turn comes. Tensors lie in the order given; `told` goes into
+    the header. Raises InputError where the disk is full.
     """
     header, start = {"__metadata__": {"format": "pt", **(told or {})}}, 0
     for name, value in tensors.items():

@@ -84,7 +84,7 @@ def rewrite_weights(
         for path in Path(new).iterdir():
             path.replace(target / path.name)
     if (target / "config.json").is_file():
-        _declare(target / "config.json", bool(found["weights"]), dtype)
+        declare_packed(target / "config.json", bool(found["weights"]), dtype)
     return found
 
 
@@ -124,7 +124,7 @@ def sealed(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for pattern in SEALED for path in sorted(folder.glob(pattern))}
 
 
-def _declare(path: Path, packed: bool, dtype: torch.dtype | None) -> None:
+def declare_packed(path: Path, packed: bool, dtype: torch.dtype | None) -> None:
     """Say in a config that weights are packed, so that transformers asks for Pomona, or no longer; and their type."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config.pop("quantization_config", None)

@@ -26,6 +26,7 @@ from pomona.engines.sweep import Room, Walk
 from pomona.face.blockwise import Way, way
 from pomona.face.folders import check_free, scratch_beside, whole_folder
 from pomona.face.opening import Opened, calibration
+from pomona.face.packing import declare_packed
 from pomona.face.report import Report, heard
 from pomona.face.streamed import PLANS, Record, Streamed
 from pomona.face.wish import Batches, check_folder, check_needs, check_unordered, goal_for, name_of, recipe_for, settle, sites_of
@@ -36,7 +37,7 @@ from pomona.models.pretrained import smollm2_folder
 from pomona.models.skeleton import skeleton
 from pomona.processes import Processes
 from pomona.report import write as write_report
-from pomona.runtime.packing import is_packed, weight_files
+from pomona.runtime.packing import METHOD, quantized_by, unpacked, weight_files
 from pomona.shards import Shards
 from pomona.training.batches import onto, seeded
 from pomona.training.checkpoint import fingerprint
@@ -67,9 +68,10 @@ def prune_folder(
 
     `data` are batches, or a name as DATA on the command line, read by the tokenizer in the folder.
 
-    Weights come from the safetensors files one block at a time and go to new ones in the type that they had; what blocks give
-    stays in memory as far as the limit allows and goes to disk beyond it. The limit is on what the process takes above what
-    it had at the start; what the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
+    Weights come from the safetensors files one block at a time and go to new ones in the type that they had; packed ones are
+    unpacked on the way, and experts that are stored one by one are stored so again. What blocks give stays in memory as far as
+    the limit allows and goes to disk beyond it. The limit is on what the process takes above what it had at the start; what
+    the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
     goes on behind its last block and ends bit-identical. Of several `processes` (see `joined`) each reads the whole model,
     takes up to `max_memory`, and runs and decides its share; the first writes. Everything else is as in `prune`, which also
     proves and measures; here the whole model is never there. Raises InputError where the limit cannot be met, with the least
@@ -78,13 +80,10 @@ def prune_folder(
     source = smollm2_folder() if str(folder) == "smollm2" else Path(folder)
     target, progress, processes = Path(out), progress or Silent(), processes or Processes()
     check_free(target)
-    if is_packed(source):
-        raise InputError(
-            f"{source} holds packed weights; make it plain first: pomona export {source} --to safetensors -o FOLDER."
-        )
+    packed = _is_packed(source)
     limit, journals, start = parse(max_memory), check_folder(checkpoint), time.monotonic()
     files = weight_files(source)
-    shards = Shards.of(files)
+    shards = unpacked(files) if packed else Shards.of(files)
     model, bare = skeleton(source)
     peak = Peak()
     if isinstance(data, (str, Path)):
@@ -111,6 +110,8 @@ def prune_folder(
             if journals:
                 _move_weights(journals, partial)
             _copy_others(source, partial, files)
+            if packed:
+                declare_packed(partial / "config.json", False, None)
         memory = {"limit": limit, "foretold": foretold.least, "peak": peak.bytes}
         told_of = {"command": command, "out": str(target), "memory": memory, "seconds": time.monotonic() - start}
         report = record.report(graph, type(model).__name__, source, told_of)
@@ -120,6 +121,14 @@ def prune_folder(
         progress.note(note)
     progress.note(f"At its peak the run took {told(peak.bytes)} of memory, of {told(limit)} allowed.")
     return Streamed(target, Report.of(report))
+
+
+def _is_packed(source: Path) -> bool:
+    """Whether weights are packed; raises InputError where they are stored in a way that transformers alone reads."""
+    how = quantized_by(source)
+    if how not in (None, METHOD):
+        raise InputError(f"{source} holds weights that {how} stores; save it with plain ones first, which can be streamed.")
+    return how == METHOD
 
 
 def _traced(bare: nn.Module, batches: Batches | None) -> Graph:

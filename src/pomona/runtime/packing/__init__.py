@@ -1,7 +1,17 @@
 """Weights on disk: bit-packed where they are sparse, in one file or many, read and written a tensor at a time."""
 
 from pomona.runtime.packing.bitmask import Packed, alive, pack, unpack
-from pomona.runtime.packing.checkpoint import FORMAT, INDEX, METHOD, Checkpoint, is_packed, weight_files, write_checkpoint
+from pomona.runtime.packing.checkpoint import (
+    FORMAT,
+    INDEX,
+    METHOD,
+    Checkpoint,
+    is_packed,
+    quantized_by,
+    unpacked,
+    weight_files,
+    write_checkpoint,
+)
 from pomona.runtime.packing.filling import fill
 from pomona.runtime.packing.rewriting import rewrite
 
@@ -15,8 +25,10 @@ __all__ = [
     "fill",
     "is_packed",
     "pack",
+    "quantized_by",
     "rewrite",
     "unpack",
+    "unpacked",
     "weight_files",
     "write_checkpoint",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pomona.runtime.packing.bitmask import Packed, alive, check, unpack
+from pomona.shards import Made, Shards
 from pomona.vocabulary import InputError
 
 FORMAT = 1  # of packed weights; in the header of every file and in the config
@@ -104,12 +106,30 @@ class Checkpoint:
 
 def is_packed(folder: Path) -> bool:
     """Whether a transformers folder says in its config that its weights are packed."""
+    return quantized_by(folder) == METHOD
+
+
+def quantized_by(folder: Path) -> str | None:
+    """The method by which a transformers folder says in its config that its weights are stored; None where they are plain."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
     said = config.get("quantization_config") if isinstance(config, dict) else None
-    return isinstance(said, dict) and said.get("quant_method") == METHOD
+    return str(said.get("quant_method", "a method without a name")) if isinstance(said, dict) else None
+
+
+def unpacked(files: Sequence[Path]) -> Shards:
+    """The tensors of files with packed weights as they are in the model; what is packed is unpacked whenever it is read.
+
+    Raises InputError where a file is truncated or a packed weight lacks a part; reading raises it where one is damaged.
+    """
+    shards, checkpoint = Shards.of(files), Checkpoint(files)
+    places = {name: shards.places[name] for name in checkpoint.names}
+    for name in checkpoint.packed:
+        values = shards.places[f"{name}_values"]
+        places[name] = Made(values.file, values.dtype, checkpoint.shape(name), partial(checkpoint.tensor, name))
+    return Shards(places, checkpoint.metadata)
 
 
 def weight_files(folder: Path) -> list[Path]:
