@@ -134,8 +134,6 @@ def test_a_streamed_folder_is_packed_by_its_masks_and_opens(tmp_path):
     assert all(torch.equal(checkpoint.alive(name), streamed.plan.keep(name)) for name in streamed.plan.sites)
     ours, theirs = pomona.load(tmp_path / "packed").state_dict(), pomona.load(tmp_path / "small").state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    with pytest.raises(InputError, match="make it plain first"):
-        prune_folder(tmp_path / "packed", tmp_path / "again", goal="sparsity=0.6", data=data)
 
 
 def test_masks_come_from_the_file_that_has_them(sparse, saved):
