@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pomona.face.accelerated import Accelerated as Accelerated
     from pomona.face.advise import Advice as Advice
     from pomona.face.advise import advise as advise
+    from pomona.face.bench import bench as bench
     from pomona.face.catalogue import methods as methods
     from pomona.face.demo import demo as demo
     from pomona.face.loading import load as load
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pomona.processes import joined as joined
     from pomona.runtime import measure_latency as measure_latency
     from pomona.runtime.decoding import Decoder as Decoder
+    from pomona.runtime.engines.table import EngineTable as EngineTable
     from pomona.vocabulary import Goal as Goal
     from pomona.vocabulary import InputError as InputError
     from pomona.vocabulary import Limits as Limits
@@ -46,6 +48,7 @@ _HOMES = {
     "Accelerated": "pomona.face.accelerated",
     "advise": "pomona.face.advise",
     "Advice": "pomona.face.advise",
+    "bench": "pomona.face.bench",
     "prune": "pomona.face.prune",
     "plan": "pomona.face.prune",
     "prune_folder": "pomona.face.streaming",
@@ -63,6 +66,7 @@ _HOMES = {
     "Tasks": "pomona.evaluate",
     "measure_latency": "pomona.runtime",
     "Decoder": "pomona.runtime.decoding",
+    "EngineTable": "pomona.runtime.engines.table",
     "Goal": "pomona.vocabulary",
     "InputError": "pomona.vocabulary",
     "Limits": "pomona.vocabulary",
@@ -75,6 +79,7 @@ __all__ = [
     "Accelerated",
     "Advice",
     "Decoder",
+    "EngineTable",
     "Goal",
     "InputError",
     "Limits",
@@ -86,6 +91,7 @@ __all__ = [
     "Tasks",
     "accelerate",
     "advise",
+    "bench",
     "demo",
     "evaluate",
     "forecast",

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pomona.vocabulary import Limits, Loss, Progress
 
 
-def open_model(text: str, shape: str | None, progress: Progress) -> Opened:
-    """The model that MODEL names, and the inputs that `--input` or its source gives."""
+def open_model(text: str, shape: str | None, progress: Progress, *, packed: bool = True) -> Opened:
+    """The model that MODEL names, and the inputs that `--input` or its source gives; dense unless `packed`."""
     from pomona.face import opening
 
-    return opening.open_model(text, shape, progress)
+    return opening.open_model(text, shape, progress, packed=packed)
 
 
 def skeleton(text: str) -> Opened:
@@ -140,6 +140,15 @@ def engines(names: Sequence[str]) -> list[str]:
     if "all" in names:
         return [engine for engine in engines_here() if engine != "eager"]
     return [one_of(name, (*ENGINES[1:], "all"), "an engine") for name in dict.fromkeys(names)]
+
+
+def deployed(names: Sequence[str]) -> str | list[str]:
+    """The engines of a table of them: those that `--engine` names, or "all"."""
+    from pomona.face.bench import ALL
+
+    if not names or "all" in names:
+        return "all"
+    return [one_of(name, (*ALL, "all"), "an engine") for name in names]
 
 
 def size(text: str, option: str) -> int:

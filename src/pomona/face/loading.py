@@ -25,14 +25,15 @@ FORMAT = 1  # of pomona.json
 SEALED = ("model*.safetensors", "model.pt2", "example.safetensors", CHOICE)
 
 
-def load(folder: str | Path) -> nn.Module:
+def load(folder: str | Path, *, packed: bool = True) -> nn.Module:
     """The pruned model of a folder that `Result.save` or `pomona export --to packed` wrote, in eval mode, bit for bit.
 
     Rebuilt from its source (a transformers config, a timm name, a function) and the plan, or read as an exported
     program; transformers folders, packed or streamed, are opened by their config. Raises InputError on folders that are neither,
     or whose files are missing, truncated or altered.
 
-    Layers that were accelerated are packed again where there are native kernels; elsewhere they are dense, which is faster then.
+    Layers that were accelerated are packed again where there are native kernels; elsewhere they are dense, which is faster then,
+    as they are without `packed`.
     """
     folder = Path(folder)
     if _is_transformers(folder):
@@ -54,7 +55,7 @@ def load(folder: str | Path) -> nn.Module:
         raise InputError(
             f"The weights in {folder} do not fit the model that its pomona.json describes, so its source has changed: {error}"
         ) from None
-    if CHOICE not in about["sha256"]:
+    if CHOICE not in about["sha256"] or not packed:
         return model.eval()
     args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))
     return with_choice(model.eval(), _sealed(folder, about, CHOICE), args, kwargs)

@@ -38,10 +38,13 @@ class Opened:
         return self.loaded.source if self.loaded else None
 
 
-def open_model(text: str, shape: str | None, progress: Progress, *, inputs: bool = True) -> Opened:
-    """The model that MODEL names, and the inputs that `shape` (as `--input`) or its source gives; none without `inputs`."""
+def open_model(text: str, shape: str | None, progress: Progress, *, inputs: bool = True, packed: bool = True) -> Opened:
+    """The model that MODEL names, and the inputs that `shape` (as `--input`) or its source gives; none without `inputs`.
+
+    Layers that were accelerated are dense unless `packed`.
+    """
     if (Path(text) / "pomona.json").is_file():
-        return _open_ours(Path(text), shape)
+        return _open_ours(Path(text), shape, packed)
     loaded = load_model(text)
     for note in loaded.notes:
         progress.note(note)
@@ -59,8 +62,8 @@ def skeleton(text: str) -> Opened:
     return Opened(model, (), {}, loaded, loaded.tokenizer)
 
 
-def _open_ours(folder: Path, shape: str | None) -> Opened:
-    model = load(folder)
+def _open_ours(folder: Path, shape: str | None, packed: bool) -> Opened:
+    model = load(folder, packed=packed)
     args, kwargs = example_inputs(model, None, shape) if shape else load_example(folder / "example.safetensors")
     return Opened(model, args, kwargs, None, tokenizer(str(folder)))
 

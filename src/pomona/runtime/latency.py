@@ -120,7 +120,7 @@ def measure_latency(
         (progress or Silent()).stage("timing", pairs) as stage,
     ):
         for model in (before, after):
-            _check_runs(model, positional, keywords, size)
+            check_runs(model, positional, keywords, size)
         dense, small = (partial(model, *positional, **keywords) for model in (before, after))
         others = [ready(engine, before, positional, keywords) for engine in engines]
         empty = evict() if cold else None
@@ -128,7 +128,7 @@ def measure_latency(
             timed = time_pairs(dense, small, pairs, seconds, seed, stage, ticks, prepare=empty, others=others)
         old, new = (work_of(model, positional, keywords) for model in (before, after))
         spent = [energy_of(call, min(seconds, _ENERGY), watts) for call in (dense, small)] if energy else None
-        least = roofline(running).seconds(_stored(after), 2 * new.macs, cold) if limit else None
+        least = roofline(running).seconds(stored(after), 2 * new.macs, cold) if limit else None
     found = _judged(timed, size, running, lambda took, ratio, noisy: diagnose(old, new, took, size, ratio, noisy))
     return replace(
         found,
@@ -174,12 +174,13 @@ def _summary(ratios: list[float]) -> tuple[float, tuple[float, float]]:
     return median(ratios), (quantile(ratios, 0.1), quantile(ratios, 0.9))
 
 
-def _stored(model: nn.Module) -> int:
+def stored(model: nn.Module) -> int:
     """Bytes of all parameters and buffers: what one pass reads, in whatever layout it lies."""
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
-def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> None:
+def check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> None:
+    """Raise InputError unless the model takes these inputs."""
     try:
         model(*args, **kwargs)
     # The forward pass is the user's; whatever it raises means that it does not take these inputs.

@@ -25,7 +25,7 @@ def sparsen(path: Path) -> int:
         if tensor.name in fixed or not tensor.dims or tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
             continue
         dense = numpy_helper.to_array(tensor)
-        places = np.flatnonzero(dense.reshape(-1).view(f"u{dense.itemsize}"))  # by bits, so that -0.0 stays
+        places = np.flatnonzero(dense)  # not -0.0 either, which is what `weight * mask` leaves: half of all zeros
         if len(places) * (8 + dense.itemsize) > _SMALLER * dense.nbytes:
             continue
         sparse = graph.sparse_initializer.add(dims=tensor.dims)

@@ -20,7 +20,7 @@ Clocks: TypeAlias = Literal["wall", "cpu"]
 Sampler: TypeAlias = Callable[[], float]  # runs something, and tells the seconds of one call
 _SHORTEST = 2e-3  # seconds a sample should last, so that the clock and the interpreter's hiccups are small beside it
 _LONG = 20e-3  # from here on one warming call does: it sees enough, and costs enough
-_FEWEST = 5
+FEWEST = 5
 SETTLED = 0.01  # seconds after which the threads of a pool that has nothing to do sleep
 _BRIEF = 1e-3  # seconds a sample of an op lasts: there are hundreds of them
 _SLOW = 5e-3  # from here on three samples of an op must do
@@ -125,7 +125,7 @@ def time_pairs(
     rounds = turns([sampler(function, clock, prepare) for function in (before, after, *others)], seed, pause)
     end = perf_counter() + seconds
     timed = Pairs((), ())
-    while len(samples) < pairs and (len(samples) < _FEWEST or (perf_counter() < end and timed.doubt > enough)):
+    while len(samples) < pairs and (len(samples) < FEWEST or (perf_counter() < end and timed.doubt > enough)):
         samples.append(next(rounds))
         old, new, *further = zip(*samples, strict=True)
         timed = Pairs(old, new, tuple(further))

@@ -10,6 +10,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+_DEEP = 1000  # levels of modules that are counted one by one
+
 
 @dataclass(frozen=True)
 class Work:
@@ -45,3 +47,16 @@ def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     zeros = params - sum(int(p.count_nonzero()) for p in parameters)
     weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
     return Work(operations.count, flops.get_total_flops() // 2, params, zeros / max(1, params), weight_bytes)
+
+
+def operations_left(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    """Operations (two a product) of one forward pass without the products with zeros in weights of Linear and Conv2d layers."""
+    with FlopCounterMode(display=False, depth=_DEEP) as flops:
+        model(*args, **kwargs)
+    counts, root = flops.get_flop_counts(), type(model).__name__
+    spared = 0.0
+    for name, layer in model.named_modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            dead = 1 - int(layer.weight.count_nonzero()) / max(1, layer.weight.numel())
+            spared += dead * sum(counts.get(f"{root}.{name}" if name else root, {}).values())
+    return float(flops.get_total_flops() - spared)

@@ -4,5 +4,17 @@ from pomona.runtime.engines.engine import Engine, Running
 from pomona.runtime.engines.files import Files
 from pomona.runtime.engines.in_files import in_onnxruntime, in_openvino
 from pomona.runtime.engines.known import ENGINES, engines_here, ready
+from pomona.runtime.engines.table import EngineTable, Row
 
-__all__ = ["ENGINES", "Engine", "Files", "Running", "engines_here", "in_onnxruntime", "in_openvino", "ready"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineTable",
+    "Files",
+    "Row",
+    "Running",
+    "engines_here",
+    "in_onnxruntime",
+    "in_openvino",
+    "ready",
+]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
@@ -32,9 +32,10 @@ class Files:
 
     @cached_property
     def weights(self) -> Path:
-        """The model's parameters and buffers as safetensors."""
+        """The model's parameters and buffers as safetensors, each under the first of its names."""
         path = self.folder / "model.safetensors"
-        save_model(self.model, str(path))
+        state, first = self.model.state_dict(), _first_names(self.model)
+        save_file({name: state[name].contiguous().clone() for name in dict.fromkeys(first.values())}, path)
         return path
 
     @cached_property
@@ -57,5 +58,12 @@ class Files:
         with torch.no_grad():
             for tensor in copy.state_dict().values():
                 tensor.zero_()  # what the file does not bring is then wrong, and seen
-        load_model(copy, str(self.weights))
+        found = load_file(self.weights)
+        copy.load_state_dict({name: found[first] for name, first in _first_names(copy).items()})
         return copy
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """The first name of every tensor in the state, by all its names."""
+    held: dict[int, str] = {}
+    return {name: held.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}
