@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pomona.face.accelerated import Accelerated, Layer, sentence
+from pomona.face.layer_calls import Call, calls_of, distance, irreplaceable
 from pomona.graph.export import inputs_of
-from pomona.graph.reference import tensors_of
 from pomona.native import library
 from pomona.runtime import measure_latency
 from pomona.runtime.inputs import resized
@@ -23,20 +22,12 @@ from pomona.runtime.sparse.choose import choose, geometry_of, packed_layer
 from pomona.runtime.sparse.fuse import Fused, fuse
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.runtime.sparse.table import Table
-from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating, first_line
+from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating
 
 # How far outputs may be off, in the Euclidean norm of the whole. float32 sums in another order; the others are rounded weights.
 _ALLOWED = {"f32": 1e-4, "bf16": 0.03, "int8": 0.15}
 _HALF = 0.03  # for models in bfloat16 or float16, whose own sums are that rough
 _KINDS = (nn.Linear, nn.Conv2d)
-
-
-@dataclass
-class _Call:
-    """What a layer was given in one pass: the largest input, and how often it was called."""
-
-    x: Tensor | None = None
-    times: int = 0
 
 
 def accelerate(
@@ -82,7 +73,7 @@ def accelerate(
     given, named = inputs_of(args, kwargs)
     if batch is not None:
         given, named = resized(given, named, batch)
-    seen = _calls(model, given, named)
+    seen = calls_of(model, given, named, _KINDS)
     table = Table.of(threads or torch.get_num_threads())
     with table.measuring():
         layers = _chosen(model, seen, values, table, progress)
@@ -131,33 +122,8 @@ def fusion(
     return fuse(model, chosen, args, kwargs)
 
 
-def _calls(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, _Call]:
-    """One pass, listened to: every Linear and Conv2d by its first name. Raises InputError where the model does not run."""
-    seen = {name: _Call() for name, layer in model.named_modules() if isinstance(layer, _KINDS)}
-
-    def listen(call: _Call) -> Any:
-        def hook(_: nn.Module, given: tuple[Any, ...], __: Any) -> None:
-            call.times += 1
-            if given and isinstance(given[0], Tensor) and (call.x is None or given[0].numel() > call.x.numel()):
-                call.x = given[0].detach().to("meta")
-
-        return hook  # fmt: skip
-
-    hooks = [layer.register_forward_hook(listen(seen[name])) for name, layer in model.named_modules() if name in seen]
-    try:
-        with evaluating(model), torch.no_grad():
-            model(*args, **kwargs)
-    # The forward pass is the user's; whatever it raises means that it does not take these inputs.
-    except Exception as error:
-        raise InputError(f"{type(model).__name__} does not run on these inputs: {first_line(error)}.") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
-
-
 def _chosen(
-    model: nn.Module, seen: Mapping[str, _Call], values: str, table: Table, progress: Progress
+    model: nn.Module, seen: Mapping[str, Call], values: str, table: Table, progress: Progress
 ) -> tuple[Layer, ...]:  # fmt: skip
     known = dict(model.named_modules())
     cold = sum(p.numel() * p.element_size() for p in model.parameters()) > caches()[1]
@@ -169,7 +135,7 @@ def _chosen(
     return tuple(found)
 
 
-def _layer(name: str, layer: nn.Module, call: _Call, values: str, cold: bool, table: Table) -> Layer:
+def _layer(name: str, layer: nn.Module, call: Call, values: str, cold: bool, table: Table) -> Layer:
     weight = layer.weight
     assert isinstance(weight, Tensor)
     kind = type(layer).__name__
@@ -186,16 +152,13 @@ def _layer(name: str, layer: nn.Module, call: _Call, values: str, cold: bool, ta
     return told if choice.candidate else replace(told, reason="dense is as fast")
 
 
-def _unfit(layer: nn.Module, call: _Call) -> str | None:
+def _unfit(layer: nn.Module, call: Call) -> str | None:
     """Why this layer cannot be packed."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    if type(layer) not in _KINDS:
-        return f"a {type(layer).__name__} is not a plain {'Linear' if isinstance(layer, nn.Linear) else 'Conv2d'}"
-    if call.x is None:
-        return "its forward is not called on these inputs"
-    if layer._forward_pre_hooks or layer._forward_hooks or layer._backward_hooks:
-        return "it has hooks"
+    if why := irreplaceable(layer, call, _KINDS):
+        return why
+    assert call.x is not None
     if weight.device.type != "cpu" or not weight.is_floating_point() or not call.x.is_floating_point():
         return f"its weight is {weight.dtype} on {weight.device}"
     if not bool(weight.isfinite().all()):
@@ -233,14 +196,7 @@ def _error(
     model: nn.Module, fast: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], values: str
 ) -> float:  # fmt: skip
     """How far the outputs are off, in the Euclidean norm; raises where that is more than rounding can do."""
-    with evaluating(model, fast), torch.no_grad():
-        pairs = [tensors_of(each(*args, **kwargs)) for each in (model, fast)]
-    kept = [(a.double(), b.double()) for a, b in zip(*pairs, strict=True) if a.is_floating_point()]
-    off, size = (
-        math.sqrt(sum(float(t.square().sum()) for t in some)) for some in ([a - b for a, b in kept], [a for a, _ in kept])
-    )
-    error = off / size if size else off
-    rough = any(a.dtype in (torch.bfloat16, torch.float16) for a in pairs[0])
+    error, rough = distance(model, fast, args, kwargs)
     allowed = max(_ALLOWED[values], _HALF if rough else 0.0)
     if error <= allowed:
         return error
