@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from pomona.runtime.gpu.ops import spans_linear
 from pomona.runtime.gpu.spans import Spans
+from pomona.runtime.sparse.reading import told_reading
 from pomona.vocabulary import InputError
 
 
@@ -42,6 +43,10 @@ class SpansLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The dense weight (out_features, in_features), made anew each time."""
+        told_reading(self)
+        return self._dense()
+
+    def _dense(self) -> Tensor:
         return Spans((self.out_features, self.in_features), self.bits, self.living, self.starts).dense()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +57,7 @@ class SpansLinear(nn.Module):
                 f"got {x.dtype} of shape {tuple(x.shape)} on {x.device}."
             )
         if x.requires_grad and torch.is_grad_enabled():
-            return F.linear(x, self.weight, self.bias)
+            return F.linear(x, self._dense(), self.bias)
         rows = x.reshape(x.shape[:-1].numel(), self.in_features)
         y: Tensor = spans_linear(rows, self.bias, self.bits, self.living, self.starts, self.tall, self.parts)
         return y.reshape(*x.shape[:-1], self.out_features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from pomona.runtime.sparse.reading import told_reading
 from pomona.vocabulary import InputError, first_line
 
 
@@ -55,7 +57,9 @@ def compress(weight: Tensor, library: str) -> Tensor:
         "cutlass": torch.sparse.SparseSemiStructuredTensorCUTLASS,
     }
     try:
-        found: Tensor = kinds[library].from_dense(weight.detach().contiguous())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The PyTorch API of SparseSemiStructuredTensor")  # that it is a prototype
+            found: Tensor = kinds[library].from_dense(weight.detach().contiguous())
     # What a build lacks shows only here, and in any words.
     except (RuntimeError, NotImplementedError) as error:
         raise InputError(f"torch does not compress a weight of {tuple(weight.shape)} to 2:4: {first_line(error)}") from error
@@ -83,6 +87,12 @@ class SemiStructuredLinear(nn.Module):
         self.kind = layer.weight.dtype
         self._compressed = compress(layer.weight, library)  # no buffer: `to` and `state_dict` do not know such tensors
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone(), persistent=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """The compressed weight (out_features, in_features)."""
+        told_reading(self)
+        return self._compressed
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises InputError where x is not (..., in_features) of the weight's type, or wants a gradient."""
