@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pomona.evaluate import Tasks as Tasks
     from pomona.evaluate import evaluate as evaluate
     from pomona.face.accelerate import accelerate as accelerate
+    from pomona.face.accelerate_gpu import accelerate_gpu as accelerate_gpu
     from pomona.face.accelerated import Accelerated as Accelerated
+    from pomona.face.accelerated_gpu import AcceleratedGpu as AcceleratedGpu
     from pomona.face.advise import Advice as Advice
     from pomona.face.advise import advise as advise
     from pomona.face.bench import bench as bench
@@ -45,7 +47,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "accelerate": "pomona.face.accelerate",
+    "accelerate_gpu": "pomona.face.accelerate_gpu",
     "Accelerated": "pomona.face.accelerated",
+    "AcceleratedGpu": "pomona.face.accelerated_gpu",
     "advise": "pomona.face.advise",
     "Advice": "pomona.face.advise",
     "bench": "pomona.face.bench",
@@ -77,6 +81,7 @@ _HOMES = {
 
 __all__ = [
     "Accelerated",
+    "AcceleratedGpu",
     "Advice",
     "Decoder",
     "EngineTable",
@@ -90,6 +95,7 @@ __all__ = [
     "Streamed",
     "Tasks",
     "accelerate",
+    "accelerate_gpu",
     "advise",
     "bench",
     "demo",

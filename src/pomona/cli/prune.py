@@ -129,7 +129,9 @@ def prune(
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the dense and the pruned model.")] = True,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default="torch", help="cpu-sparse: sparse kernels where they are faster, by layer."),
+        typer.Option(
+            metavar="NAME", show_default="torch", help="cpu-sparse, gpu-2:4, gpu-sparse: sparse kernels where they are faster."
+        ),
     ] = None,
     values: Annotated[
         str, typer.Option(metavar="KIND", help="How sparse kernels store weights: f32 (exact), bf16 or int8 where faster.")
@@ -231,12 +233,15 @@ def prune(
             source=opened.loaded.source if opened.loaded else None,
             command=context.obj,
         )
-        fast = None
-        if target is not None:
-            timed = words.given(batch=batch, threads=threads)
-            fast = result.accelerate(**timed, values=values, latency=latency, progress=progress)
+        fast: Any = None
+        told: dict[str, Any] = {"values": values, "latency": latency, "progress": progress}
+        if target == "cpu-sparse":
+            fast = result.accelerate(**words.given(batch=batch, threads=threads), **told)
+        elif target is not None:
+            fast = result.accelerate_gpu(target=target, **words.given(batch=batch), **told)
         if out is not None:
-            result.save(out, **words.given(fast=fast))
+            # What runs on a GPU was chosen for that GPU: the folder holds the plain weights.
+            result.save(out, **words.given(fast=fast if target == "cpu-sparse" else None))
     places = {} if out is None else {"out": str(out), "plan": str(out / "plan.safetensors")}
     if fast is None:
         return Answer(result.report | places, renderable(result.report))

@@ -87,12 +87,19 @@ def streamed(out: Path | None, unfit: Mapping[str, Any]) -> Path:
 
 
 def target(name: str | None, values: str) -> None:
-    """Refuse a target or a kind of values that is not there, and values without a target."""
+    """Refuse a target or a kind of values that is not there, values without a target, and a GPU that cannot."""
     exact = one_of(values, ("f32", "bf16", "int8"), "a kind of values") == "f32"
-    if name is None and not exact:
-        raise refused("--values says how sparse kernels store weights; ask for them with --target cpu-sparse.")
-    if name is not None:
-        one_of(name, ("cpu-sparse",), "a target")
+    if name is None:
+        if not exact:
+            raise refused("--values says how sparse kernels store weights; ask for them with --target cpu-sparse.")
+        return
+    if one_of(name, ("cpu-sparse", "gpu-2:4", "gpu-sparse"), "a target") == "cpu-sparse":
+        return
+    from pomona.runtime.gpu.device import gpu_for
+
+    if values == "int8":
+        raise refused("On a GPU, weights are not rounded to int8; take --values bf16.")
+    gpu_for(name)
 
 
 def loss(text: str | None) -> Loss | None:
