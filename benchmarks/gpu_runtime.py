@@ -1,8 +1,9 @@
 """Sparse linear layers on a GPU beside cuBLAS on the dense weights; writes docs/results/gpu_runtime.md.
 
-`python -m benchmarks.gpu_runtime`, in bfloat16. 2:4 by torch at every batch, single weights by Pomona's kernel up to 16 rows, at 50, 70 and 90 % zeros and each of the
-kernel's settings. All of a case take turns, timed by events on the GPU with caches that hold something else, and so does a copy
-within its memory, which tells what bytes cost in the same rounds. Needs an NVIDIA GPU of compute capability 8.0 and Triton.
+`python -m benchmarks.gpu_runtime`, in bfloat16. 2:4 by torch at every batch, single weights by Pomona's kernel up to 16 rows,
+at 50, 70 and 90 % zeros and with each of the kernel's settings. All of a case take turns, timed by events on the GPU with caches
+that hold something else, and so does a copy within its memory, which tells what bytes cost in the same rounds. Needs an NVIDIA
+GPU of compute capability 8.0 and Triton.
 """
 
 from __future__ import annotations
