@@ -22,6 +22,7 @@ from pomona.graph.rehearsal import unchanged
 from pomona.graph.restore import restored
 from pomona.graph.standard import Standard
 from pomona.graph.surgery import Realised, realise
+from pomona.native.kept_memory import kept_memory
 from pomona.runtime import Latency, measure_latency
 from pomona.vocabulary import InputError, Plan, Recipe, Recovery, evaluating, first_line
 
@@ -68,7 +69,7 @@ def carry_out(
 
 
 def _realise(job: Job, graph: Graph, plan: Plan, weights: nn.Module) -> tuple[Realised, Proof]:
-    with job.progress.stage("proving", 2) as stage:
+    with job.progress.stage("proving", 2) as stage, kept_memory():
         standard = Standard.of(weights, graph, plan, job.args, job.kwargs)
         realised = realise(weights, graph, plan, standard)
         stage.advance()

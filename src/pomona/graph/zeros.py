@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pomona.native.alive import alive
+from pomona.native.picked import picked
 
 WORTH = 256  # rows that a weight must meet: for fewer, looking at the weight costs what it saves
 LOOK = 8  # rows that say which columns may be zero
@@ -60,14 +61,13 @@ def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         )
         dead = (back == len(out)).nonzero().flatten()
         rows = torch.cat([out, dead[:1]])
-        weight = weight.index_select(0, rows)
-    if into is not None:
-        a, weight = a.gather(1, into.expand(len(a), -1)), weight.index_select(1, into)
+    weight = picked(weight, rows, into)
+    a = a if into is None else picked(a, None, into)
     # Where the dead have biases, each its own, these are added when all results are in their places.
     late = bias if bias is not None and rows is not None and bool(bias[dead].any()) else None
     early = None if late is not None or bias is None else bias if rows is None else bias[rows]
     found = a @ weight.t() if early is None else torch.addmm(early, a, weight.t())
-    found = found if back is None else found.gather(1, back.expand(len(a), -1))
+    found = found if back is None else picked(found, None, back)
     return found if late is None else found.add_(late)
 
 
