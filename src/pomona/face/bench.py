@@ -46,9 +46,9 @@ def bench(
     """The model, dense or with zeros, in every engine at hand: outputs after a round trip through a file, sizes, latency.
 
     Each engine reads the model from a file of its own kind and must give what the model gives on the example inputs and on others
-    like them, to within `tolerance` (the largest difference relative to the largest value where that exceeds 1). All run on
-    `threads` threads (None: torch's number), in evaluation mode, in random order, round after round until there are `rounds` or
-    `seconds` are over, five at least. `args` and `kwargs` are example inputs, repeated or cut to `batch` rows.
+    like them, to within `tolerance` (the largest difference relative to the largest value of an output). All run on `threads`
+    threads (None: torch's number), in evaluation mode, in random order, round after round until there are `rounds` or `seconds`
+    are over, five at least. `args` and `kwargs` are example inputs, repeated or cut to `batch` rows.
 
     `engines` is "all" or names: "compile", "pt2" (torch.export), "aoti" (AOTInductor), "onnxruntime", "onnxruntime-sparse" (zeros
     not stored), "openvino", "pomona" (`accelerate`), "pomona-compile" (the same through torch.compile) and, for language models,

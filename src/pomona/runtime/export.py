@@ -72,8 +72,8 @@ def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         return [leaf for leaf in tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
 
 
-def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """The largest difference between two lists of outputs, relative to the largest value where that exceeds 1.
+def difference(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> float:
+    """The largest difference between two lists of outputs, relative to the largest value where that exceeds `least`.
 
     Infinite where the outputs differ in number or shape, or only one of two values is finite.
     """
@@ -83,8 +83,8 @@ def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     for a, b in zip(ours, theirs, strict=True):
         a, b = a.double(), b.double()
         gap = (a - b).abs()[a != b]  # equal infinities, such as those of masks, would give NaN
-        scale = max(1.0, float(b[b.isfinite()].abs().max())) if bool(b.isfinite().any()) else 1.0
-        worst = max(worst, float(gap.nan_to_num(float("inf")).max()) / scale if gap.numel() else 0.0)
+        scale = max(least, float(b[b.isfinite()].abs().max())) if bool(b.isfinite().any()) else 1.0
+        worst = max(worst, float(gap.nan_to_num(float("inf")).max()) / (scale or 1.0) if gap.numel() else 0.0)
     return worst
 
 

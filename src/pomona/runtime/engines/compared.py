@@ -100,15 +100,16 @@ def _tried(
     expected: Sequence[list[Tensor]],
     tolerance: float,
 ) -> _Tried:
-    row = Row(engine.name, engine.dense)
+    row, start = Row(engine.name, engine.dense), perf_counter()
     try:
         with quiet():
             with torch.inference_mode(False), torch.no_grad():
                 running = engine.opened(files)
             with torch.inference_mode():
                 running.call()
+                row = replace(row, ready_s=perf_counter() - start)
                 gaps = [
-                    difference(list(running.outputs(*trial)), right[: running.first])
+                    difference(list(running.outputs(*trial)), right[: running.first], least=0.0)
                     for trial, right in zip(trials, expected, strict=True)
                 ]
     # Compilers, exporters and engines raise what they like; the row says it, and the table goes on.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-HEAD = ("engine", "file MB", "off by", "median ms", "10 to 90 %", "of the best dense", "limit reached", "")
+HEAD = ("engine", "file MB", "off by", "ready s", "median ms", "10 to 90 %", "of the best dense", "limit reached", "")
 AS_FAST = 0.97  # engines whose times are within this ratio are as fast as each other
 
 
@@ -15,10 +15,11 @@ class Row:
     """One engine, or one kind of file without an engine here, which has no times.
 
     `error` is how far outputs are off the model's after the round trip through the file of `nbytes` bytes: the largest difference
-    relative to the largest value where that exceeds 1, the worst output of two inputs; None where the engine did not run, and
-    `why` says why. `holds`: no more than the tolerance. `ms` is the median of a pass, `spread` the 10 % and 90 % quantiles;
-    `ratio` and `ratio_spread` the same of its time as a share of the best dense engine's in the same round; `near` of its time as
-    a share of the fastest's. `limit_ms` is the least that this machine could take for what the engine reads and multiplies.
+    relative to the largest value, in the worst output of two inputs; None where the engine did not run, and `why` says why.
+    `holds`: no more than the tolerance. `ready_s` are the seconds from the model to the first pass, of which those to the file
+    count for the first engine that reads it. `ms` is the median of a pass, `spread` the 10 % and 90 % quantiles; `ratio` and
+    `ratio_spread` the same of its time as a share of the best dense engine's in the same round, `near` of its time as a share of
+    the fastest's. `limit_ms` is the least that this machine could take for what the engine reads and multiplies.
     """
 
     engine: str
@@ -27,6 +28,7 @@ class Row:
     holds: bool = False
     why: str | None = None
     nbytes: int | None = None
+    ready_s: float | None = None
     ms: float | None = None
     spread: tuple[float, float] | None = None
     ratio: float | None = None
@@ -111,8 +113,9 @@ class EngineTable:
             limit = "" if row.limit_ms is None else f"{row.limit_ms / row.ms:.0%}"
             times = (f"{row.ms:.3g}", _range(row.spread), share, limit)
         size = "" if row.nbytes is None else f"{row.nbytes / 1e6:.3g}"
-        error = "" if row.error is None else f"{row.error:.1g}"
-        return (row.engine, size, error, *times, self._note(row))
+        error = "" if row.error is None else f"{row.error:.0e}" if row.error else "0"
+        ready = "" if row.ready_s is None else f"{row.ready_s:.1f}"
+        return (row.engine, size, error, ready, *times, self._note(row))
 
     def _note(self, row: Row) -> str:
         if row.why is not None:
