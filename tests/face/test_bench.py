@@ -92,6 +92,19 @@ def test_a_llama_has_a_row_of_the_decoder(exact_wins):
     assert all(row.ms > row.limit_ms > 0 for row in found.rows)
 
 
+def test_files_without_an_engine_are_compared_and_not_timed():
+    pytest.importorskip("gguf"), pytest.importorskip("accelerate")
+    found = pomona.bench(llama(), tokens(), engines=["packed", "compressed-tensors", "gguf"], **BRIEF)
+    seen = rows(found)
+    assert all(row.holds and row.why is None for row in found.rows) and found.best.engine == "eager"
+    assert all(row.ms is None and "no engine here" in row.note for row in found.rows[1:])
+    assert max(seen[name].nbytes for name in ("packed", "compressed-tensors")) < seen["eager"].nbytes
+    assert (
+        "models of transformers"
+        in rows(pomona.bench(nn.Linear(4, 4), torch.randn(1, 4), engines="packed", **BRIEF))["packed"].why
+    )
+
+
 def test_what_the_decoder_cannot_take_is_told_in_its_row():
     padded = tokens()
     padded["attention_mask"][0, 0] = 0
@@ -149,6 +162,6 @@ def test_every_engine_gives_what_the_model_gives(exact_wins, model, inputs):
     for package in ("onnx", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     found = pomona.bench(model(), inputs, **BRIEF)
-    wanted = ALL if model is llama else ALL[:-1]
+    wanted = ALL if model is llama else ALL[: ALL.index("decoder")]
     assert [row.engine for row in found.rows] == list(wanted) and [r.why for r in found.rows] == [None] * len(wanted)
     assert all(row.holds for row in found.rows)

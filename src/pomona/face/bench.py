@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx, nn
 
 from pomona.face.accelerate import accelerate
+from pomona.face.bench_files import file_engines, has_folder
 from pomona.graph.export import inputs_of
 from pomona.runtime.engines import Engine, EngineTable, Files, Running
 from pomona.runtime.engines.compared import compared
@@ -22,7 +23,7 @@ from pomona.runtime.timing import Clocks
 from pomona.runtime.work import operations_left
 from pomona.vocabulary import InputError, Progress, Silent
 
-ALL = (*(engine.name for engine in GENERAL), "pomona", "pomona-compile", "decoder")
+ALL = (*(engine.name for engine in GENERAL), "pomona", "pomona-compile", "decoder", *(each.name for each in file_engines()))
 
 
 def bench(
@@ -52,7 +53,8 @@ def bench(
 
     `engines` is "all" or names: "compile", "pt2" (torch.export), "aoti" (AOTInductor), "onnxruntime", "onnxruntime-sparse" (zeros
     not stored), "openvino", "pomona" (`accelerate`), "pomona-compile" (the same through torch.compile) and, for language models,
-    "decoder" (`Decoder` on the whole sequence, without what it held before). "eager" is always there. `values` ("f32", "bf16",
+    "decoder" (`Decoder` on the whole sequence, without what it held before); for models of transformers also the files "packed",
+    "compressed-tensors" and "gguf", which are compared and not timed. "eager" is always there. `values` ("f32", "bf16",
     "int8") is how Pomona's own two may store weights: rounded ones need a larger `tolerance`. `cold`, `clock`
     and `pin` are as in `measure_latency`.
 
@@ -76,23 +78,23 @@ def bench(
     if batch is not None:
         given, named = resized(given, named, batch)
     return compared(
-        model, given, named, _wanted(engines, values, reads_tokens(given, named)),
+        model, given, named, _wanted(engines, values, language=reads_tokens(given, named), folder=has_folder(model)),
         threads=threads, rounds=rounds, seconds=seconds, seed=seed, cold=cold, clock=clock, pin=pin, tolerance=tolerance,
         progress=progress or Silent(),
     )  # fmt: skip
 
 
-def _wanted(names: str | Sequence[str], values: Any, language: bool) -> list[Engine]:
-    """The engines of these names, torch's eager mode first. Raises InputError where one is not known."""
+def _wanted(names: str | Sequence[str], values: Any, *, language: bool, folder: bool) -> list[Engine]:
+    """The engines of these names, torch's eager mode first; of all only those for this kind of model.
+
+    Raises InputError where one is not known.
+    """
     pomona = _Pomona(values)
-    known = [
-        *GENERAL,
-        Engine("pomona", pomona.run, dense=False),
-        Engine("pomona-compile", pomona.run_compiled, dense=False),
-        decoder(values),
-    ]
+    own = [Engine("pomona", pomona.run, dense=False), Engine("pomona-compile", pomona.run_compiled, dense=False)]
+    decoders, kept = [decoder(values)], file_engines()
     if names == "all":
-        return [engine for engine in known if language or engine.name != "decoder"]
+        return [*GENERAL, *own, *(decoders if language else ()), *(kept if folder else ())]
+    known = [*GENERAL, *own, *decoders, *kept]
     wanted = {names} if isinstance(names, str) else set(names)
     if strange := sorted(wanted - set(ALL)):
         raise InputError(f"There is no engine {strange[0]!r}; there are {', '.join(ALL)}.")

@@ -77,7 +77,7 @@ def compared(
             for engine in engines:
                 tried.append(_tried(engine, files, trials, expected, tolerance))
                 stage.advance(engine=engine.name)
-        able = [each.running for each in tried if each.running is not None]
+        able = [each.running for each in tried if each.running is not None and each.running.timed]
         with torch.inference_mode(), progress.stage("timing", rounds) as stage:
             prepare = evict() if cold else None
             samplers = [_sampler(each.call, ticks, prepare) for each in able]
@@ -106,8 +106,9 @@ def _tried(
             with torch.inference_mode(False), torch.no_grad():
                 running = engine.opened(files)
             with torch.inference_mode():
-                running.call()
-                row = replace(row, ready_s=perf_counter() - start)
+                if running.timed:
+                    running.call()
+                    row = replace(row, ready_s=perf_counter() - start)
                 gaps = [
                     difference(list(running.outputs(*trial)), right[: running.first], least=0.0)
                     for trial, right in zip(trials, expected, strict=True)
@@ -142,7 +143,7 @@ def _with_times(
     tried: Sequence[_Tried], samples: Sequence[tuple[float, ...]], dense: _Dense, limits: Roofline | None, cold: bool
 ) -> list[Row]:
     taken = iter(samples)
-    own = [next(taken) if each.running is not None else () for each in tried]
+    own = [next(taken) if each.running is not None and each.running.timed else () for each in tried]
     least = {place: median(times) for place, times in enumerate(own) if times and tried[place].row.holds}
     fastest = min(least, key=least.__getitem__, default=None)
     base = min((place for place in least if tried[place].row.dense), key=least.__getitem__, default=None)

@@ -22,7 +22,8 @@ class Running:
 
     `call` is one pass on the example inputs, `outputs` what it gives for others of the same shapes: the first `first` of the
     model's own outputs (None: all). `reads` and `operations` are the bytes of weights that a pass reads and the float32
-    operations that it cannot do without (two a product); None where they are those of the dense model.
+    operations that it cannot do without (two a product); None where they are those of the dense model. What is not `timed` is a
+    file without an engine here.
     """
 
     call: Call
@@ -32,6 +33,7 @@ class Running:
     reads: int | None = None
     operations: float | None = None
     int8: bool = False
+    timed: bool = True
     note: str = ""
 
 
