@@ -19,17 +19,25 @@ from pomona.runtime.gpu import kernel
 
 NAMES = ("x", "bias", "bits", "living", "starts", "y", "rows", "batch", "columns", "spans", "each")
 ALIGNED = (0, 1, 2, 3, 4, 5, 6, 8)  # pointers, rows and columns: multiples of 16, as in most models
-CASES = (("_one", 8, 2, 90, "bf16"), ("_one", 4, 1, 80, "fp16"), ("_few", 16, 1, 90, "bf16"), ("_few", 32, 2, 80, "fp16"))
+ONES = ("rows", "spans", "each")  # Triton makes a constant of every 1
+CASES: tuple[tuple[str, int, int, int, str, bool, tuple[str, ...]], ...] = (
+    ("_one", 8, 2, 90, "bf16", True, ()),
+    ("_one", 4, 1, 80, "fp16", True, ("batch",)),
+    ("_one", 16, 4, 90, "bf16", False, ("batch", *ONES)),
+    ("_few", 16, 1, 90, "bf16", True, ()),
+    ("_few", 32, 2, 80, "fp16", False, ONES),
+)
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     found = []
-    for name, tall, warps, architecture, kind in CASES:
-        types = [f"*{kind}", f"*{kind}", "*i32", f"*{kind}", "*i32", f"*{kind}", *["i32"] * 5]
-        signature = dict(zip(NAMES, types, strict=True)) | {"TALL": "constexpr", "BIAS": "constexpr"}
-        hints = {(place,): [["tt.divisibility", 16]] for place in ALIGNED}
-        source = ASTSource(getattr(kernel, name), signature, {"TALL": tall, "BIAS": True}, hints)
+    for name, tall, warps, architecture, kind, whole, ones in CASES:
+        types = [f"*{kind}", f"*{kind}", "*i32", f"*{kind}", "*i32", f"*{kind}" if whole else "*fp32", *["i32"] * 5]
+        constant = {"TALL": tall, "BIAS": whole} | dict.fromkeys(ones, 1) | ({} if whole else {"bias": None})
+        signature = dict(zip(NAMES, types, strict=True)) | dict.fromkeys(constant, "constexpr")
+        hints = {(p,): [["tt.divisibility", 16]] for p in ALIGNED if NAMES[p] not in constant}
+        source = ASTSource(getattr(kernel, name), signature, constant, hints)
         made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": warps})
         ops = Counter(re.findall(r"^\s+(?:@!?%p\d+ )?([a-z]+\.[\w.:]+)", made.asm["ptx"], re.MULTILINE))
         found.append([name, tall, architecture, stack(made.asm["cubin"]), ops])

@@ -46,7 +46,8 @@ def main() -> None:
     found = []
     for rows, columns, batch, tall, parts, kind, biased, zeros in CASES:
         dense = torch.randn(rows, columns, generator=draw) * (torch.rand(rows, columns, generator=draw) >= zeros)
-        weight, x = dense.to(kind), torch.randn(batch, columns, generator=draw).to(kind)
+        beyond = torch.full((batch + 1, columns), float("nan"), dtype=kind)  # whoever reads behind x will show it
+        weight, x = dense.to(kind), beyond[:batch].copy_(torch.randn(batch, columns, generator=draw))
         bias = torch.randn(rows, generator=draw).to(kind) if biased else None
         packed = Spans.pack(weight)
         y = launch(x, bias, packed.bits, packed.living, packed.starts, tall, parts)

@@ -52,7 +52,7 @@ class Spans:
         if not bool(weight.isfinite().all()):
             raise InputError("Spans cannot pack a weight with NaN or infinities in it.")
         rows, columns = weight.shape
-        cut = F.pad(weight.detach(), (0, -columns % SPAN)).reshape(rows, -(-columns // SPAN), SPAN).transpose(0, 1)
+        cut = F.pad(weight.detach(), (0, -columns % SPAN)).reshape(rows, -(-columns // SPAN), SPAN).transpose(0, 1).contiguous()
         lives = cut != 0
         counts = lives.sum(2).flatten()
         ends = counts.cumsum(0)
