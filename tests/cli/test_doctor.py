@@ -1,9 +1,12 @@
 """`pomona doctor`, which must speak where something is missing above all."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pomona.face import condition as home
 from pomona.native import library, using
+from pomona.vocabulary import InputError
 
 
 @pytest.mark.skipif(library().isa is None, reason="no kernels here")
@@ -25,3 +28,14 @@ def test_without_kernels_it_says_why_and_what_to_do(cli, monkeypatch, compiler, 
         ran = cli("doctor")
     assert ran.code == 0 and "none: torch was asked for" in ran.out and advice in ran.out
     assert (compiler or "none found") in ran.out
+
+
+def test_each_gpu_target_is_told_with_its_device_or_what_it_lacks(cli, monkeypatch):
+    def gpu_for(target):
+        if target == "gpu-sparse":
+            raise InputError("There is no Triton.")
+        return SimpleNamespace(name="One Of Ours")
+
+    monkeypatch.setattr(home, "gpu_for", gpu_for)
+    assert cli("doctor", "--json").json["gpu"] == {"gpu-2:4": "One Of Ours", "gpu-sparse": "none: There is no Triton."}
+    assert "One Of Ours" in cli("doctor").out

@@ -15,10 +15,12 @@ import torch
 from pomona import __version__
 from pomona.native import library
 from pomona.runtime import machine
+from pomona.runtime.gpu.device import TARGETS, gpu_for
 from pomona.runtime.sparse.layouts import conv_layouts, linear_layouts
+from pomona.vocabulary import InputError
 
 COMPILERS = ("c++", "g++", "clang++")
-PACKAGES = ("transformers", "timm", "onnx", "onnxruntime", "openvino", "scipy", "peft", "lm_eval", "gguf", "pyarrow")
+PACKAGES = ("transformers", "timm", "onnx", "onnxruntime", "openvino", "scipy", "peft", "lm_eval", "gguf", "pyarrow", "triton")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Condition:
     layouts: tuple[str, ...]
     machine: Mapping[str, Any]
     packages: Mapping[str, str | None]
+    gpu: Mapping[str, str]  # by target: the device that it runs on, or why there is none
 
     def document(self) -> dict[str, Any]:
         """As plain data."""
@@ -55,6 +58,7 @@ class Condition:
             ("layouts", ", ".join(self.layouts)),
             ("compiler", self.compiler or "none found"),
             ("machine", f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads of torch, {m['platform']}"),
+            *self.gpu.items(),
             ("packages", there or "none of the optional ones"),
             ("not there", missing or "nothing"),
         ]
@@ -85,7 +89,15 @@ def condition() -> Condition:
         layouts=(*sorted(linear_layouts()), *sorted(conv_layouts())),
         machine=machine() | {"python": platform.python_version(), "torch": torch.__version__},
         packages={name: _version(name) for name in PACKAGES},
+        gpu={target: _gpu(target) for target in TARGETS},
     )
+
+
+def _gpu(target: str) -> str:
+    try:
+        return gpu_for(target).name
+    except InputError as error:
+        return f"none: {error}"
 
 
 def _version(package: str) -> str | None:
