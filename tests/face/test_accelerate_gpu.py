@@ -12,11 +12,11 @@ from pomona.runtime.gpu.semi_structured import SemiStructuredLinear
 from pomona.vocabulary import InputError, ProofError
 
 
-def gpu(best="2:4", compress=lambda weight, _: weight.detach()):
+def gpu(best="2:4", compress=lambda weight, _: weight.detach(), whole=1e-3):
     def measure(turns):
         for call in turns.values():
             call()
-        return {name: 1e-3 if name.startswith(best) or name == "after" else 2e-3 for name in turns}
+        return {name: whole if name == "after" else 1e-3 if name.startswith(best) else 2e-3 for name in turns}
 
     return Gpu(torch.device("cpu"), "one of ours", 132, "cutlass", measure, compress)
 
@@ -124,6 +124,11 @@ def test_wrong_outputs_leave_nobody():
 def test_dense_stays_where_it_is_as_fast():
     fast = pomona.accelerate_gpu(net(), torch.randn(1, 64).bfloat16(), gpu=gpu(DENSE))
     assert "takes 2.00 of the dense time" in fast.told and not any(layer.way for layer in fast.layers)
+
+
+def test_a_model_that_is_no_faster_as_a_whole_says_so():
+    fast = pomona.accelerate_gpu(net(), torch.randn(1, 64).bfloat16(), target="gpu-2:4", gpu=gpu(whole=1.98e-3))
+    assert fast.told.startswith("2 of 3 linear layers run sparse (2 as 2:4). The whole pass is no faster: ")
 
 
 def test_the_table_and_the_document_say_what_runs_how():

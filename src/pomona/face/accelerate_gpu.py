@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from pomona.face.accelerated_gpu import AcceleratedGpu, GpuLayer, sentence
 from pomona.face.layer_calls import Call, calls_of, distance, irreplaceable
 from pomona.graph.export import inputs_of
-from pomona.runtime.gpu.choose import choose, packed
+from pomona.runtime.gpu.choose import GAIN, choose, packed
 from pomona.runtime.gpu.device import Gpu, gpu_for
 from pomona.runtime.inputs import resized
 from pomona.runtime.sparse.candidates import sparsity_of
@@ -23,6 +23,10 @@ from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluati
 
 _ALLOWED = 0.03  # of the outputs in the Euclidean norm: what sums in another order may do to a model in a half type
 _KINDS = (nn.Linear,)
+_NO_FASTER = (
+    "The whole pass is no faster: where launching takes longer than computing, a CUDA graph helps "
+    '(torch.compile, mode="reduce-overhead").'
+)
 
 
 def accelerate_gpu(
@@ -69,7 +73,8 @@ def accelerate_gpu(
         return found
     with evaluating(dense, fast):
         took = gpu.measure({"before": lambda: dense(*given, **named), "after": lambda: fast(*given, **named)})
-    return replace(found, before_ms=1e3 * took["before"], after_ms=1e3 * took["after"])
+    told = found.told if took["after"] <= GAIN * took["before"] else f"{found.told} {_NO_FASTER}"
+    return replace(found, before_ms=1e3 * took["before"], after_ms=1e3 * took["after"], told=told)
 
 
 def _moved(model: nn.Module, device: torch.device, half: bool) -> nn.Module:
