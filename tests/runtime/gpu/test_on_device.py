@@ -81,10 +81,16 @@ def test_a_model_is_chosen_for_compared_and_timed():
 
 
 @triton
-def test_chosen_layers_go_through_the_compiler():
-    layer = thinned(4096, 4096, 0.1)
-    gpu = gpu_for("gpu-sparse")
-    way = choose(layer, 1, "gpu-sparse", gpu).way or Way("spans", 8, 1)
-    module, x = packed(layer, [way], gpu)[way], torch.randn(1, 4096, device="cuda").bfloat16()
+@pytest.mark.parametrize("way", [Way("2:4"), Way("spans", 8, 1)], ids=str)
+def test_both_ways_go_through_the_compiler(way):
+    layer, x = thinned(4096, 4096, "2:4"), torch.randn(1, 4096, device="cuda").bfloat16()
+    module = packed(layer, [way], gpu_for("gpu-sparse"))[way]
     with torch.inference_mode():
         assert off(torch.compile(module, fullgraph=True)(x), layer, x) < 6e-3
+
+
+@triton
+def test_the_choice_is_the_clocks():
+    found = choose(thinned(4096, 4096, 0.1), 1, "gpu-sparse", gpu_for("gpu-sparse"))
+    assert found.dense_ms > 0 and found.best_ms == min(found.tried.values())
+    assert (found.way is None) == (found.best_ms > 0.97 * found.dense_ms)
