@@ -23,6 +23,7 @@ CASES = (
     (7, 40, 1, 4, 1, torch.float16, True, 1.0),
     (40, 1025, 3, 16, 1, torch.float16, False, 0.5),
     (40, 1025, 16, 32, 2, torch.float16, True, 0.7),
+    (20, 70, 4, 4, 2, torch.float16, False, 0.5),
     (3, 70, 2, 16, 1, torch.float16, True, 0.3),
 )
 

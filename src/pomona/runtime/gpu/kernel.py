@@ -16,12 +16,13 @@ def launch(
 ) -> Tensor:  # fmt: skip
     """X W^T + bias for contiguous x (1 to 16, columns) and the parts of checked `Spans`, summed in float32.
 
-    A program computes `tall` (4, 8, 16; 16 or 32 from two rows of x on) outputs from one of `parts` shares of the spans. With
-    several parts there are more programs and their sums are added in order: the same result each time.
+    A program computes `tall` (4, 8, 16 or 32) outputs from one of `parts` shares of the spans. With several parts there are more
+    programs and their sums are added in order: the same result each time.
     """
     spans, rows, _ = bits.shape
     batch, columns = x.shape
     parts = min(parts, spans)
+    tall = tall if batch == 1 else max(tall, 16)  # what tensor cores take, for a layer whose division was chosen for one row
     whole = parts == 1
     y = x.new_empty((batch, rows)) if whole else x.new_empty((parts, batch, rows), dtype=torch.float32)
     grid = (triton.cdiv(rows, tall), parts)
