@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pomona.quadratic.pivots import Pivots
+
 _LESS = 1e-9  # an error counts as smaller from this share of it on
 
 
@@ -66,49 +68,77 @@ class Units:
         return keep
 
     def exchanged(self, keep: Tensor, alive: Tensor, steps: int, swaps: int) -> Tensor:
-        """`keep` after exchanges of the cheapest who stay for those who left and are missed most, while the error falls.
+        """`keep` after exchanges of who stays for who left, first many at once and then the best ones in chains.
 
-        At most `steps` are tried, first `swaps` units at once, half as many after each that does not help; in the end single
-        ones, from the cheapest on, until no exchange of one who stays helps.
+        `swaps` units are exchanged at once, the cheapest for those who are missed most, half as many after each time that this
+        does not help; then come chains of up to `swaps` exchanges, see `_chain`. At most `steps` are tried of either.
         """
-        error, number, spared = self.lost(keep), min(swaps, int(keep.sum()), int((alive & ~keep).sum())), 0
-        for _ in range(steps):
-            if not number or spared == int(keep.sum()):
+        keep, error = self._in_batches(keep, alive, steps, swaps)
+        # A chain begins with a trade that no chain from here has begun with.
+        tried = torch.zeros(len(keep), len(keep), dtype=torch.bool, device=keep.device)
+        while steps > 0:
+            trial, begun, length = self._chain(keep, alive, tried, min(steps, swaps))
+            steps -= length
+            if begun is None:
                 break
-            trial = self._swapped(keep, alive, number, spared)
             if (lost := self.lost(trial)) < error * (1 - _LESS):
-                keep, error, spared = trial, lost, 0
-            elif number > 1:
-                number //= 2
+                keep, error = trial, lost
+                tried.zero_()
             else:
-                spared += 1
+                tried[begun] = True
         return keep
 
-    def _swapped(self, keep: Tensor, alive: Tensor, number: int, spared: int) -> Tensor:
-        """After the cheapest but for those `spared` have left and as many are back, those who are missed most."""
-        stays = self._columns(keep)
-        inverse = torch.zeros_like(self.gram)
-        inverse[stays.nonzero(), stays.nonzero()[:, 0]] = torch.cholesky_inverse(
-            torch.linalg.cholesky(self.gram[stays][:, stays])
-        )
-        thinner = keep.clone()
-        cheap = self.prices(self.fitted(keep), inverse, keep).argsort(stable=True)
-        thinner[cheap[spared : spared + number]] = False
-        gains = self._gains(thinner).masked_fill(~alive | thinner, -torch.inf)
-        thinner[gains.argsort(descending=True, stable=True)[:number]] = True
-        return thinner
+    def _in_batches(self, keep: Tensor, alive: Tensor, steps: int, swaps: int) -> tuple[Tensor, float]:
+        """(who stays, the error) when no exchange of two or more at once helps."""
+        error, number = self.lost(keep), min(swaps, int(keep.sum()), int((alive & ~keep).sum()))
+        for _ in range(steps):
+            if number < 2:
+                break
+            at, trial = self._pivots(keep), keep.clone()
+            inside = keep.nonzero()[:, 0]
+            trial[inside[at.worth(inside).argsort(stable=True)[:number]]] = False
+            at.move(self.places[keep & ~trial].flatten())
+            outside = (alive & ~trial).nonzero()[:, 0]
+            trial[outside[at.worth(outside).argsort(descending=True, stable=True)[:number]]] = True
+            if (lost := self.lost(trial)) < error * (1 - _LESS):
+                keep, error = trial, lost
+            else:
+                number //= 2
+        return keep, error
 
-    def _gains(self, keep: Tensor) -> Tensor:
-        """What the error falls by if one of those who left comes back: tr(R_g C_g^-1 R_g^T), (units,); anything for the others.
+    def _chain(self, keep: Tensor, alive: Tensor, tried: Tensor, length: int) -> tuple[Tensor, tuple[int, int] | None, int]:
+        """(the best that was met on the way, the first trade, the number of trades) of exchanges one after the other.
 
-        R = (W - W') H is what the outputs miss, C_g = H_gg - H_gS H_SS^-1 H_Sg what is new in the unit's columns.
+        Each is the best of all, also where the error grows by it, among the units that have not moved (Kernighan and Lin, 1970);
+        what two units do together is found so, where neither helps alone. The first is none of those `tried` (units, units).
         """
-        stays = self._columns(keep)
-        root, across = torch.linalg.cholesky(self.gram[stays][:, stays]), self.gram[stays][:, ~stays]
-        new = torch.zeros_like(self.gram)
-        gone = (~stays).nonzero()
-        new[gone, gone[:, 0]] = self.gram[~stays][:, ~stays] - across.mT @ torch.cholesky_solve(across, root)
-        return self._squares((self.weight - self.fitted(keep)) @ self.gram, new, ~keep)
+        at, now, best, free = self._pivots(keep), keep.clone(), keep, alive.clone()
+        change, least, begun, number = 0.0, 0.0, None, 0
+        while number < length:
+            inside, outside = (now & free).nonzero()[:, 0], (~now & free).nonzero()[:, 0]
+            if not len(inside) or not len(outside):
+                break
+            trades = torch.cat(list(at.trades(inside, outside)))
+            if begun is None:
+                trades = trades.masked_fill_(tried[inside][:, outside], torch.inf)
+            place = int(trades.argmin())
+            grows = float(trades.flatten()[place])
+            if grows == torch.inf:
+                break
+            leaves, comes = int(inside[place // len(outside)]), int(outside[place % len(outside)])
+            begun = begun or (leaves, comes)
+            now[leaves], now[comes] = False, True
+            free[leaves] = free[comes] = False
+            number += 1
+            for unit in (leaves, comes):
+                at.move(self.places[unit])
+            change += grows
+            if change < least:
+                best, least = now.clone(), change
+        return best, begun, number
+
+    def _pivots(self, keep: Tensor) -> Pivots:
+        return Pivots.of(self.gram, self.weight, self.places, self._columns(keep))
 
     def _squares(self, rows: Tensor, matrix: Tensor, which: Tensor) -> Tensor:
         """tr(A_g M_gg^-1 A_g^T) for the units in `which`, |A_g|^2 for the others, whose M_gg may not be positive definite."""

@@ -20,14 +20,15 @@ from pomona.vocabulary.layout import to_product
 class Osscar:
     """As many units as the proposal keeps; the weight that reads them is fitted anew to what it put out with all of them.
 
-    The cheapest leave in `rounds` rounds, prices exact at the start of each; then at most `steps` exchanges, of `swaps` units at
-    first, while the error falls. It is never above that of the proposal with fitted weights, which is all that there is with
+    The cheapest leave in `rounds` rounds, prices exact at the start of each; then come exchanges, `swaps` at once as in the
+    paper, and chains of up to `swaps` of the best ones, which find who helps only together: at most `steps` of either (the
+    paper: 30 in all, and no chains). The error is never above that of the proposal with fitted weights, which is all that there is with
     `exchange` off: the proposal stays as it is. `damping` is in mean diagonals of H. For axes with one reader.
     """
 
     damping: float = 0.01
     rounds: int = 20
-    steps: int = 30
+    steps: int = 100
     swaps: int = 10
     exchange: bool = True
 
