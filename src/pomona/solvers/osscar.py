@@ -22,8 +22,8 @@ class Osscar:
 
     The cheapest leave in `rounds` rounds, prices exact at the start of each; then come exchanges, `swaps` at once as in the
     paper, and chains of up to `swaps` of the best ones, which find who helps only together: at most `steps` of either (the
-    paper: 30 in all, and no chains). The error is never above that of the proposal with fitted weights, which is all that there is with
-    `exchange` off: the proposal stays as it is. `damping` is in mean diagonals of H. For axes with one reader.
+    paper: 30 in all, and no chains). The error is never above that of the proposal with fitted weights, which is all that
+    there is with `exchange` off: the proposal stays as it is. `damping` is in mean diagonals of H. For axes with one reader.
     """
 
     damping: float = 0.01
