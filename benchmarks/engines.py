@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=12.0, help="for the rounds of one table at most")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--out", type=Path, help="where the page goes; by default docs/results/engines.md where all models run")
     given = parser.parse_args(arguments)
@@ -101,10 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title, make, engines = MODELS[name]
         start = perf_counter()
         model, inputs = make()
-        found = pomona.bench(model, inputs, engines=engines, threads=given.threads, rounds=given.rounds, clock=clock)
+        found = pomona.bench(
+            model, inputs, engines=engines, threads=given.threads, rounds=given.rounds, seconds=given.seconds, clock=clock
+        )
         print(f"{title}: {perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         lines += section(title, found)
-    command = f"python -m benchmarks.engines --threads {given.threads} --rounds {given.rounds}"
+    command = f"python -m benchmarks.engines --threads {given.threads} --rounds {given.rounds} --seconds {given.seconds:g}"
     made = f"{here['cpu']}, torch {here['torch']}, {date.today().isoformat()}. Made by `{command}`."
     page = "\n".join(["# Which engine to deploy on", "", ABOUT, "", made, "", *lines])
     print(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -76,6 +77,7 @@ def compared(
         with progress.stage("making engines ready", len(engines)) as stage:
             for engine in engines:
                 tried.append(_tried(engine, files, trials, expected, tolerance))
+                gc.collect()  # exporters leave graphs that hold each other, and the weights
                 stage.advance(engine=engine.name)
         able = [each.running for each in tried if each.running is not None and each.running.timed]
         with torch.inference_mode(), progress.stage("timing", rounds) as stage:
