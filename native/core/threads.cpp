@@ -1,4 +1,4 @@
-// A pool of threads that sleep between loops. A child of fork has no threads but its own, so it starts a new pool.
+// A team that is lent, or a pool of threads that sleep between loops. A child of fork has no threads but its own: it starts a pool.
 #include "threads.h"
 
 #include <atomic>
@@ -116,6 +116,23 @@ class Pool {
 
 std::atomic<Pool*> the_pool{nullptr};
 
+// GOMP_parallel of the OpenMP that torch runs on: calls `work` with `data` on so many threads, this one among them.
+using Team = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+std::atomic<Team> the_team{nullptr};
+
+// A child of fork has neither.
+void mind_forks() {
+#if defined(__unix__) || defined(__APPLE__)
+    static std::once_flag once;
+    std::call_once(once, [] {
+        pthread_atfork(nullptr, nullptr, [] {
+            the_pool.store(nullptr, std::memory_order_release);
+            the_team.store(nullptr, std::memory_order_release);
+        });
+    });
+#endif
+}
+
 // Never destroyed: its threads may outlive the statics of the library.
 Pool& pool() {
     Pool* found = the_pool.load(std::memory_order_acquire);
@@ -123,10 +140,7 @@ Pool& pool() {
         Pool* fresh = new Pool;
         if (the_pool.compare_exchange_strong(found, fresh, std::memory_order_acq_rel)) {
             found = fresh;
-#if defined(__unix__) || defined(__APPLE__)
-            static std::once_flag once;
-            std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { the_pool.store(nullptr, std::memory_order_release); }); });
-#endif
+            mind_forks();
         } else {
             delete fresh;
         }
@@ -153,10 +167,20 @@ void parallel_for(int64_t count, int64_t grain, int threads, Task task, void* co
     loop.count = count;
     const int64_t parts = grains < 4 * threads ? grains : 4 * threads;
     loop.part = (grains + parts - 1) / parts * grain;
-    if (!pool().try_run(loop, threads - 1)) task(context, 0, count);
+    if (const Team team = the_team.load(std::memory_order_acquire))
+        team([](void* data) { static_cast<Loop*>(data)->run(); }, &loop, static_cast<unsigned>(threads), 0);
+    else if (!pool().try_run(loop, threads - 1))
+        task(context, 0, count);
 }
 
 }  // namespace pomona
+
+// From now on loops run on this team, the address of GOMP_parallel; NULL: on the pool.
+POMONA_EXPORT int pomona_use_team(void* team) {
+    pomona::mind_forks();
+    pomona::the_team.store(reinterpret_cast<pomona::Team>(team), std::memory_order_release);
+    return 0;
+}
 
 // For the tests: adds 1 to each of `count` numbers, through the pool.
 POMONA_EXPORT int pomona_count_up(int32_t* numbers, int64_t count, int64_t grain, int threads) {

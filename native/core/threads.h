@@ -1,4 +1,5 @@
-// Loops over threads. The pool is ours: torch's OpenMP pool and a second one would fight for the same cores, and OpenMP hangs after fork.
+// Loops over threads: on the team that the process has already, where Python names one (`pomona_use_team`), since two that wait busily
+// for work take the cores from each other; else, and after fork, where OpenMP would hang, on a pool of our own.
 #pragma once
 #include <cstdint>
 

@@ -1,3 +1,4 @@
+import ctypes
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import torch
 
 from pomona.native import library, using
 from pomona.native.buffers import array, is_padded, padded, size
+from pomona.native.team import torch_team
 from pomona.vocabulary import InputError
 
 NATIVE = library()
@@ -14,11 +16,32 @@ NATIVE = library()
 
 @pytest.mark.skipif(NATIVE.isa is None, reason="no native kernels here")
 @pytest.mark.parametrize(("count", "grain", "threads"), [(0, 1, 2), (1, 1, 8), (1000, 7, 3), (1000, 1, 64), (10, 100, 4)])
-def test_a_loop_over_threads_does_everything_once(count, grain, threads):
+@pytest.mark.parametrize("lent", [True, False])
+def test_a_loop_over_threads_does_everything_once(count, grain, threads, lent):
     numbers = torch.zeros(count + 1, dtype=torch.int32)
+    NATIVE.core("use_team")(ctypes.c_void_p(torch_team() if lent else None))
     for _ in range(50):
         NATIVE.core("count_up")(array(numbers, torch.int32, (-1,), "numbers"), size(count), size(grain), threads)
+    NATIVE.core("use_team")(ctypes.c_void_p(torch_team()))
     assert numbers[:count].eq(50).all() and numbers[count] == 0
+
+
+@pytest.mark.skipif(NATIVE.isa is None or torch_team() is None, reason="no native kernels or no team here")
+def test_the_threads_are_those_of_torch():
+    code = """
+import os, torch
+from pomona.native import library
+from pomona.native.buffers import array, size
+torch.set_num_threads(3)
+torch.randn(400, 400) @ torch.randn(400, 400)
+torch.ones(1 << 22).exp_()
+before = len(os.listdir("/proc/self/task"))
+n = torch.zeros(1000, dtype=torch.int32)
+library().core("count_up")(array(n, torch.int32, (-1,), "n"), size(1000), size(1), 3)
+print(len(os.listdir("/proc/self/task")) - before, int(n.sum()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["0", "1000"], done.stderr
 
 
 @pytest.mark.skipif(NATIVE.isa is None or not hasattr(os, "fork"), reason="no native kernels or no fork here")

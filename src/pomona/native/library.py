@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pomona.native.team import torch_team
 from pomona.vocabulary import InputError
 
 VERSION = 1  # of the arguments; native/core/processor.cpp has the same
@@ -96,6 +97,8 @@ def _found(native: str, isa: str) -> Library:
         return Library(None, reason=f"{path.name} cannot be loaded ({error})")
     if version != VERSION:
         return Library(None, reason=f"{path.name} is of version {version}, this Pomona needs {VERSION}: install again")
+    if (team := torch_team()) is not None and hasattr(handle, "pomona_use_team"):
+        handle.pomona_use_team(ctypes.c_void_p(team))
     isas = tuple(name for name in ISAS if _has(handle, name))
     if isa and isa not in isas:
         raise InputError(f"POMONA_ISA asks for {isa!r}; this machine and library have {', '.join(isas)}.")
