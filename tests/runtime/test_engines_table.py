@@ -92,6 +92,19 @@ def test_a_model_that_does_not_take_the_inputs_is_refused():
         run([NAMED["eager"]], x=torch.randn(3, 9))
 
 
+def test_outputs_that_are_not_numbers_are_refused():
+    with pytest.raises(InputError, match="Sequential gives NaN on these inputs"):
+        run([NAMED["eager"]], x=torch.full((3, 8), float("nan")))
+
+
+def test_models_in_half_precision_are_held_to_what_they_can_hold():
+    rough = engine("rough", lambda m, x: 1.01 * m(x).float())
+    model = nn.Sequential(nn.Linear(8, 4)).bfloat16()
+    found = run([NAMED["eager"], rough], model, torch.randn(3, 8).bfloat16(), tolerance=None)
+    assert found.tolerance == 0.03 and found.rows[1].holds and found.rows[1].error == pytest.approx(0.01, rel=0.1)
+    assert run([NAMED["eager"]], tolerance=None).tolerance == 1e-4
+
+
 def test_missing_packages_and_compilers_are_told_in_a_clause(monkeypatch):
     monkeypatch.setattr("pomona.runtime.engines.engine.find_spec", lambda name: None if name == "openvino" else object())
     monkeypatch.setattr("pomona.runtime.engines.in_torch.shutil.which", lambda name: None)

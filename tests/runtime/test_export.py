@@ -113,6 +113,13 @@ def test_openvino_equals_the_model_and_keeps_the_batch_free(tmp_path):
     assert found["bytes"] == sum(p.stat().st_size for p in tmp_path.iterdir())
 
 
+def test_openvino_gives_bfloat16_as_it_is(tmp_path):
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8)).bfloat16().eval()
+    assert export_openvino(net, torch.arange(6)[None], None, tmp_path / "net.xml", tolerance=0.02)["max_error"] <= 0.02
+
+
 def test_openvino_leaves_nothing_behind_what_it_refuses(tmp_path):
     pytest.importorskip("openvino")
     with pytest.raises(InputError, match=r"OpenVINO differs|cannot be written|does not take"):

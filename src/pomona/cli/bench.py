@@ -57,8 +57,14 @@ def bench(
         ),
     ] = "f32",
     tolerance: Annotated[
-        float, typer.Option("--tolerance", metavar="SHARE", help="Without AFTER: how far outputs may be off the model's.")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="SHARE",
+            show_default="1e-4; 0.03 in half precision",
+            help="Without AFTER: how far outputs may be off the model's, as a share of the largest.",
+        ),
+    ] = None,
     limit: Annotated[bool, typer.Option("--limit", help="Say what this machine could take at least for AFTER.")] = False,
     energy: Annotated[bool, typer.Option("--energy", help="Say the energy of a pass: by counters, else estimated.")] = False,
     watts: Annotated[float, typer.Option("--watts", metavar="W", help="Of a busy core, where no counter can be read.")] = 10.0,
@@ -88,7 +94,7 @@ def bench(
                 **words.given(batch=batch, threads=threads),
             )
         return Answer({"model": before, **table.document()}, Group(*_shown(table)))
-    if values != "f32" or tolerance != 1e-4:
+    if values != "f32" or tolerance is not None:
         raise refused("--values and --tolerance are for one model in every engine; leave them or AFTER out.")
     named = words.engines(engines or [])
     with words.new(None):

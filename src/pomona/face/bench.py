@@ -41,26 +41,27 @@ def bench(
     cold: bool = False,
     clock: Clocks = "wall",
     pin: bool = False,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> EngineTable:
     """The model, dense or with zeros, in every engine at hand: outputs after a round trip through a file, sizes, latency.
 
     Each engine reads the model from a file of its own kind and must give what the model gives on the example inputs and on others
-    like them, to within `tolerance` (the largest difference relative to the largest value of an output). All run on `threads`
-    threads (None: torch's number), in evaluation mode, in random order, round after round until there are `rounds` or `seconds`
-    are over, five at least. `args` and `kwargs` are example inputs, repeated or cut to `batch` rows.
+    like them, to within `tolerance`: the largest difference relative to the largest value of an output (None: 1e-4, or 0.03 where
+    outputs are in half precision). All run on `threads` threads (None: torch's number), in evaluation mode and random order,
+    round after round until there are `rounds` or `seconds` are over, five at least. `args` and `kwargs` are example inputs,
+    repeated or cut to `batch` rows.
 
     `engines` is "all" or names: "compile", "pt2" (torch.export), "aoti" (AOTInductor), "onnxruntime", "onnxruntime-sparse" (zeros
     not stored), "openvino", "pomona" (`accelerate`), "pomona-compile" (the same through torch.compile) and, for language models,
     "decoder" (`Decoder` on the whole sequence, without what it held before); for models of transformers also the files "packed",
-    "compressed-tensors" and "gguf", which are compared and not timed. "eager" is always there. `values` ("f32", "bf16",
-    "int8") is how Pomona's own two may store weights: rounded ones need a larger `tolerance`. `cold`, `clock`
-    and `pin` are as in `measure_latency`.
+    "compressed-tensors" and "gguf", which are compared and not timed. "eager" is always there. `values` ("f32", "bf16", "int8")
+    is how Pomona's own engines may store weights: rounded ones need a larger `tolerance`. `cold`, `clock` and `pin` are as in
+    `measure_latency`.
 
-    An engine that fails says why in its row. The model is untouched; each engine holds a copy of its own. Raises InputError for
-    unknown engines, for inputs that the model itself does not take, and for a model that is packed already: that is no
-    dense model to compare with.
+    An engine that fails says why in its row. The model is run and not changed; each engine holds a copy of its own. Raises
+    InputError for unknown engines, for inputs that the model itself does not take or answers with NaN, and for a model that is
+    packed already: that is no dense model to compare with.
 
     >>> import pomona, torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
@@ -70,8 +71,8 @@ def bench(
     """
     if values not in VALUES:
         raise InputError(f"Values are {', '.join(VALUES)}, not {values!r}.")
-    if rounds < 1 or seconds <= 0 or not tolerance >= 0:
-        raise InputError(f"Timing needs a round, some time and a tolerance; got {rounds}, {seconds:g} s and {tolerance:g}.")
+    if rounds < 1 or seconds <= 0 or (tolerance is not None and not tolerance >= 0):
+        raise InputError(f"Timing needs a round, some time and a tolerance; got {rounds}, {seconds:g} s and {tolerance}.")
     if _packed(model):
         raise InputError("The layers of this model are packed; compare engines on the model that it was made from.")
     given, named = inputs_of(args, kwargs)

@@ -76,4 +76,7 @@ def results(made: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list
         raise InputError(f"OpenVINO's model takes {len(made.inputs)} inputs where the model takes {len(tensors)} tensors.")
     given = {place: tensor.detach().cpu().contiguous().numpy() for place, tensor in enumerate(tensors)}
     found = made(given)
-    return [torch.from_numpy(found[place].copy()) for place in range(len(made.outputs))]
+    tensors = [torch.from_numpy(found[place].copy()) for place in range(len(made.outputs))]
+    # numpy has no bfloat16, so OpenVINO gives its bits as another type of that size.
+    kinds = [entry.get_element_type().get_type_name() for entry in made.outputs]
+    return [tensor.view(torch.bfloat16) if kind == "bf16" else tensor for tensor, kind in zip(tensors, kinds, strict=True)]

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,6 +30,8 @@ from pomona.runtime.timing import FEWEST, SETTLED, Clocks, Sampler, clock_of, qu
 from pomona.runtime.work import work_of
 from pomona.vocabulary import InputError, Progress, evaluating, first_line
 
+EXACT = 1e-4  # of the largest output: sums in another order
+HALF = 0.03  # the same for models in bfloat16 or float16, whose own sums are that rough
 _CLAUSE = 160  # letters of somebody else's error that a row has room for
 
 
@@ -61,7 +64,7 @@ def compared(
     cold: bool,
     clock: Clocks,
     pin: bool,
-    tolerance: float,
+    tolerance: float | None,
     progress: Progress,
 ) -> EngineTable:
     """Every engine's row; see `pomona.bench`. An engine that fails says why in its row, and the others go on."""
@@ -72,11 +75,14 @@ def compared(
             check_runs(model, args, kwargs, size)
             trials = [(args, kwargs), redrawn(args, kwargs)]
             expected = [outputs(model, *trial) for trial in trials]
+            if any(bool(tensor.isnan().any()) for tensor in chain(*expected)):
+                raise InputError(f"{type(model).__name__} gives NaN on these inputs; engines cannot be compared by that.")
+            allowed = _allowed(expected) if tolerance is None else tolerance
             dense = _Dense(stored(model), 2 * work_of(model, args, kwargs).macs)
         files, tried = Files(model, args, kwargs, Path(folder)), []
         with progress.stage("making engines ready", len(engines)) as stage:
             for engine in engines:
-                tried.append(_tried(engine, files, trials, expected, tolerance))
+                tried.append(_tried(engine, files, trials, expected, allowed))
                 gc.collect()  # exporters leave graphs that hold each other, and the weights
                 stage.advance(engine=engine.name)
         able = [each.running for each in tried if each.running is not None and each.running.timed]
@@ -92,7 +98,7 @@ def compared(
                     stage.advance(1)
         limits = roofline(running) if able else None
     rows = _with_times(tried, list(zip(*samples, strict=True)), dense, limits, cold)
-    return EngineTable(tuple(rows), size, running, len(samples), tolerance, clock, cold, where)
+    return EngineTable(tuple(rows), size, running, len(samples), allowed, clock, cold, where)
 
 
 def _tried(
@@ -120,6 +126,11 @@ def _tried(
         return _Tried(replace(row, why=_clause(refusal)))
     error = max(gaps)
     return _Tried(replace(row, error=error, holds=error <= tolerance, nbytes=running.nbytes, note=running.note), running)
+
+
+def _allowed(expected: Sequence[list[Tensor]]) -> float:
+    half = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in chain(*expected))
+    return HALF if half else EXACT
 
 
 def _clause(error: Exception) -> str:
