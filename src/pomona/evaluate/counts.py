@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pomona.native.living import living
+
 # Narrow ones first, as the format orders them.
 _DTYPES = {
     torch.bool: "BOOL",
@@ -64,7 +66,7 @@ class PriceTag(Protocol):
 def count(model: nn.Module, graph: Priced | None = None) -> Counts:
     """Parameters (tied ones once), non-zeros, bytes on disk and, from the model's own `graph`, MACs."""
     parameters = list(model.parameters())
-    nonzeros = sum(int(p.count_nonzero()) for p in parameters)
+    nonzeros = sum(living(p) for p in parameters)
     return Counts(
         sum(p.numel() for p in parameters), nonzeros, file_bytes(model), None if graph is None else int(graph.costs().macs)
     )

@@ -10,6 +10,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from pomona.native.living import living
+
 _DEEP = 1000  # levels of modules that are counted one by one
 
 
@@ -44,7 +46,7 @@ def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         call()
     parameters = list(model.parameters())
     params = sum(p.numel() for p in parameters)
-    zeros = params - sum(int(p.count_nonzero()) for p in parameters)
+    zeros = params - sum(living(p) for p in parameters)
     weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
     return Work(operations.count, flops.get_total_flops() // 2, params, zeros / max(1, params), weight_bytes)
 
@@ -57,6 +59,6 @@ def operations_left(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str
     spared = 0.0
     for name, layer in model.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            dead = 1 - int(layer.weight.count_nonzero()) / max(1, layer.weight.numel())
+            dead = 1 - living(layer.weight) / max(1, layer.weight.numel())
             spared += dead * sum(counts.get(f"{root}.{name}" if name else root, {}).values())
     return float(flops.get_total_flops() - spared)

@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from pomona.native.living import living
 from pomona.runtime.formats.conv_format import ConvFormat, Geometry
 from pomona.runtime.formats.format import Format
 from pomona.runtime.sparse.layouts import conv_layout, linear_layout, linear_layouts
@@ -62,7 +63,7 @@ class Candidate:
 
 def sparsity_of(weight: Tensor) -> float:
     """The share of the weights that is exactly zero; 0 where there are none."""
-    return 1 - int(weight.count_nonzero()) / weight.numel() if weight.numel() else 0.0
+    return 1 - living(weight) / weight.numel() if weight.numel() else 0.0
 
 
 def linear_candidates(weight: Tensor, batch: int, values: str = "f32") -> list[Candidate]:
