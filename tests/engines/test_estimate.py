@@ -28,7 +28,7 @@ def told():
         sites = tuple(recipe.structure.sites(graph))
         ground = Ground(recipe, sites, price(wish, seen_by(graph, sites, found), sites, recipe.structure), wish)
         piece = Batch(kwargs={"input_ids": torch.zeros(rows, length, dtype=torch.long)})
-        return estimate(ground, found, graph.weights, piece, passes)
+        return estimate(ground, found, graph, piece, passes)
 
     return of
 
@@ -40,7 +40,12 @@ def test_known_parts_are_counted_exactly(told):
     assert wanda.outside == 4 * 64 * 32
     assert wanda.statistics == 8 * (6 * 32 + 48)
     assert wanda.handed == 4 * 2 * 12 * 32 and wanda.passes == 3
-    assert told("sparsegpt").statistics == wanda.statistics + 8 * (6 * 32**2 + 48**2)  # it proposes as Wanda does
+    grams = 8 * (3 * 32**2 + 48**2)  # queries, keys and values share one, gates and the way up another
+    assert told("sparsegpt").statistics == wanda.statistics + grams  # it proposes as Wanda does
+    living, largest = 2 * (attention + mlp) + 4 * (attention + mlp), 32 * 48
+    own = registry.recipe("sparsegpt").solver.working
+    solving = living + grams + own.weight * largest + int(own.gram * 8 * 48**2)
+    assert told("sparsegpt").deciding == max(solving, 5 * (attention + mlp) + 12 * largest)
 
 
 def test_longer_sequences_take_more_and_data_free_methods_run_nothing(told):
@@ -54,6 +59,7 @@ def test_longer_sequences_take_more_and_data_free_methods_run_nothing(told):
 
 def test_a_limit_is_met_or_refused_with_the_least_that_will_do(told):
     wanda = told("wanda", passes=5)
+    assert wanda.most(wanda.least) == wanda.least and wanda.most(10**12) == wanda.least + 5 * wanda.handed
     assert wanda.room(wanda.least) == 0 and "go to disk" in wanda.sentence(wanda.least)
     assert "go to disk" not in wanda.sentence(wanda.least + 5 * wanda.handed)
     with pytest.raises(InputError, match=rf"takes at least {wanda.least / 1e6:.0f} MB"):

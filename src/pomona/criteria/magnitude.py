@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from pomona.criteria.base import gather, members, weights
-from pomona.vocabulary import InputError, Role, Scores, Statistic, View
+from pomona.vocabulary import InputError, Role, Scores, Statistic, View, Working
 
 Norm = Literal["l1", "l2", "linf"]
 
@@ -21,6 +21,7 @@ class Magnitude:
     norm: Norm = "l1"
     roles: tuple[Role, ...] = ("self", "out")
     needs: ClassVar[tuple[Statistic, ...]] = ()
+    working: ClassVar[Working] = Working(12, 0.0)
 
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):

@@ -9,7 +9,7 @@ import torch
 
 from pomona.quadratic.path import walked
 from pomona.quadratic.problem import Quadratic
-from pomona.vocabulary import InputError, Scores, Statistic, View
+from pomona.vocabulary import InputError, Scores, Statistic, View, Working
 from pomona.vocabulary.layout import from_product
 
 
@@ -25,6 +25,7 @@ class ObcLoss:
     damping: float = 0.01
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
+    working: ClassVar[Working] = Working(80, 3.5, 1 << 28)
 
     def score(self, view: View) -> Scores:
         """Losses and the order in which weights leave; raises InputError where units are not single weights."""

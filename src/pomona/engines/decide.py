@@ -118,6 +118,7 @@ def decide(
     # Chosen by one process for all: another kind of machine could differ in the last digit of a score.
     device = next((value.device for value in tensors.values()), torch.device("cpu"))
     keeps = ground.processes.of_first(lambda: _chosen(ground, action, cut), device)
+    scores.clear()  # they are as large as the weights, and nobody asks again
     if solver is None:
         return _told({name: Decision(keep) for name, keep in keeps.items()}, views)
     owner = owners(ground.sites, ground.processes.number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +14,15 @@ from pomona.engines.blocks import Chain, inside, parted
 from pomona.engines.decide import Ground
 from pomona.engines.memory import told
 from pomona.engines.sequential import needs_of
-from pomona.vocabulary import Batch, Digesting, InputError, Seen, Site, Statistic, Weight
+from pomona.graph import Graph
+from pomona.graph.nodes import tensor_names
+from pomona.vocabulary import Batch, Digesting, InputError, Seen, Site, Statistic, Weight, Working
 from pomona.vocabulary.layout import matrix_shape, product_shape
 
-_OVERHEAD = 120_000_000  # the traced graph, buffers of the matrix kernels, what the allocator keeps
+_OVERHEAD = 100_000_000  # the traced graph, buffers of the matrix kernels, what the allocator keeps
 _SPARE = 1.1
+_SCORED = 5  # bytes for each unit: its score, and whether it stays
+_SCORING = Working(24, 0.0)  # what criteria take that say nothing else
 _HELD = 3  # outputs of one pass in memory at once: what is read, what may be written to between blocks, what is made
 
 
@@ -31,6 +35,7 @@ class Estimate:
     statistics: int
     running: int
     deciding: int
+    writing: int
     settling: int
     handed: int
     passes: int
@@ -38,7 +43,7 @@ class Estimate:
     @property
     def fixed(self) -> int:
         """What no budget changes."""
-        working = self.outside + self.block + self.statistics + max(self.running, self.deciding)
+        working = self.outside + self.block + max(self.statistics + max(self.running, self.deciding), self.writing)
         return int(_SPARE * max(working, self.settling)) + _OVERHEAD
 
     @property
@@ -55,12 +60,16 @@ class Estimate:
             )
         return limit - self.least
 
+    def most(self, limit: int) -> int:
+        """What the run takes at the most where it may take `limit`: room is not used that is not needed."""
+        return self.least + min(self.room(limit), self.handed * self.passes)
+
     def sentence(self, limit: int) -> str:
         """What the user should know before the run starts."""
-        kept = min(self.room(limit), self.handed * self.passes)
+        kept = self.most(limit) - self.least
         rest = self.handed * self.passes - kept
         there = f"; of what blocks give, {told(kept)} stay in memory" + (f" and {told(rest)} go to disk" if rest else "")
-        return f"At most {told(self.least + kept)} of memory, of {told(limit)} allowed: {self}{there if self.passes else ''}."
+        return f"At most {told(self.most(limit))} of memory, of {told(limit)} allowed: {self}{there if self.passes else ''}."
 
     def __str__(self) -> str:
         parts = {
@@ -69,6 +78,7 @@ class Estimate:
             "for statistics": self.statistics,
             "to run it": self.running,
             "to decide": self.deciding,
+            "to write it": self.writing,
             "to share out what stays": self.settling,
             "for the program": _OVERHEAD,
         }
@@ -76,9 +86,10 @@ class Estimate:
 
 
 def estimate(
-    ground: Ground, chains: Sequence[Chain], weights: Mapping[str, Weight], piece: Batch | None, passes: int, stored: int = 4
+    ground: Ground, chains: Sequence[Chain], graph: Graph, piece: Batch | None, passes: int, stored: int = 4
 ) -> Estimate:
     """What a run takes whose weights stream, in float32, from values of `stored` bytes; `piece` is what one pass is given."""
+    weights, reads = graph.weights, _reads(graph)
     order = [block for chain in chains for block in chain.blocks]
     within, _ = parted(ground.sites, order)
     of_block = {block: [weights[name] for name in inside(weights, block)] for block in order}
@@ -89,9 +100,10 @@ def estimate(
     return Estimate(
         outside=sum(4 * weight.size for weight in _before(weights, order)) if needs else 0,
         block=max(4 * sum(w.size for w in found) + stored * max(w.size for w in found) for found in of_block.values()),
-        statistics=max(sum(_state(need, site) for need in needs for site in within[block]) for block in order),
+        statistics=max(sum(_states(needs, sites, reads)) for sites in within.values()),
         running=max(_running(found, tokens, width) for found in of_block.values()),
-        deciding=max(_deciding(ground, sites, needs) for sites in within.values()),
+        deciding=max(_deciding(ground, sites, reads) for sites in within.values()),
+        writing=max(stored * sum(w.size for w in found) for found in of_block.values()),
         settling=_settling(ground),
         handed=4 * tokens * width,
         passes=passes if tokens else 0,
@@ -112,15 +124,30 @@ def _running(weights: Iterable[Weight], tokens: int, width: int) -> int:
     return tokens * (4 * (sum(rows for rows, _, _ in shapes) + 6 * width + 2 * widest) + 16 * widest)
 
 
-def _deciding(ground: Ground, sites: Sequence[Site], needs: Sequence[Statistic]) -> int:
-    """Scores and masks of a block, sorting the largest; new weights and factors of the largest statistic where one solves."""
+def _deciding(ground: Ground, sites: Sequence[Site], reads: Mapping[str, Hashable]) -> int:
+    """Scores of a block and who stays, then what a solver makes of it; besides, what the largest weight takes meanwhile.
+
+    Scores are gone when solvers begin. These keep a root of every gram as long as the gram is there.
+    """
     if not sites:
         return 0
-    units, largest = sum(site.units for site in sites), max(site.units for site in sites)
-    solving = 0
-    if ground.recipe.solver is not None:
-        solving = 4 * units + 32 * largest + 3 * max((_state(need, site) for need in needs for site in sites), default=0)
-    return 6 * units + max(16 * largest, solving)
+    criterion, solver = ground.recipe.criterion, ground.recipe.solver
+    units = sum(site.units for site in sites)
+    scoring = _SCORED * units + _working(getattr(criterion, "working", _SCORING), criterion.needs, sites)
+    if solver is None:
+        return scoring
+    solving = 2 * units + 4 * sum(map(_elements, sites)) + sum(_states(solver.needs, sites, reads))
+    return max(scoring, solving + _working(getattr(solver, "working", Working()), solver.needs, sites))
+
+
+def _working(one: Working, needs: Sequence[Statistic], sites: Sequence[Site]) -> int:
+    """Bytes at the largest site."""
+    gram = max((_state(need, site) for need in needs for site in sites), default=0)
+    return one.weight * max(map(_elements, sites)) + int(one.gram * gram) + one.flat
+
+
+def _elements(site: Site) -> int:
+    return site.weight.size if site.weight else site.units
 
 
 def _settling(ground: Ground) -> int:
@@ -130,6 +157,25 @@ def _settling(ground: Ground) -> int:
     if isinstance(ground.recipe.allocation, Digesting) or getattr(ground.recipe.allocation, "blind", False):
         return 4 * sum({site.shape: site.units for site in ground.sites}.values()) + 12 * max(s.units for s in ground.sites)
     return 8 * sum(site.units for site in ground.sites) + 16 * max(site.units for site in ground.sites)
+
+
+def _states(needs: Sequence[Statistic], sites: Sequence[Site], reads: Mapping[str, Hashable]) -> list[int]:
+    """Bytes of all that is accumulated; weights that read one tensor share what can be shared."""
+    found: dict[Hashable, int] = {}
+    for need in needs:
+        for site in sites:
+            shared = reads.get(site.weight.tensor) if site.weight and hasattr(need, "alike") else None
+            found[need, site.name if shared is None else shared] = _state(need, site)
+    return list(found.values())
+
+
+def _reads(graph: Graph) -> dict[str, Hashable]:
+    """Linear weight -> what it reads in the program that was traced, where that is known."""
+    if graph.exported is None:
+        return {}
+    names = tensor_names(graph.program)
+    products = (node for node in graph.program.graph.nodes if node.target is torch.ops.aten.linear.default)
+    return {names[node.args[1].name]: node.args[0] for node in products if node.args[1].name in names}
 
 
 def _state(need: Statistic, site: Site) -> int:

@@ -38,7 +38,7 @@ from pomona.models.skeleton import skeleton
 from pomona.processes import Processes
 from pomona.report import write as write_report
 from pomona.runtime.packing import METHOD, quantized_by, unpacked, weight_files
-from pomona.shards import Shards
+from pomona.shards import Made, Shards
 from pomona.training.batches import onto, seeded
 from pomona.training.checkpoint import fingerprint
 from pomona.vocabulary import Batch, Goal, InputError, Limits, Progress, Recipe, Silent, Structure, spell
@@ -112,7 +112,7 @@ def prune_folder(
             _copy_others(source, partial, files)
             if packed:
                 declare_packed(partial / "config.json", False, None)
-        memory = {"limit": limit, "foretold": foretold.least, "peak": peak.bytes}
+        memory = {"limit": limit, "foretold": foretold.most(limit), "peak": peak.bytes}
         told_of = {"command": command, "out": str(target), "memory": memory, "seconds": time.monotonic() - start}
         report = record.report(graph, type(model).__name__, source, told_of)
         write_report(report, partial)
@@ -175,15 +175,16 @@ def _foretold(
     ground: Ground, chains: Sequence[Chain], graph: Graph, batches: Batches | None, limit: int, shards: Shards
 ) -> tuple[Estimate, Iterable[Batch] | None]:
     """What the run will take, and the data in the pieces that it will be run on: batches, or examples where those are large."""
-    stored = max(place.dtype.itemsize for place in shards.places.values())
+    # What is unpacked is held as bits, as bytes that say who lives, and as values.
+    stored = max(place.dtype.itemsize + 2 * isinstance(place, Made) for place in shards.places.values())
     if batches is None or not needs_of(ground.recipe, ground.goal):
-        return estimate(ground, chains, graph.weights, None, 0, stored), None
+        return estimate(ground, chains, graph, None, 0, stored), None
     share_of = ground.processes.share_of
-    whole = estimate(ground, chains, graph.weights, next(iter(batches)), share_of(len(batches)), stored)
+    whole = estimate(ground, chains, graph, next(iter(batches)), share_of(len(batches)), stored)
     if whole.least <= limit:
         return whole, batches
     singles = Singles(batches)
-    return estimate(ground, chains, graph.weights, next(iter(singles)), share_of(len(singles)), stored), singles
+    return estimate(ground, chains, graph, next(iter(singles)), share_of(len(singles)), stored), singles
 
 
 @dataclass(frozen=True, eq=False)

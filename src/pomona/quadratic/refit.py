@@ -8,7 +8,7 @@ from torch import Tensor
 from pomona.native.applied import applied, apply_
 from pomona.native.conjugate import step
 
-_AT_ONCE = 1 << 24  # numbers that the matrices of the rows solved together may hold: 128 MB in float64
+_AT_ONCE = 1 << 20  # numbers that the matrices of the rows solved together may hold: more do not fit in a cache
 
 
 def refit(gram: Tensor, target: Tensor, mask: Tensor) -> Tensor:

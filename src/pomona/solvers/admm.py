@@ -11,7 +11,7 @@ from torch import Tensor
 from pomona.quadratic.choice import Choice, Per
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.splitting import Scaled, Split, begun, pulled, stepped
-from pomona.vocabulary import Decision, InputError, Statistic, View
+from pomona.vocabulary import Decision, InputError, Statistic, View, Working
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Admm:
     mask: Literal["chosen", "given"] = "chosen"
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
+    working: ClassVar[Working] = Working(60, 2.5)
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or not 0 <= self.gradual <= max(self.rounds, 1):

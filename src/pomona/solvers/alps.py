@@ -11,7 +11,7 @@ from pomona.quadratic.choice import Choice, Per
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.refit import descended
 from pomona.quadratic.splitting import Scaled, Split, begun, pulled, rescaled, stepped
-from pomona.vocabulary import Decision, InputError, Statistic, View
+from pomona.vocabulary import Decision, InputError, Statistic, View, Working
 
 _TURNS = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))  # (share of the survivors that changed, what the penalty then grows by)
 
@@ -33,6 +33,7 @@ class Alps:
     steps: int = 100
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
+    working: ClassVar[Working] = Working(60, 2.5)
 
     def __post_init__(self) -> None:
         if not self.rho > 0 or self.every < 1 or self.rounds < 1:

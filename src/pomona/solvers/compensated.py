@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pomona.solvers.least_squares import LeastSquares
 from pomona.statistics.input_moments import InputMoments
-from pomona.vocabulary import Decision, Solver, Statistic, View
+from pomona.vocabulary import Decision, Solver, Statistic, View, Working
 from pomona.vocabulary.layout import to_product
 
 
@@ -25,6 +25,12 @@ class Compensated:
     def needs(self) -> tuple[Statistic, ...]:
         """Those of the solver, and the means of the inputs."""
         return (*self.solver.needs, InputMoments())
+
+    @property
+    def working(self) -> Working:
+        """That of the solver, and the change of the weight in float64."""
+        own = getattr(self.solver, "working", Working())
+        return replace(own, weight=max(own.weight, 40))
 
     def solve(self, view: View, proposal: Tensor) -> Decision:
         """The solver's decision with the bias."""

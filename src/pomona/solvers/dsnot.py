@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pomona.statistics.input_moments import InputMoments
 from pomona.statistics.input_norm import InputNorm
-from pomona.vocabulary import Decision, InputError, Statistic, View
+from pomona.vocabulary import Decision, InputError, Statistic, View, Working
 from pomona.vocabulary.layout import from_product, product_shape, to_product
 
 
@@ -28,6 +28,7 @@ class Dsnot:
     power: float = 1.0
 
     needs: ClassVar[tuple[Statistic, ...]] = (InputMoments(), InputNorm())
+    working: ClassVar[Working] = Working(48, 0.0)
 
     def __post_init__(self) -> None:
         if self.cycles < 0 or self.threshold < 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.refit import descended, refit
 from pomona.quadratic.splitting import Scaled
-from pomona.vocabulary import Decision, InputError, Statistic, View
+from pomona.vocabulary import Decision, InputError, Statistic, View, Working
 
 _EXACT = 256  # columns up to which a matrix a row costs less than products with the whole of H
 
@@ -29,6 +29,7 @@ class LeastSquares:
     tolerance: float = 1e-5
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
+    working: ClassVar[Working] = Working(48, 2.0, 1 << 25)
 
     def __post_init__(self) -> None:
         if self.tolerance < 0 or self.steps < 1:

@@ -11,7 +11,7 @@ from pomona.quadratic.choice import Choice
 from pomona.quadratic.path import walked
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.refit import refit
-from pomona.vocabulary import Decision, Statistic, View
+from pomona.vocabulary import Decision, Statistic, View, Working
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Obc:
     damping: float = 0.01
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
+    working: ClassVar[Working] = Working(48, 2.5, 1 << 28)
 
     def solve(self, view: View, proposal: Tensor) -> Decision:
         """As many survivors in every row as proposed, and their weights; nothing changes where everyone stays."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from pomona.quadratic.choice import Choice, Per
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.sweep import Snap, swept
-from pomona.vocabulary import Decision, InputError, Statistic, View
+from pomona.vocabulary import Decision, InputError, Statistic, View, Working
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class SparseGPT:
     bits: Literal[4, 8] | None = None
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
+    working: ClassVar[Working] = Working(24, 0.5)
 
     def __post_init__(self) -> None:
         if self.block < 1:

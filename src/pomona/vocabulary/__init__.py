@@ -26,6 +26,7 @@ from pomona.vocabulary.parts import (
     Training,
     Trials,
     Watch,
+    Working,
     generator,
 )
 from pomona.vocabulary.plan import Plan
@@ -95,6 +96,7 @@ __all__ = [
     "View",
     "Watch",
     "Weight",
+    "Working",
     "cache_folder",
     "changed",
     "evaluating",

@@ -186,7 +186,10 @@ class Statistic(Protocol):
 
 @runtime_checkable
 class Criterion(Protocol):
-    """How much a unit matters. Never compares sites: that is the allocation's work."""
+    """How much a unit matters. Never compares sites: that is the allocation's work.
+
+    A criterion may have a `working`, as a solver does; without one scoring is taken to need 24 bytes for each element.
+    """
 
     @property
     def needs(self) -> tuple[Statistic, ...]:
@@ -277,9 +280,23 @@ class Regulariser(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Working:
+    """What solving for one weight, or scoring it, takes in memory at most, its results included: bytes for each element of the
+    weight, copies of the float64 gram matrix of its inputs besides that and its root, and bytes whatever the size.
+    """
+
+    weight: int = 64
+    gram: float = 4.0
+    flat: int = 0
+
+
 @runtime_checkable
 class Solver(Protocol):
-    """What the survivors become. May exchange who survives, never how many."""
+    """What the survivors become. May exchange who survives, never how many.
+
+    A solver may have a `working`, by which memory is told before a run; without one it is taken to be `Working()`.
+    """
 
     @property
     def needs(self) -> tuple[Statistic, ...]:

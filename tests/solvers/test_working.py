@@ -1,0 +1,51 @@
+"""What a solver says that it takes in memory, which is told to users before a run, is not less than what it takes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pomona import registry
+
+RUN = """
+import json, sys
+import torch
+from torch import nn
+import pomona
+from pomona import registry
+from pomona.collect import collect
+from pomona.engines.memory import Peak, frugal
+from pomona.structures.weights import Weights
+from pomona.vocabulary import View
+torch.set_num_threads(1)
+method, shapes = sys.argv[1], json.loads(sys.argv[2])
+solver = registry.recipe(method).solver
+with frugal():
+    for rows, columns in shapes:
+        net, x = nn.Sequential(nn.Linear(columns, rows, bias=False)).eval(), torch.randn(2 * columns, columns)
+        (site,) = Weights().sites(pomona.trace(net, x[:2]))
+        stats = collect(net, [site], solver.needs, [x])[site.name]
+        weight = net[0].weight.detach()
+        view = View(site, Weights(), {site.name: weight}, torch.ones(site.shape, dtype=torch.bool), stats)
+        keep = weight.abs() > weight.abs().median(1, keepdim=True).values
+        peak = Peak()
+        solver.solve(view, keep)
+        print(json.dumps(peak.bytes))
+"""
+SMALL, SHAPES = (64, 512), ((3000, 512), (300, 1536))  # weights count in the one, gram matrices in the other
+METHODS = ["sparsegpt", "alps", "admm-update", "dsnot", "wanda-refit"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_solver_takes_no_more_than_it_says(method):
+    working = registry.recipe(method).solver.working
+    # The first call pays for what is loaded once.
+    command = [sys.executable, "-c", RUN, method, json.dumps((SMALL, *SHAPES))]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    for (rows, columns), peak in zip(SHAPES, map(json.loads, run.stdout.split()[1:]), strict=True):
+        gram = 8 * columns**2
+        said = working.weight * rows * columns + (working.gram + 1) * gram + working.flat  # the root is counted apart
+        assert peak <= 1.1 * said, (rows, columns, peak / 1e6, said / 1e6)
