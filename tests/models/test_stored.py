@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from experts import folder_of, mixtral, qwen2, qwen3
+from experts import SIZES, folder_of, mixtral, qwen2, qwen3
 from pomona.models.skeleton import skeleton
 from pomona.models.stored import Stored
 from pomona.shards import Shards
@@ -94,3 +94,20 @@ def test_a_sick_expert_is_named(tmp_path):
     stored, _ = opened(folder_of(qwen3(), tmp_path, change=lambda tensors: tensors[key].view(-1)[5:6].fill_(torch.nan)))
     with pytest.raises(InputError, match=f"{key} holds NaN"):
         stored.read(stored.groups["model.layers.0.mlp.experts.down_proj"])
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_before_transformers_had_a_table_tensors_are_stored_as_the_model_holds_them(bare, tmp_path, monkeypatch):
+    monkeypatch.setattr("pomona.models.conversions.find_spec", lambda name: None)
+    config = transformers.LlamaConfig(**SIZES, intermediate_size=48)
+    model = transformers.LlamaForCausalLM(config)
+    (model.model if bare else model).save_pretrained(tmp_path)
+    if bare:
+        config.tie_word_embeddings, config.architectures = True, ["LlamaForCausalLM"]
+        config.save_pretrained(tmp_path)
+    stored, shards = opened(tmp_path)
+    key = "layers.0.mlp.up_proj.weight" if bare else "model.layers.0.mlp.up_proj.weight"
+    assert stored.groups["model.layers.0.mlp.up_proj.weight"].whole == key
+    assert stored.gives_back({stored.own[name] for name in stored.groups})
+    values = {name: stored.read(group)[name] for name, group in stored.groups.items() if stored.own[name] == name}
+    assert stored.parted(values).keys() == shards.places.keys()
