@@ -70,8 +70,8 @@ def test_what_axes_are_cut_from_shares_all_that_no_solver_and_no_element_changes
 
 def test_a_member_says_where_its_units_lie():
     member = Member("w", "in", 1, torch.tensor([[0, 3], [1, 4], [2, 5]]))
-    dead = dead_units(member, torch.tensor([True, False, True]), torch.zeros(2, 6))
-    assert dead.tolist() == [[False, True, False, False, True, False]]
+    dim, dead = dead_units(member, torch.tensor([True, False, True]), torch.zeros(2, 6))
+    assert dim == 1 and dead.tolist() == [1, 4]
 
 
 def test_tied_parameters_stay_tied():

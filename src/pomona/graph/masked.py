@@ -65,8 +65,11 @@ def write(model: nn.Module, plan: Plan, axes: bool = True) -> None:
         for member in site.members:
             if not member.buffer:
                 parameter = _parameter(model, member.tensor)
-                alive = _alive(site, keep, parameter) if site.kind == "element" else ~dead_units(member, keep, parameter)
-                apply_(parameter, alive.to(parameter.device))
+                if site.kind == "element":
+                    apply_(parameter, _alive(site, keep, parameter).to(parameter.device))
+                else:
+                    dim, dead = dead_units(member, keep, parameter)
+                    parameter.index_fill_(dim, dead.to(parameter.device), 0)
 
 
 @contextmanager
@@ -88,17 +91,15 @@ def dead_blocks(plan: Plan) -> list[str]:
     return [block for site in sites for block, lives in zip(site.blocks, plan.keep(site.name).tolist(), strict=True) if not lives]
 
 
-def dead_units(member: Member, keep: Tensor, tensor: Tensor) -> Tensor:
-    """Bool mask that broadcasts over the tensor: True where a dead unit of the site reaches."""
+def dead_units(member: Member, keep: Tensor, tensor: Tensor) -> tuple[int, Tensor]:
+    """The dimension of the tensor that the site runs along, and the positions that its dead units have there, int64."""
     dim = 0 if member.dim is None else member.dim
     width = tensor.shape[dim]
     dead = (~keep).flatten().nonzero().flatten()
     positions = dead if member.index is None else member.index[dead].flatten()
     if len(keep) > width or (positions.numel() and int(positions.max()) >= width):
         raise InputError(f"The plan reaches beyond the {width} positions of {member.tensor}; use the model it was made for.")
-    mask = torch.zeros(width, dtype=torch.bool)
-    mask[positions] = True
-    return mask.view([-1 if d == dim else 1 for d in range(tensor.dim())])
+    return dim, positions
 
 
 def _alive(site: Site, keep: Tensor, tensor: Tensor) -> Tensor:
