@@ -97,7 +97,7 @@ def test_eval_names_the_tokenizer_that_does_not_match(refused):
 
 
 def test_a_limit_that_cannot_be_met_is_answered_with_the_least_that_can(refused):
-    said = ["10 MB of memory will not do", "at least 12", "raise --max-memory"]
+    said = ["10 MB of memory will not do", "at least 10", "raise --max-memory"]
     refused("prune", "dense", *WANDA, "--data", "text.txt", "--max-memory", "10MB", "-o", "out", said=said)
 
 

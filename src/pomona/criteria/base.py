@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from pomona.vocabulary import InputError, Member, Role, Scores, Statistic, View, finite
+from pomona.vocabulary import InputError, Member, Role, Scores, Statistic, View, Working, finite
 
 
 class Saliency(ABC):
@@ -18,6 +18,7 @@ class Saliency(ABC):
 
     needs: tuple[Statistic, ...] = ()
     roles: tuple[Role, ...] = ("self", "out")
+    working: Working = Working(12, 0.0)  # for products of a few factors
 
     @abstractmethod
     def element(self, weight: Tensor, view: View) -> Tensor:

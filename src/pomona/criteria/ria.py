@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pomona.criteria.base import Saliency
 from pomona.statistics.input_norm import InputNorm
-from pomona.vocabulary import InputError, View
+from pomona.vocabulary import InputError, View, Working
 from pomona.vocabulary.layout import from_product, to_product
 
 
@@ -24,6 +24,7 @@ class Ria(Saliency):
     power: float = 0.5
 
     needs = (InputNorm(),)
+    working = Working(28, 0.0)
 
     def __post_init__(self) -> None:
         if self.power < 0:

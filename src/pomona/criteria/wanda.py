@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pomona.criteria.base import Saliency
 from pomona.statistics.input_norm import InputNorm
-from pomona.vocabulary import View, Working
+from pomona.vocabulary import View
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class Wanda(Saliency):
     """
 
     needs = (InputNorm(),)
-    working = Working(12, 0.0)
 
     def element(self, weight: Tensor, view: View) -> Tensor:
         """The weight times its input's norm."""
