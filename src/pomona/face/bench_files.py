@@ -44,7 +44,7 @@ def _untimed(way: Any, files: Files) -> Running:
     if not plain.is_dir():
         files.model.save_pretrained(plain)  # type: ignore[operator]
     again, nbytes, note = way(plain, files)
-    return running(again.eval(), files, nbytes, timed=False, note=f"a file, opened by {note}; no engine here runs it as it is")
+    return running(again.eval(), files, nbytes, timed=False, note=f"a file for {note}; no engine here runs it as it is")
 
 
 def _packed(plain: Path, files: Files) -> tuple[nn.Module, int, str]:
