@@ -27,7 +27,7 @@ def bench(
     after: Annotated[
         str | None,
         typer.Argument(
-            metavar="[AFTER]",
+            metavar="AFTER",
             show_default=False,
             help="The one to compare with it. Without it BEFORE is tried in every engine: outputs, file sizes, latency.",
         ),
@@ -47,7 +47,7 @@ def bench(
             metavar="NAME",
             show_default=False,
             help="Time BEFORE there too: compile, pt2, aoti, onnxruntime, onnxruntime-sparse, openvino, or all; without AFTER "
-            "also pomona, pomona-compile, decoder, and all is the default.",
+            "also pomona, pomona-compile, decoder, packed, compressed-tensors, gguf, and all is the default.",
         ),
     ] = None,
     values: Annotated[
