@@ -111,3 +111,26 @@ def test_before_transformers_had_a_table_tensors_are_stored_as_the_model_holds_t
     assert stored.gives_back({stored.own[name] for name in stored.groups})
     values = {name: stored.read(group)[name] for name, group in stored.groups.items() if stored.own[name] == name}
     assert stored.parted(values).keys() == shards.places.keys()
+
+
+WIDTH = {**SIZES, "intermediate_size": 48}
+LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
+ROUTED = {"moe_intermediate_size": 16, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+OTHERS = {
+    "OlmoeForCausalLM": ("OlmoeConfig", {**WIDTH, "num_experts": 4, "num_experts_per_tok": 2}),
+    "PhimoeForCausalLM": ("PhimoeConfig", {**WIDTH, "num_local_experts": 4}),
+    "GraniteMoeForCausalLM": ("GraniteMoeConfig", {**WIDTH, "num_local_experts": 4}),
+    "DeepseekV3ForCausalLM": ("DeepseekV3Config", WIDTH | LATENT | ROUTED | {"num_key_value_heads": 4, "num_experts_per_tok": 2}),
+    "ViTModel": ("ViTConfig", {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_transformers_saves_in_an_older_layout_is_read_and_given_back(name, tmp_path):
+    config, sizes = OTHERS[name]
+    model = getattr(transformers, name)(getattr(transformers, config)(**sizes))
+    model.save_pretrained(tmp_path)
+    stored, _ = opened(tmp_path)
+    assert any(group.whole not in group.names for group in stored.groups.values()), "nothing is renamed or joined"
+    assert all(torch.equal(stored.read(group)[name], model.state_dict()[name]) for name, group in stored.groups.items())
+    assert stored.gives_back(stored.groups)
