@@ -10,17 +10,26 @@ from benchmarks.cpu_runtime.rows import Result, Row
 
 @dataclass(frozen=True)
 class Goal:
-    """A promise about one run. `holds` is None where it was not measured: a contender is missing."""
+    """A promise about one run. `holds` is None where it was not measured: a contender is missing.
+
+    `of_limit` is the share of the machine's limit that our contender reached; None where its operations were not counted.
+    """
 
     text: str
     where: str
     wanted: float
     found: float | None
+    of_limit: float | None = None
 
     @property
     def holds(self) -> bool | None:
         """Whether it is kept."""
         return None if self.found is None else self.found >= self.wanted
+
+    @property
+    def at_limit(self) -> float | None:
+        """What `found` would be if our contender ran at the limit: where it is below `wanted`, no kernel can hold the promise."""
+        return None if self.found is None or not self.of_limit else self.found / self.of_limit
 
 
 def goals(rows: Sequence[Row]) -> Iterator[Goal]:
@@ -52,7 +61,8 @@ def _batched(row: Row) -> Iterator[Goal]:
     yield _over_deepsparse(row, "single weights at 90 %, times DeepSparse", single, 90, 1.3)
     for pattern in ("4x1", "8x1"):
         best = _fastest(row.find("blocks", pattern, 80))
-        yield Goal(f"{pattern} at 80 %, share of the limit", str(row.setting), 0.85, None if best is None else row.of_limit(best))
+        share = None if best is None else row.of_limit(best)
+        yield Goal(f"{pattern} at 80 %, share of the limit", str(row.setting), 0.85, share, share)
 
 
 def _over_best(row: Row, text: str, found: Sequence[Result], wanted: float) -> Goal:
@@ -67,7 +77,7 @@ def _over_deepsparse(row: Row, text: str, found: Sequence[Result], sparsity: flo
 def _over(row: Row, text: str, found: Sequence[Result], other: Result | None, wanted: float) -> Goal:
     best = _fastest(found)
     value = None if best is None or other is None else best.over(other)[0]
-    return Goal(text, str(row.setting), wanted, value)
+    return Goal(text, str(row.setting), wanted, value, row.of_limit(best) if best is not None and best.operations else None)
 
 
 def _fastest(found: Sequence[Result]) -> Result | None:

@@ -17,6 +17,22 @@ weights are cold. `limit` is the least time for the bytes of the weight and the 
 measured on this machine; it is empty where operations were not counted. Every engine is called as from Python, ours too.
 OpenVINO is told to stay in float32. Outputs are compared with float64 before anything is timed."""
 
+IN_THE_WAY = """\
+`of the limit` is what our contender reaches of the machine's limit, `at the limit` what would be found if it reached all of it.
+What stands in the way where a goal is missed:
+
+- **Small layers with few weights left.** Their bytes take less time than what every call takes: checking the input, asking torch
+  for memory, entering C. Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the
+  decoder leave the calls out.
+- **Cold weights at 80 %.** One core has only so many cache lines on their way from memory. What is read of a sparse layer are two
+  streams, bits or indices and values, and at 80 % neither layout reads little enough to make up for DeepSparse's lead per byte.
+- **Batches.** The limit counts nothing but multiplications. Each block of 8 weights also costs an index, two loads of X at a
+  place that nobody foresees, and eight broadcasts; sums wait in the cache between the cuts of the columns that keep X near.
+- **Convolutions with 64 channels at 56 x 56.** Few weights meet many pixels: laying out the input is a large part, and the dense
+  engines are at their best there.
+- **A whole network on two threads.** Some layers are too small to share, and what is left to torch between the kernels takes its
+  own time."""
+
 
 def page(rows: Sequence[Row], notes: Sequence[str], command: str) -> str:
     """Goals first, then the machine, then every run."""
@@ -43,11 +59,14 @@ def _goals(rows: Sequence[Row]) -> Iterator[str]:
     kept = sum(goal.holds is True for goal in found)
     known = sum(goal.holds is not None for goal in found)
     yield from ("## Goals", "", f"{kept} of {known} that were measured hold; {len(found) - known} were not measured.", "")
-    yield from ("| goal | run | wanted | found | |", "| --- | --- | --- | --- | --- |")
+    yield from ("| goal | run | wanted | found | | of the limit | at the limit |", "| --- | --- | --- | --- | --- | --- | --- |")
     for goal in found:
         verdict = {True: "holds", False: "does not hold", None: "not measured"}[goal.holds]
         value = "" if goal.found is None else f"{goal.found:.2f}"
-        yield f"| {goal.text} | {goal.where} | {goal.wanted:g} | {value} | {verdict} |"
+        share = "" if goal.of_limit is None else f"{goal.of_limit:.0%}"
+        most = "" if goal.at_limit is None else f"{goal.at_limit:.2f}"
+        yield f"| {goal.text} | {goal.where} | {goal.wanted:g} | {value} | {verdict} | {share} | {most} |"
+    yield from ("", IN_THE_WAY)
 
 
 def _limits(rows: Sequence[Row]) -> Iterator[str]:
