@@ -215,7 +215,9 @@ def test_norms_that_would_leave_float32_stay():
     assert left == {"mul": 1, "batch_norm": 1, "relu": 1} and found.ops == 2
     x = torch.randn(X)
     with torch.no_grad():
-        assert torch.allclose(found.model(x), net(x), rtol=1e-4)
+        ours, right = found.model(x), net(x)
+    # Of the largest: sums that nearly vanish have few right digits in either.
+    assert (ours - right).abs().max() < 1e-5 * right.abs().max() > 0
 
 
 def test_dense_convolutions_of_few_digits_keep_their_norm():
