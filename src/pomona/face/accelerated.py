@@ -13,6 +13,7 @@ from pomona.native import library
 from pomona.runtime import Latency
 from pomona.runtime.sparse.candidates import Candidate
 from pomona.runtime.sparse.fuse import Fused
+from pomona.vocabulary import aligned
 
 _HEAD = ("layer", "shape", "zeros", "runs as", "dense ms", "now ms", "ratio")
 
@@ -65,9 +66,7 @@ class Accelerated:
 
     def table(self) -> str:
         """The layers as text, a line each: what they run as, and their times."""
-        rows = [_HEAD, *map(_row, self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = aligned([_HEAD, *map(_row, self.layers)])
         timed = self.latency
         if timed is not None:
             lines.append(

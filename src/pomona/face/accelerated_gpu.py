@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pomona.runtime.gpu.choose import Way
+from pomona.vocabulary import aligned
 
 _HEAD = ("layer", "shape", "rows", "zeros", "runs as", "dense ms", "sparse ms")
 
@@ -51,9 +52,7 @@ class AcceleratedGpu:
 
     def table(self) -> str:
         """The layers as text, a line each: what they run as, and their times."""
-        rows = [_HEAD, *map(_row, self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = aligned([_HEAD, *map(_row, self.layers)])
         if self.before_ms is not None and self.after_ms is not None:
             lines.append(
                 f"A pass of the whole model: {self.before_ms:.3g} ms dense, {self.after_ms:.3g} ms now "

@@ -1,5 +1,6 @@
 """The words: plain data and small protocols. Imports torch, safetensors and the standard library, nothing of ours."""
 
+from pomona.vocabulary.aligned import aligned
 from pomona.vocabulary.batch import Batch, Loss
 from pomona.vocabulary.clock import Action, Clock, Drop, Prune, Recover, Regrow
 from pomona.vocabulary.errors import InputError, ProofError, Untraceable, first_line
@@ -97,6 +98,7 @@ __all__ = [
     "Watch",
     "Weight",
     "Working",
+    "aligned",
     "cache_folder",
     "changed",
     "evaluating",

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pomona.vocabulary import aligned
+
 HEAD = ("engine", "file MB", "off by", "ready s", "median ms", "10 to 90 %", "of the best dense", "limit reached", "")
 AS_FAST = 0.97  # engines whose times are within this ratio are as fast as each other
 
@@ -95,10 +97,7 @@ class EngineTable:
 
     def table(self) -> str:
         """The whole as text."""
-        rows = [HEAD, *self.cells()]
-        widths = [max(len(row[place]) for row in rows) for place in range(len(HEAD))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([self.told, "", *lines, "", f"{self.measured}."])
+        return "\n".join([self.told, "", *aligned([HEAD, *self.cells()]), "", f"{self.measured}."])
 
     def document(self) -> dict[str, Any]:
         """As plain data."""
