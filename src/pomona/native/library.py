@@ -16,7 +16,7 @@ import torch
 from pomona.native.team import torch_team
 from pomona.vocabulary import InputError
 
-VERSION = 1  # of the arguments; native/core/processor.cpp has the same
+VERSION = 2  # of the arguments; native/core/processor.cpp has the same
 ISAS = ("avx512", "avx2", "neon", "portable")  # best first
 _HERE = Path(__file__).with_name("_kernels.so")
 
@@ -97,7 +97,7 @@ def _found(native: str, isa: str) -> Library:
         return Library(None, reason=f"{path.name} cannot be loaded ({error})")
     if version != VERSION:
         return Library(None, reason=f"{path.name} is of version {version}, this Pomona needs {VERSION}: install again")
-    if (team := torch_team()) is not None and hasattr(handle, "pomona_use_team"):
+    if (team := torch_team()) is not None:
         handle.pomona_use_team(ctypes.c_void_p(team))
     isas = tuple(name for name in ISAS if _has(handle, name))
     if isa and isa not in isas:
