@@ -14,10 +14,11 @@ from pomona.face.accelerated import Accelerated, Layer, sentence
 from pomona.face.layer_calls import Call, calls_of, distance, irreplaceable
 from pomona.graph.export import inputs_of
 from pomona.native import library
+from pomona.native.living import sparsity_of
 from pomona.runtime import measure_latency
 from pomona.runtime.inputs import resized
 from pomona.runtime.machine import caches
-from pomona.runtime.sparse.candidates import VALUES, Candidate, sparsity_of
+from pomona.runtime.sparse.candidates import VALUES, Candidate
 from pomona.runtime.sparse.choose import choose, geometry_of, packed_layer
 from pomona.runtime.sparse.fuse import Fused, fuse
 from pomona.runtime.sparse.reading import reading_watched

@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_map
 from pomona.face.accelerated_gpu import AcceleratedGpu, GpuLayer, sentence
 from pomona.face.layer_calls import Call, calls_of, distance, irreplaceable
 from pomona.graph.export import inputs_of
+from pomona.native.living import sparsity_of
 from pomona.runtime.gpu.choose import GAIN, choose, packed
 from pomona.runtime.gpu.device import Gpu, gpu_for
 from pomona.runtime.inputs import resized
-from pomona.runtime.sparse.candidates import sparsity_of
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating, set_training
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from pomona.native.buffers import array, size
-from pomona.native.library import library
+from pomona.native.plain import plain_kernel
 
-_BITS = {torch.float32: (torch.int32, "alive_32"), torch.float64: (torch.int64, "alive_64")}
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 def alive(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,14 +19,13 @@ def alive(matrix: Tensor) -> tuple[Tensor, Tensor]:
     >>> alive(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))
     (tensor([ True, False]), tensor([False,  True]))
     """
-    bits, name = _BITS.get(matrix.dtype, (None, ""))
-    kernel = library().kernel(name) if bits and matrix.is_contiguous() and matrix.device.type == "cpu" else None
-    if kernel is None or bits is None:
+    kernel = plain_kernel("alive", matrix)
+    if kernel is None:
         return matrix.any(1), matrix.any(0)
     rows, columns = matrix.shape
-    of_rows, of_columns = torch.empty(rows, dtype=torch.bool), torch.empty(columns, dtype=bits)
+    of_rows, of_columns = torch.empty(rows, dtype=torch.bool), torch.empty(columns, dtype=_BITS[matrix.dtype])
     kernel(
         array(matrix, matrix.dtype, (rows, columns), "matrix"), size(rows), size(columns),
-        array(of_rows, torch.bool, (rows,), "rows"), array(of_columns, bits, (columns,), "columns"),
+        array(of_rows, torch.bool, (rows,), "rows"), array(of_columns, of_columns.dtype, (columns,), "columns"),
     )  # fmt: skip
     return of_rows, of_columns.bool()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from pomona.native.buffers import array, size
-from pomona.native.library import library, threads_of
-
-_KERNELS = {torch.float32: "apply_32", torch.float64: "apply_64"}
+from pomona.native.library import threads_of
+from pomona.native.plain import plain_kernel
 
 
 def applied(values: Tensor, mask: Tensor) -> Tensor:
@@ -20,43 +21,33 @@ def applied(values: Tensor, mask: Tensor) -> Tensor:
     >>> applied(torch.tensor([1.0, float("nan")]), torch.tensor([True, False]))
     tensor([1., 0.])
     """
-    if _able(values, mask):
-        out = torch.empty_like(values)
-        _run(values.detach(), mask, out)
-        return out
-    return values.detach().masked_fill(~mask, 0)
+    kernel = _kernel(values, mask)
+    if kernel is None:
+        return values.detach().masked_fill(~mask, 0)
+    out = torch.empty_like(values)
+    _run(kernel, values, mask, out)
+    return out
 
 
 @torch.no_grad()
 def apply_(values: Tensor, mask: Tensor) -> Tensor:
     """The same in place."""
-    if not _able(values, mask):
+    kernel = _kernel(values, mask)
+    if kernel is None:
         return values.masked_fill_(~mask, 0)
-    _run(values, mask, values)
+    _run(kernel, values, mask, values)
     # Torch has not seen the write: whoever differentiates through these values must be told.
     torch.autograd.graph.increment_version(values)
     return values
 
 
-def _able(values: Tensor, mask: Tensor) -> bool:
-    """Whether there is a kernel for it. Subclasses of tensors mean something else by their numbers."""
-    plain = type(values) in (Tensor, torch.nn.Parameter) and values.dtype in _KERNELS
-    return (
-        plain
-        and values.is_cpu
-        and mask.is_cpu
-        and mask.dtype == torch.bool
-        and values.shape == mask.shape
-        and values.is_contiguous()
-        and mask.is_contiguous()
-        and library().isa is not None
-    )
+def _kernel(values: Tensor, mask: Tensor) -> Callable[..., int] | None:
+    fits = mask.is_cpu and mask.dtype == torch.bool and mask.is_contiguous() and values.shape == mask.shape
+    return plain_kernel("apply", values) if fits else None
 
 
-def _run(values: Tensor, mask: Tensor, out: Tensor) -> None:
-    kernel, kind = library().kernel(_KERNELS[values.dtype]), values.dtype
-    assert kernel is not None  # asked before
-    flat = (values.numel(),)
+def _run(kernel: Callable[..., int], values: Tensor, mask: Tensor, out: Tensor) -> None:
+    kind, flat = values.dtype, (values.numel(),)
     given, made = values.detach().view(-1), out.detach().view(-1)
     kernel(
         array(given, kind, flat, "values"), array(mask.view(-1), torch.bool, flat, "mask"), size(*flat),

@@ -19,9 +19,8 @@ def kept_memory() -> Iterator[None]:
     """Within it, large tensors come from memory that others have left instead of fresh pages.
 
     The C library takes blocks above 32 MB from the system and returns them one by one; each of their pages is then cleared at
-    its first use, which in a virtual machine costs as much as
-    writing it twice more. At the end what is unused goes back to the system.
-    Does nothing elsewhere than with glibc, nor where the environment has settings for its memory.
+    its first use, which costs more than writing it. At the end what is unused goes back to the system. Does nothing elsewhere
+    than with glibc, nor where the environment has settings for its memory.
     """
     libc = _glibc()
     if libc is None:

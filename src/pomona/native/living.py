@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from pomona.native.buffers import array, size
-from pomona.native.library import library, threads_of
-
-_KERNELS = {torch.float32: "living_32", torch.float64: "living_64"}
+from pomona.native.library import threads_of
+from pomona.native.plain import plain_kernel
 
 
 def living(values: Tensor) -> int:
@@ -19,8 +18,7 @@ def living(values: Tensor) -> int:
     >>> living(torch.tensor([[1.0, -0.0], [0.0, float("nan")]]))
     2
     """
-    name = _KERNELS.get(values.dtype) if type(values) in (Tensor, torch.nn.Parameter) else None
-    kernel = library().kernel(name) if name and values.is_cpu and values.is_contiguous() else None
+    kernel = plain_kernel("living", values)
     if kernel is None:
         return int(values.count_nonzero())
     flat, total = values.detach().view(-1), torch.zeros(1, dtype=torch.int64)
@@ -28,3 +26,8 @@ def living(values: Tensor) -> int:
         array(flat, values.dtype, (-1,), "values"), size(len(flat)), array(total, torch.int64, (1,), "total"), threads_of(None)
     )  # fmt: skip
     return int(total)
+
+
+def sparsity_of(weight: Tensor) -> float:
+    """The share of the weights that is exactly zero; 0 where there are none."""
+    return 1 - living(weight) / weight.numel() if weight.numel() else 0.0

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from pomona.native.buffers import array, optional, size
-from pomona.native.library import library, threads_of
+from pomona.native.library import threads_of
+from pomona.native.plain import plain_kernel
 from pomona.vocabulary import InputError
-
-_KERNELS = {torch.float32: "pick_32", torch.float64: "pick_64"}
 
 
 def picked(matrix: Tensor, rows: Tensor | None, columns: Tensor | None, threads: int | None = None) -> Tensor:
@@ -24,8 +23,7 @@ def picked(matrix: Tensor, rows: Tensor | None, columns: Tensor | None, threads:
     for at, there, what in ((rows, matrix.shape[0], "row"), (columns, matrix.shape[1], "column")):
         for strange in () if at is None else at[(at < 0) | (at >= there)].tolist():
             raise InputError(f"There is no {what} {strange} among {there}.")
-    name = _KERNELS.get(matrix.dtype)
-    kernel = library().kernel(name) if name and matrix.is_cpu and matrix.is_contiguous() else None
+    kernel = plain_kernel("pick", matrix)
     if kernel is None:
         found = matrix if rows is None else matrix.index_select(0, rows)
         return found.clone() if columns is None else found.index_select(1, columns)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from pomona.native.living import living
+from pomona.native.living import living, sparsity_of
 
 _DEEP = 1000  # levels of modules that are counted one by one
 
@@ -59,6 +59,5 @@ def operations_left(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str
     spared = 0.0
     for name, layer in model.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            dead = 1 - living(layer.weight) / max(1, layer.weight.numel())
-            spared += dead * sum(counts.get(f"{root}.{name}" if name else root, {}).values())
+            spared += sparsity_of(layer.weight) * sum(counts.get(f"{root}.{name}" if name else root, {}).values())
     return float(flops.get_total_flops() - spared)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pomona.native.living import sparsity_of
 from pomona.runtime.formats.conv_format import Geometry
 from pomona.runtime.sparse import SparseConv2d, SparseLinear, choose, table, timed
-from pomona.runtime.sparse.candidates import Candidate, conv_candidates, linear_candidates, sparsity_of
+from pomona.runtime.sparse.candidates import Candidate, conv_candidates, linear_candidates
 from pomona.runtime.sparse.choose import geometry_of, packed_layer
 from pomona.runtime.sparse.layouts import linear_layout, linear_layouts
 from pomona.runtime.sparse.table import DENSE, Table

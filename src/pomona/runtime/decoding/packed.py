@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pomona.native.linear import Linear, linear_layer
-from pomona.native.living import living
+from pomona.native.living import sparsity_of
 from pomona.runtime.decoding.llama import Llama
 from pomona.runtime.formats.bitmask import Bitmask
 from pomona.runtime.formats.quantise import quantised_input
@@ -73,8 +73,7 @@ def pack(llama: Llama, values: str, head: str) -> PackedLlama:
 
 def _packed(linear: nn.Linear, values: str) -> Packed:
     weight = linear.weight.detach()
-    zeros = 1 - living(weight) / max(weight.numel(), 1)
-    layout = Bitmask if zeros >= _PAYS.get(values, 0) else Values
+    layout = Bitmask if sparsity_of(weight) >= _PAYS.get(values, 0) else Values
     bias = None if linear.bias is None else linear.bias.detach().to(torch.float32).contiguous()
     return Packed(layout.pack(weight, values), bias)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from pomona.native.living import living
+from pomona.native.living import sparsity_of
 from pomona.runtime.formats.conv_format import ConvFormat, Geometry
 from pomona.runtime.formats.format import Format
 from pomona.runtime.sparse.layouts import conv_layout, linear_layout, linear_layouts
@@ -59,11 +59,6 @@ class Candidate:
             return cls(str(found["layout"]), str(found["values"]), options)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(f"{found!r} does not name a layout.") from None
-
-
-def sparsity_of(weight: Tensor) -> float:
-    """The share of the weights that is exactly zero; 0 where there are none."""
-    return 1 - living(weight) / weight.numel() if weight.numel() else 0.0
 
 
 def linear_candidates(weight: Tensor, batch: int, values: str = "f32") -> list[Candidate]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pomona.native.living import sparsity_of
 from pomona.runtime.formats.conv_format import Geometry
-from pomona.runtime.sparse.candidates import Candidate, conv_candidates, linear_candidates, sparsity_of
+from pomona.runtime.sparse.candidates import Candidate, conv_candidates, linear_candidates
 from pomona.runtime.sparse.convolution import SparseConv2d
 from pomona.runtime.sparse.linear import SparseLinear
 from pomona.runtime.sparse.table import DENSE, Table
