@@ -34,6 +34,7 @@ with frugal():
         print(json.dumps(peak.bytes))
 """
 SMALL, SHAPES = (64, 512), ((3000, 512), (300, 1536))  # weights count in the one, gram matrices in the other
+PAGES = 6e6  # bytes that come and go between runs: code read from disk for the first time, heaps of libraries
 METHODS = ["sparsegpt", "alps", "admm-update", "dsnot", "wanda-refit"]
 
 
@@ -48,4 +49,4 @@ def test_a_solver_takes_no_more_than_it_says(method):
     for (rows, columns), peak in zip(SHAPES, map(json.loads, run.stdout.split()[1:]), strict=True):
         gram = 8 * columns**2
         said = working.weight * rows * columns + (working.gram + 1) * gram + working.flat  # the root is counted apart
-        assert peak <= 1.1 * said, (rows, columns, peak / 1e6, said / 1e6)
+        assert peak <= 1.1 * said + PAGES, (rows, columns, peak / 1e6, said / 1e6)
