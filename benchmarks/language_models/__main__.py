@@ -21,7 +21,7 @@ from benchmarks.language_models.measure import MODELS, Bench
 from benchmarks.language_models.methods import AUTHORS, METHODS, ONE_SEED, ORDER, POINTS, points
 from benchmarks.language_models.page import page
 from benchmarks.language_models.pool import measured
-from benchmarks.language_models.rows import Protocol, Row, Wanted
+from benchmarks.language_models.rows import CALIBRATION, Protocol, Row, Wanted
 from benchmarks.language_models.text import DEFAULT, Text, read
 
 from pomona.vocabulary import InputError
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
     parser.add_argument("--points", nargs="+", choices=POINTS, default=POINTS, metavar="POINT", help=f"of {of_points}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--calibration", type=int, default=CALIBRATION, metavar="WINDOWS", help="to calibrate on")
     parser.add_argument("--text", type=Path, default=DEFAULT, help="the unpacked package, or any text")
     parser.add_argument("--authors", type=Path, metavar="FOLDER", help="where the clones `wanda` and `sparsegpt` are")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread and 4 GB each")
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(given: argparse.Namespace, text: Text) -> int:
-    protocol = Protocol(text.checksum)
+    protocol = Protocol(text.checksum, given.calibration)
     wanted = kept.missing(wished(given), kept.read(given.rows, protocol))
     bench = Bench(given.model, text, protocol, commit(), given.authors and given.authors.resolve())
     failed, until = 0, time.monotonic() + 60 * given.limit

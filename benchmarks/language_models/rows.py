@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+CALIBRATION = 16  # windows that all methods are compared with
+
 
 @dataclass(frozen=True)
 class Protocol:
     """What must be equal for rows to stand in one table. `length` in tokens, the others in windows of that length."""
 
     text: str  # its checksum
-    calibration: int = 16
+    calibration: int = CALIBRATION
     held_out: int = 16
     length: int = 512
 

@@ -89,6 +89,15 @@ def test_the_page_tells_mean_range_and_how_many_seeds():
     assert "| wanda |  |  |  | 1.530 |" in made  # (78 / 50 + 78 / 52) / 2
 
 
+def test_more_windows_make_a_section_of_their_own_without_claims_that_nobody_measured():
+    found = many("2:4", sparsegpt=[50.0], alps=[40.0])
+    more = [replace(r, perplexity=r.perplexity - 9, protocol=Protocol("text", calibration=64)) for r in found]
+    first, then = page([*found, *more]).split("## tiny, 64 windows\n")
+    assert "| alps |  |  |  | 40.00 (1) |" in first and "| alps |  |  |  | 31.00 (1) |" in then
+    assert "| open | no rows |" in first and "no rows" not in then and "magnitude > wanda" in then
+    assert "64 windows of 512 tokens to calibrate" in then
+
+
 def test_rows_are_kept_by_name_and_protocol(tmp_path):
     first, again = row("wanda", "2:4", 0, 40.0), row("wanda", "2:4", 0, 41.0)
     other = replace(first, protocol=Protocol("text", held_out=8))
