@@ -1,5 +1,7 @@
 """Fluctuation and the mean in the bias (FLAP, An et al., 2024)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from pomona.criteria.fluctuation import Fluctuation
 from pomona.criteria.random import Random
 from pomona.recipes.language_structured import flap
 from pomona.solvers.mean_bias import MeanBias
+from pomona.statistics.reader_moments import ReaderMoments, apart
 from pomona.structures.axes import Axes
 from pomona.vocabulary import Decision, View
 
@@ -66,6 +69,32 @@ def test_the_score_of_a_unit_is_the_error_of_leaving_it_to_its_mean(unit):
         model.read.bias.copy_(decision.tensors["read.bias"])
     error = (model(x) - before).square().sum(1).mean()
     assert_close(error.detach().float(), score)
+
+
+def test_standardised_scores_are_deviations_from_the_mean_column():
+    torch.manual_seed(0)
+    view = looked(Reader(6, 3), torch.randn(50, 6) * torch.arange(1.0, 7.0))
+    score = Fluctuation(standardised=True).score(view).value
+    assert_close(score.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert_close(score.std(correction=0), torch.tensor(1.0))
+    living = torch.arange(6) != 5
+    score = Fluctuation(standardised=True).score(replace(view, alive=living)).value
+    assert_close(score[living].mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+
+
+def test_a_head_is_the_mean_of_its_squared_and_standardised_columns():
+    model, data = language.model("opt")
+    site = next(s for s in Axes(("head",)).sites(pomona.trace(model, data[0])))
+    (reader,) = (m for m in site.members if m.role == "in")
+    stats = collect(model, [site], Fluctuation().needs, data)[site.name]
+    values = {m.tensor: model.get_parameter(m.tensor).detach() for m in site.members if not m.buffer}
+    view = View(site, Axes(("head",)), values, torch.ones(site.units, dtype=torch.bool), stats)
+    ((_, _, variance),) = apart(stats[ReaderMoments()], site)
+    loss = variance[0] * values[reader.tensor].double().square().sum(0)  # (32,) of four heads, one after the other
+    squared = loss.square()
+    expected = ((squared - squared.mean()) / squared.std(correction=0)).view(4, 8).mean(1)
+    assert_close(Fluctuation(standardised=True).score(view).value, expected.float())
+    assert_close(Fluctuation().score(view).value, loss.view(4, 8).sum(1).float())
 
 
 def test_a_convolution_takes_over_the_means_of_its_channels_padding_included():

@@ -9,8 +9,9 @@ import language
 import pomona
 from pomona.collect import collect
 from pomona.recipes.language_structured import osscar
-from pomona.solvers.osscar import Osscar, places
+from pomona.solvers.osscar import Osscar
 from pomona.statistics.reader_gram import ReaderGram
+from pomona.statistics.readers import places
 from pomona.structures.axes import Axes
 from pomona.vocabulary import InputError, View
 

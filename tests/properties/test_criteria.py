@@ -13,6 +13,7 @@ from handmade import SITES, data, net, view
 from pomona import registry
 from pomona.collect import collect
 from pomona.criteria.activation_taylor import ActivationTaylor
+from pomona.criteria.fluctuation import Fluctuation
 from pomona.criteria.grouped import Grouped
 from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.perturbative import Perturbative
@@ -27,6 +28,7 @@ VARIANTS = [
     Magnitude("linf", roles=("self", "out", "in")),
     Taylor(roles=("out",)),
     Taylor(order=2),
+    Fluctuation(standardised=True),
     Sosp(first=False),
     ActivationTaylor(normalise=False),
     Grouped(Taylor(), combine="product", normalise="mean", roles=("out", "in", "scale")),

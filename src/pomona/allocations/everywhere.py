@@ -19,7 +19,7 @@ class Global:
     """Every unit of the model competes with every other by score.
 
     `relative` makes sites comparable first: scores over the site's mean (DepGraph), its sum, its Euclidean norm or its
-    maximum, or standardised to mean 0 and deviation 1 (FLAP). Statistics run over the living only.
+    maximum, or standardised to mean 0 and deviation 1. Statistics run over the living only.
     """
 
     relative: Relative = "none"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from pomona.criteria.base import gather, weights
+from pomona.criteria.base import weights
 from pomona.statistics.reader_moments import ReaderMoments, apart
-from pomona.vocabulary import Member, Scores, Statistic, View
-from pomona.vocabulary.layout import from_product, product_shape
+from pomona.statistics.readers import places
+from pomona.vocabulary import Member, Scores, Statistic, View, relative
+from pomona.vocabulary.layout import to_product
 
 
 @dataclass(frozen=True)
@@ -18,25 +20,30 @@ class Fluctuation:
     """var(x_j) ||W_:,j||^2 of the columns j through which a unit is read, added up over its columns and readers. For axes.
 
     It is the mean squared error of the readers' outputs if column j alone gives way to its mean: exact for a single column,
-    as long as `MeanBias` puts the mean back. With `weighted` off, var(x_j) alone. The paper takes the mean over the columns of
-    a head instead of their sum, which is the same once scores are standardised: pair it with `Global("standardise")`.
+    as long as `MeanBias` puts the mean back. With `weighted` off, var(x_j) alone.
+
+    `standardised`, as the paper compares layers and heads with neurons: columns in deviations from the mean column of the
+    living units, and of a unit the mean of its columns. So a head, a mean of many, lies nearer 0 than a neuron. Where units have
+    several columns these are squared first, as in the authors' code (the paper does not say so): that spares the heads.
     """
 
     weighted: bool = True
+    standardised: bool = False
 
     needs: ClassVar[tuple[Statistic, ...]] = (ReaderMoments(),)
 
     def score(self, view: View) -> Scores:
         """One value a unit."""
-        total: Tensor | None = None
-        for reader, _, variance in apart(view.stats[ReaderMoments()], view.site):
-            value = gather(view, {reader: self._elements(view, reader, variance)})
-            total = value if total is None else total + value
-        assert total is not None  # an axis that nothing reads was refused when the data was gathered
-        return Scores(total)
+        found = [self._columns(view, reader, variance) for reader, _, variance in apart(view.stats[ReaderMoments()], view.site)]
+        losses = torch.cat(found, dim=1)  # (units, columns of all readers)
+        if not self.standardised:
+            return Scores(losses.sum(1).float())
+        losses = losses.square() if losses.shape[1] > 1 else losses
+        return Scores(relative(losses, "standardise", losses[view.alive.to(losses.device)]).mean(1).float())
 
-    def _elements(self, view: View, reader: Member, variance: Tensor) -> Tensor:
+    def _columns(self, view: View, reader: Member, variance: Tensor) -> Tensor:
+        """float64 (units, columns of one reader)."""
         assert reader.weight is not None  # the statistic saw to it
-        groups, rows, columns = product_shape(reader.weight)
-        spread = from_product(reader.weight, variance[:, None].expand(groups, rows, columns).float())
-        return spread * weights(view, reader).square() if self.weighted else spread / rows
+        if self.weighted:
+            variance = variance * to_product(reader.weight, weights(view, reader).square()).double().sum(1)
+        return variance.flatten()[places(reader).to(variance.device)]

@@ -18,8 +18,8 @@ from pomona.vocabulary import Paper, Recipe
 
 flap = Recipe(
     Axes(("head", "kv-group", "neuron"), shared=True),
-    Fluctuation(),
-    Global("standardise"),
+    Fluctuation(standardised=True),
+    Global(),
     Once(),
     solver=MeanBias(),
     summary="Removes heads and neurons whose outputs vary least, and puts their means into the biases of those who read them.",

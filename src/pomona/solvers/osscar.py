@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.units import Units
 from pomona.statistics.input_gram import InputGram
 from pomona.statistics.reader_gram import ReaderGram, only_reader
-from pomona.vocabulary import Decision, Gathered, InputError, Member, Statistic, View
-from pomona.vocabulary.layout import to_product
+from pomona.statistics.readers import places
+from pomona.vocabulary import Decision, Gathered, InputError, Statistic, View
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,3 @@ class Osscar:
     def _chosen(self, units: Units, alive: Tensor, proposal: Tensor) -> Tensor:
         greedy = units.eliminated(alive, int(proposal.sum()), self.rounds)
         return units.exchanged(min(greedy, proposal, key=units.lost), alive, self.steps, self.swaps)
-
-
-def places(reader: Member) -> Tensor:
-    """The columns of the reader's product that belong to each unit, (units, k)."""
-    assert reader.weight is not None and reader.dim is not None  # the statistic saw to it
-    size = reader.shape[reader.dim]
-    index = torch.arange(size)[:, None] if reader.index is None else reader.index.cpu()
-    owner = torch.full((size,), -1)
-    owner[index] = torch.arange(len(index))[:, None].expand(index.shape)
-    along = owner.view([size if dim == reader.dim else 1 for dim in range(len(reader.shape))]).expand(reader.shape)
-    columns = to_product(reader.weight, along)[0, 0]
-    ranked = columns.argsort(stable=True)[int((columns < 0).sum()) :]
-    return ranked.view(len(index), -1)

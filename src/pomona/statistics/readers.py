@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pomona.vocabulary import InputError, Member, Seen, Site, Watch
+from pomona.vocabulary.layout import to_product
 
 
 def readers(site: Site) -> list[Member]:
@@ -34,6 +35,19 @@ def _owner(member: Member) -> str:
 def inputs(site: Site) -> Watch:
     """The inputs of all readers."""
     return Watch(inputs=frozenset(m.tensor for m in readers(site)))
+
+
+def places(reader: Member) -> Tensor:
+    """Where a reader's product has the columns of each unit, of all its groups one after the other: int64 (units, k)."""
+    assert reader.weight is not None and reader.dim is not None  # an axis indexes every member along a dimension
+    size = reader.shape[reader.dim]
+    index = torch.arange(size)[:, None] if reader.index is None else reader.index.cpu()
+    owner = torch.full((size,), -1)
+    owner[index] = torch.arange(len(index))[:, None].expand(index.shape)
+    along = owner.view([size if dim == reader.dim else 1 for dim in range(len(reader.shape))]).expand(reader.shape)
+    found = to_product(reader.weight, along)[:, 0].flatten()
+    ranked = found.argsort(stable=True)[int((found < 0).sum()) :]
+    return ranked.view(len(index), -1)
 
 
 def by_unit(site: Site, seen: Seen, recorded: Mapping[str, Tensor]) -> list[Tensor]:
