@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pomona.face.configured import configured
 from pomona.face.quality import Judge, judge_of
 from pomona.face.wish import Batches, check_fits, check_folder, check_model, check_takes
 from pomona.graph import Graph, Release, survey
+from pomona.graph.biases import Biases
 from pomona.graph.binding import released, same_model
 from pomona.graph.export import inputs_of
 from pomona.models import Source
@@ -28,7 +29,8 @@ from pomona.vocabulary.beside import Beside
 class Job:
     """Made by `Job.of`; nothing in it has been changed or run yet but one batch through the model.
 
-    Where tied tensors had to be made two, `parted` names them, `model` is that copy and `given` the user's own.
+    Where tied tensors had to be made two, `parted` names them, `model` is that copy and `given` the user's own; so it is where
+    layers were given `biases`.
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class Job:
     traced: Graph | None = None
     given: nn.Module | None = None
     parted: tuple[str, ...] = ()
+    biases: Biases = field(default_factory=Biases)
     blocks: Sequence[str] = ()
 
     @classmethod

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from pomona.face.choice import CHOICE, with_choice
 from pomona.graph import trace
+from pomona.graph.biases import Biases, biased
 from pomona.graph.surgery import realise
 from pomona.graph.untie import untied
 from pomona.models import Source, load_model, rebuild
@@ -44,6 +45,7 @@ def load(folder: str | Path, *, packed: bool = True) -> nn.Module:
     dense = rebuild(Source.from_json(about["source"]))
     plan = Plan.load(_file(folder, "plan.safetensors"))
     dense = untied(dense, plan.provenance.get("untied", ()))
+    dense = biased(dense, Biases.from_json(plan.provenance.get("biases", {})))
     model = dense
     if about["form"] == "eager":
         args, kwargs = load_example(_sealed(folder, about, "example.safetensors"))

@@ -12,12 +12,11 @@ from torch import nn
 from pomona.collect import collect
 from pomona.engines.arrange import Arranged, arranged
 from pomona.engines.decide import Gather, Ground
+from pomona.face.equal import error
 from pomona.face.job import Job
 from pomona.face.wish import Batches
 from pomona.graph import Graph
-from pomona.graph.precise import precise
-from pomona.graph.proof import TOLERANCE, another, difference
-from pomona.graph.reference import answer
+from pomona.graph.proof import TOLERANCE
 from pomona.graph.reorder import fixed, reordered
 from pomona.training.batches import seeded
 from pomona.vocabulary import Gathered, InputError, Order, Plan, ProofError, Statistic
@@ -45,8 +44,8 @@ def again(job: Job, graph: Graph, plan: Plan) -> Job:
     if not told:
         return job
     orders = {name: torch.tensor(order) for name, order in told.items()}
-    if (error := _error(job, reordered(job.model, graph, orders))) > TOLERANCE:
-        raise ProofError(f"In the plan's order of channels the model differs from itself by {error:.1e}.")
+    if (moved := error(job, reordered(job.model, graph, orders))) > TOLERANCE:
+        raise ProofError(f"In the plan's order of channels the model differs from itself by {moved:.1e}.")
     return _job_of(job, reordered(job.model, graph, orders))
 
 
@@ -68,24 +67,17 @@ def _told(found: Arranged) -> Sequence[str]:
 
 def _sound(job: Job, graph: Graph, found: Arranged) -> Arranged:
     """Without the orders in which the model is another function in float64, should there be any."""
-    if not found.orders or _error(job, reordered(job.model, graph, found.orders)) <= TOLERANCE:
+    if not found.orders or error(job, reordered(job.model, graph, found.orders)) <= TOLERANCE:
         return found
     wrong = {
         name: "the model is another function in another order"
         for name, order in found.orders.items()
-        if _error(job, reordered(job.model, graph, {name: order})) > TOLERANCE
+        if error(job, reordered(job.model, graph, {name: order})) > TOLERANCE
     }
     orders = {name: order for name, order in found.orders.items() if name not in wrong}
-    if orders and (error := _error(job, reordered(job.model, graph, orders))) > TOLERANCE:
-        raise ProofError(f"With its channels in another order the model differs from itself by {error:.1e}; leave the order out.")
+    if orders and (moved := error(job, reordered(job.model, graph, orders))) > TOLERANCE:
+        raise ProofError(f"With its channels in another order the model differs from itself by {moved:.1e}; leave the order out.")
     return Arranged(orders, {name: found.kept[name] for name in orders}, {**found.left, **wrong})
-
-
-def _error(job: Job, made: nn.Module) -> float:
-    """The largest difference of outputs in float64, on the example inputs and on others."""
-    given = (job.args, dict(job.kwargs))
-    one, two = precise(job.model), precise(made)
-    return max(difference(answer(two, *inputs), answer(one, *inputs)) for inputs in (given, another(given)))
 
 
 def _job_of(job: Job, model: nn.Module) -> Job:

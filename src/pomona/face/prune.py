@@ -18,11 +18,13 @@ from pomona.engines.prices import price
 from pomona.engines.remembered import Remembered
 from pomona.engines.sequential import run as sequential_run
 from pomona.evaluate import Tasks
+from pomona.face.biases import furnished
+from pomona.face.biases import noted as told_of_biases
 from pomona.face.blockwise import way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.opening import brought
-from pomona.face.orders import noted as told_of
+from pomona.face.orders import noted as told_of_order
 from pomona.face.orders import ordered
 from pomona.face.report import heard
 from pomona.face.result import Result
@@ -143,7 +145,7 @@ def prune(
         tasks.check()
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
-    job = parted(job, recipe, release)
+    job = furnished(parted(job, recipe, release), recipe, release)
     job, graph, ground, outcome = _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )
@@ -201,7 +203,7 @@ def plan(
     job = Job.of(
         given.model, given.args, given.kwargs, data=given.data, loss=loss, seed=seed, checkpoint=checkpoint, progress=progress
     )
-    job = parted(job, recipe, release)
+    job = furnished(parted(job, recipe, release), recipe, release)
     return _planned(
         job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
     )[3].plan
@@ -237,8 +239,8 @@ def _planned(
         why = "what must stay is all there is" if ground.bound else "it leaves too much for the smallest cut"
         raise InputError(f"The goal {ground.goal} removes nothing from this model: {why}.")
     made = replace(outcome.plan, provenance={**outcome.plan.provenance, "release": graph.released})
-    made = told_of(made, found) if found is not None else made
-    return job, graph, ground, replace(outcome, plan=noted(made, job))
+    made = told_of_order(made, found) if found is not None else made
+    return job, graph, ground, replace(outcome, plan=noted(told_of_biases(made, job), job))
 
 
 def _ground(

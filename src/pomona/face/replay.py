@@ -9,12 +9,14 @@ from typing import Any
 from torch import nn
 
 from pomona import registry
+from pomona.face.biases import BIASES, supplied
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.orders import again
 from pomona.face.result import Result
 from pomona.face.ties import UNTIED, apart
 from pomona.face.wish import check_needs
+from pomona.graph.biases import Biases
 from pomona.graph.binding import bind
 from pomona.models import Source
 from pomona.recovery import parse as parse_recovery
@@ -74,6 +76,7 @@ def replay(
     if recovery is not None:
         check_needs(recovery.requires, f"The recovery {spell(recovery)}", job.batches, loss)
     job = apart(job, plan.provenance.get(UNTIED, ()))
+    job = supplied(job, Biases.from_json(plan.provenance.get(BIASES, {})))
     graph = job.trace(plan.provenance.get("release"))
     plan = bind(plan, graph)
     if not plan.removes:

@@ -18,9 +18,11 @@ _NO_BIAS = "Some weights that read pruned units have no bias, so the mean of wha
 class MeanBias:
     """b + sum of W_:,j E[x_j] over the columns j that leave, for every reader of an axis; the proposal as it is.
 
-    Any axis will do: heads, neurons, channels of a convolution whose reader has a bias. A reader without a bias stays as it is
-    and the notes say so: where the original adds a bias to every output projection, here a model keeps its parameters.
+    Any axis will do: heads, neurons, channels of a convolution. Readers without a bias are given one before anything is decided,
+    as the original does; where `adds_biases` is off or a module has no room for one, they stay as they are and the notes say so.
     """
+
+    adds_biases: bool = True
 
     needs: ClassVar[tuple[Statistic, ...]] = (ReaderMoments(),)
 
