@@ -71,7 +71,7 @@ osscar = Recipe(
 
 flap_refit = flap.but(
     solver=Osscar(exchange=False),
-    summary="FLAP, after which those who read the heads and neurons are fitted to the outputs of all; for models without biases.",
+    summary="FLAP's choice of heads and neurons, after which their readers are fitted to the outputs of all; adds no biases.",
     papers=(*flap.papers, *osscar.papers),
 )
 
