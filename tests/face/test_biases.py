@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 import language
 import pomona
+import zoo
 from pomona.allocations.uniform import Uniform
 from pomona.graph.biases import Biases
 from pomona.recipes.language_structured import flap
@@ -92,6 +93,16 @@ def test_with_the_biases_the_outputs_of_readers_keep_their_mean():
     assert_close(first_outputs(result.model, data).mean(0), dense, atol=1e-5, rtol=1e-4)
     _, _, bare = pruned(method=NEURONS.but(solver=MeanBias(adds_biases=False)), goal="units=0.5x")
     assert float((first_outputs(bare.model, data).mean(0) - dense).norm()) > 0.1
+
+
+@torch.no_grad()
+def test_convolutions_before_a_normalisation_are_given_one_as_well():
+    model, (x,) = zoo.resnet(batch=8)
+    channels, lost = flap.but(structure=Axes(("channel",))), []
+    for recipe in (channels, channels.but(solver=MeanBias(adds_biases=False))):
+        result = pomona.prune(model, x, method=recipe, goal="macs=0.6x", data=[x], latency=False)
+        lost.append(float((result.model(x) - model(x)).square().mean()))
+    assert lost[0] < 0.5 * lost[1]
 
 
 def test_a_solver_that_adds_none_leaves_readers_and_says_so():

@@ -37,6 +37,13 @@ def test_biases_that_are_there_stay():
     assert made.b.bias is net.b.bias
 
 
+def test_a_module_of_two_names_is_given_one():
+    net = Net()
+    net.again = net.a
+    made = biased(net, Biases({"a.bias": 4, "again.bias": 4}))
+    assert made.again is made.a and made.a.bias.shape == (4,)
+
+
 @pytest.mark.parametrize("name", ["b.bias", "c.bias", "a.shift", "config.bias"])
 def test_where_there_is_no_room_it_is_refused(name):
     assert not takes_bias(Net(), name)

@@ -40,17 +40,15 @@ def biased(model: nn.Module, biases: Biases) -> nn.Module:
     Those that are there stay as they are. Raises InputError where a module has no room for a bias.
     """
     made = deepcopy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
-    there = dict(model.named_parameters(remove_duplicate=False))
     for name, size in biases.sizes.items():
-        if name in there and there[name].shape == (size,):
-            continue
         owner, _, attribute = name.rpartition(".")
-        if not takes_bias(made, name):
+        if takes_bias(made, name):
+            module = made.get_submodule(owner)
+            like = module.get_parameter("weight")
+            zeros = torch.zeros(size, dtype=like.dtype, device=like.device)
+            module.register_parameter(attribute, nn.Parameter(zeros, requires_grad=like.requires_grad))
+        elif not _has(made, name, size):  # nor under the other name of a module that has two
             raise InputError(f"{owner} cannot be given the bias {name}; use the model that the plan was made for.")
-        module = made.get_submodule(owner)
-        like = module.get_parameter("weight")
-        zeros = torch.zeros(size, dtype=like.dtype, device=like.device)
-        module.register_parameter(attribute, nn.Parameter(zeros, requires_grad=like.requires_grad))
     for module in made.modules():
         for flag in biases.flags:
             _raise(getattr(module, "config", None), flag)
@@ -59,12 +57,21 @@ def biased(model: nn.Module, biases: Biases) -> nn.Module:
 
 def takes_bias(model: nn.Module, name: str) -> bool:
     """Whether a module has a weight, and a place for a parameter of this name that is empty."""
-    owner, _, attribute = name.rpartition(".")
+    parameters = _beside(model, name)
+    return parameters.get("weight") is not None and parameters.get(name.rpartition(".")[2], 0) is None
+
+
+def _has(model: nn.Module, name: str, size: int) -> bool:
+    found = _beside(model, name).get(name.rpartition(".")[2])
+    return found is not None and found.shape == (size,)
+
+
+def _beside(model: nn.Module, name: str) -> Mapping[str, nn.Parameter | None]:
+    """The parameters of the module that holds, or would hold, this one; none where there is no such module."""
     try:
-        module = model.get_submodule(owner)
+        return model.get_submodule(name.rpartition(".")[0])._parameters
     except AttributeError:
-        return False
-    return module._parameters.get("weight") is not None and module._parameters.get(attribute, 0) is None
+        return {}
 
 
 def _raise(config: Any, flag: str) -> None:
