@@ -89,6 +89,17 @@ def test_zero_times_infinity_stays_no_number() -> None:
     assert torch.equal(plain.isnan(), lean.isnan())
 
 
+def test_what_a_dead_head_says_of_infinity_is_no_number() -> None:
+    k = K.clone()
+    k[0, (V[0] == 0).all(2).all(1).nonzero()[0], 0, 0] = torch.inf
+    with precisely():
+        plain = F.scaled_dot_product_attention(Q, k, V)
+    with precisely(LEAN):
+        lean = F.scaled_dot_product_attention(Q, k, V)
+    assert plain.isnan().any()
+    assert torch.equal(plain.isnan(), lean.isnan())
+
+
 def test_what_is_zero_at_first_sight_only_is_kept() -> None:
     weight = torch.zeros(40, 64)
     weight[30, 5], weight[0, 7] = 1e-300, torch.nan

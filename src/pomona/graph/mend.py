@@ -47,7 +47,7 @@ def mend(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pla
         group.choose(group.chosen, small)
     settle_heads(small)
     args, kwargs = graph.program.example_inputs
-    twin = precise(small)
+    twin = precise(small, borrow=True)
     multiply(twin, sure, graph, keep, plan)
     trial = Trial(twin, expected, args, kwargs)
     failure = trial.resolve([*folds, *open_questions])

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pomona.graph.borrowed import Borrowed, lends, settled
 from pomona.graph.draws import same_draws
 from pomona.vocabulary import set_training
 
@@ -39,6 +41,8 @@ class _Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         if func is torch.ops.aten._grouped_mm.default and args[0].dtype == torch.float64:
             return _grouped(*args, **(kwargs or {}))
+        if isinstance(func, HigherOrderOperator):  # torch.cond takes none but the usual tensors
+            args = settled(args)
         widened = (*map(_wider, args),), {name: _wider(value) for name, value in (kwargs or {}).items()}
         made = self.shorter[func](*widened[0], **widened[1]) if func in self.shorter else None
         made = func(*widened[0], **widened[1]) if made is None else made
@@ -77,10 +81,18 @@ def precisely(shorter: Mapping[Any, Callable[..., Any]] = MappingProxyType({})) 
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def precise(model: nn.Module) -> nn.Module:
-    """A float64 copy of a model in evaluation mode."""
+def precise(model: nn.Module, borrow: bool = False) -> nn.Module:
+    """A float64 copy of a model in evaluation mode.
+
+    `borrow`: its big matrices have no numbers of their own, but widen those of the model whenever they are used. What is written
+    to the copy stays there; the model must not change as long as the copy is run (see `Borrowed`).
+    """
     # Handed over as already copied: big weights are widened once, instead of copied and then widened.
-    made = {id(p): nn.Parameter(_own(p), p.requires_grad) for p in model.parameters() if type(p) is nn.Parameter}
+    made = {
+        id(p): nn.Parameter(Borrowed.of(p) if borrow and lends(p) else _own(p), p.requires_grad)
+        for p in model.parameters()
+        if type(p) is nn.Parameter
+    }
     copy = deepcopy(model, made | {id(b): _own(b) for b in model.buffers() if type(b) is Tensor})  # type: ignore[arg-type]
     set_training(copy, False)
     return copy._apply(wide)  # type: ignore[no-any-return, no-untyped-call]

@@ -34,7 +34,7 @@ class Standard:
     @classmethod
     def of(cls, model: nn.Module, graph: Graph, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Standard:
         """Raises InputError where the plan was made for another model. The model is untouched."""
-        whole = mask(forget(precise(model), args, kwargs), plan)
+        whole = mask(forget(precise(model, borrow=True), args, kwargs), plan)
         if graph.missing is not None:  # nothing is cut then: the masked model's own code is what there is
             return cls(whole, answer(whole, args, kwargs), True)
         keep = kept_units(graph, plan)

@@ -35,7 +35,7 @@ class Tried:
     @classmethod
     def anew(cls, small: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folds: Folds, right: Right) -> Tried:
         """A copy of the small model, run; where that is not `right`, once more with its folded weights before rounding."""
-        twin = forget(precise(small), args, kwargs)
+        twin = forget(precise(small, borrow=True), args, kwargs)
         got = answer(twin, args, kwargs)
         if right(got) or not (exact := folds(None)):
             return cls(twin, got)

@@ -1,18 +1,20 @@
 """Products with zeros are left out: what a masked model computes, at the price of the small one.
 
-Where a row or column of a factor is zero all over, found by looking at its numbers and at nothing else, its products are zero for
-any finite numbers of the other factor. Where that is not finite (zero times infinity is no number) nothing is left out.
+Where a row or column of a factor is zero all over, its products are zero for any finite numbers of the other factor. Where that
+is not finite (zero times infinity is no number) nothing is left out. Zeros are found by looking at the numbers and at nothing
+else; a weight with borrowed numbers has no zeros but those that it was filled with, and knows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pomona.graph.borrowed import Borrowed
 from pomona.native.alive import alive
 from pomona.native.picked import picked
 
@@ -48,9 +50,10 @@ def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
     if len(a) < WORTH or min(b.shape) < LOOK:
         return None
     weight = b.t()  # as layers hold it
-    if living(weight[:LOOK], 1, 0) is None and living(weight[:, :LOOK], 0, 1) is None:
+    lives = _lives_of(weight)
+    if lives is None:
         return None
-    out, into = (_most(lives) for lives in alive(weight))
+    out, into = (_most(x) for x in lives)
     if (into is None and out is None) or not _finite(a):
         return None
     rows, back = None, None
@@ -61,7 +64,7 @@ def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         )
         dead = (back == len(out)).nonzero().flatten()
         rows = torch.cat([out, dead[:1]])
-    weight = picked(weight, rows, into)
+    weight = weight.picked(rows, into) if isinstance(weight, Borrowed) else picked(weight, rows, into)
     a = a if into is None else picked(a, None, into)
     # Where the dead have biases, each its own, these are added when all results are in their places.
     late = bias if bias is not None and rows is not None and bool(bias[dead].any()) else None
@@ -69,6 +72,15 @@ def _linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
     found = a @ weight.t() if early is None else torch.addmm(early, a, weight.t())
     found = found if back is None else picked(found, None, back)
     return found if late is None else found.add_(late)
+
+
+def _lives_of(weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Bool (rows,) and (columns,): where not all numbers are zero; None where that is nearly everywhere at first sight."""
+    if isinstance(weight, Borrowed):
+        return weight.living()
+    if living(weight[:LOOK], 1, 0) is None and living(weight[:, :LOOK], 0, 1) is None:
+        return None
+    return alive(weight)
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor | None:
@@ -105,12 +117,13 @@ def _attention(
     """(batch, heads, length, width): what weighs values that are zero has no say. The second answer is for gradients only."""
     if attn_mask is not None or dropout or q.shape[1] != v.shape[1] or q.shape[2] < WORTH:
         return None
-    if all(_most(alive) is None for alive in _lives(*(x[:, :, :LOOK] for x in (q, k, v)))):
+    if all(_most(alive) is None for alive in _lives(*_sums(x[:, :, :LOOK] for x in (q, k, v)))):
         return None
-    heads, asking, told = (_most(alive) for alive in _lives(q, k, v))
+    sums = _sums((q, k, v))
+    heads, asking, told = (_most(alive) for alive in _lives(*sums))
     width = q.shape[3]
     narrow = max(width if x is None else len(x) for x in (asking, told))  # the kernel wants them equal
-    if (heads is None and narrow == width) or not narrow or (heads is not None and not len(heads)) or not _finite(q, k, v):
+    if (heads is None and narrow == width) or not narrow or (heads is not None and not len(heads)) or not _finite(*sums):
         return None
     asking, told = (_filled(x, narrow, width) for x in (asking, told))
     given = (_picked(x, heads)[..., at] for x, at in ((q, asking), (k, asking), (v, told)))
@@ -120,9 +133,17 @@ def _attention(
     return out, q.new_full(q.shape[:3], torch.nan)
 
 
+def _sums(heads: Iterable[Tensor]) -> list[Tensor]:
+    """Sums of sizes over the length, (batch, heads, width): one reading tells what is zero all over and what is not finite."""
+    return [x.abs().sum(2) for x in heads]
+
+
 def _lives(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Heads that say something; in these, numbers that have a share in a product of queries and keys, and those that are said."""
-    asked, answered, said = (x.any(2).any(0) for x in (q, k, v))  # (heads, width)
+    """Heads that say something; in these, numbers that have a share in a product of queries and keys, and those that are said.
+
+    Of sums of sizes.
+    """
+    asked, answered, said = (x.any(0) for x in (q, k, v))  # (heads, width)
     heads = said.any(1)
     return heads, (asked & answered)[heads].any(0), said[heads].any(0)
 
