@@ -85,7 +85,10 @@ def _ways(model: nn.Module, wanted: Mapping[str, int]) -> Iterator[Biases]:
 
 def _supplied(job: Job, biases: Biases) -> Job | None:
     """The job of the copy that has them; None where that is another function."""
-    made = biased(job.model, biases)
-    if not error(job, made) <= TOLERANCE:
+    with job.progress.stage("biases", 1) as stage:
+        made = biased(job.model, biases)
+        same = error(job, made) <= TOLERANCE
+        stage.advance()
+    if not same:
         return None
     return replace(job, model=made, given=job.given or job.model, biases=biases, traced=None)
