@@ -87,6 +87,13 @@ def first_outputs(model, data):
     return torch.cat(seen)
 
 
+def test_latency_is_held_against_the_model_as_it_was_given(monkeypatch):
+    timed = []
+    monkeypatch.setattr("pomona.face.carry_out.measure_latency", lambda before, after, *_, **__: timed.append(before))
+    model, _, _ = pruned(latency=True)
+    assert sum(p.numel() for p in timed[0].parameters()) == sum(p.numel() for p in model.parameters())
+
+
 def test_with_the_biases_the_outputs_of_readers_keep_their_mean():
     model, data, result = pruned(method=NEURONS, goal="units=0.5x")
     dense = first_outputs(model, data).mean(0)

@@ -109,4 +109,4 @@ def _time(job: Job, small: nn.Module) -> Latency | None:
     if job.latency is False:
         return None
     wish = job.latency if isinstance(job.latency, Mapping) else {}
-    return measure_latency(job.model, small, job.args, job.kwargs, progress=job.progress, **wish)
+    return measure_latency(job.given or job.model, small, job.args, job.kwargs, progress=job.progress, **wish)
