@@ -39,7 +39,7 @@ def adapt(small: nn.Module, whole: nn.Module, graph: Graph, keep: Keep, plan: Pl
     for group in questions:
         group.choose(0, small)
     mend_configs(small, known)
-    twin, (args, kwargs) = precise(small), graph.program.example_inputs
+    twin, (args, kwargs) = precise(small, borrow=True), graph.program.example_inputs
     # The integers are settled while every call is put right; then the code itself is. Where new numbers lead nowhere, old ones
     # may do: of a size that every call is told, the attribute has no say.
     beside = Beside(twin, whole, graph, keep, plan)

@@ -34,8 +34,8 @@ def restored(dense: nn.Module, graph: Graph, plan: Plan, small: nn.Module) -> nn
     for folded in doubtful:
         whole = _filled(dense, graph, plan, small, folded)
         args, kwargs = graph.program.example_inputs
-        expected = reference(precise(whole), graph, keep, dead_blocks(plan), args, kwargs)
-        if difference(answer(forget(precise(small), args, kwargs), args, kwargs), expected) < SAME:
+        expected = reference(precise(whole, borrow=True), graph, keep, dead_blocks(plan), args, kwargs)
+        if difference(answer(forget(precise(small, borrow=True), args, kwargs), args, kwargs), expected) < SAME:
             return whole
     return _filled(dense, graph, plan, small, last)
 

@@ -69,7 +69,7 @@ def realise(model: nn.Module, graph: Graph, plan: Plan, standard: Standard | Non
         return Realised(small, "eager", (note,), still)
     program = rewritten(state_of(shrunk(whole, graph, keep)), graph, keep, plan)
     try:
-        got = answer(precise(program), args, kwargs)
+        got = answer(precise(program, borrow=True), args, kwargs)
     # The program's ops are right by construction; some kernels have rules of their own about which sizes go together.
     except RuntimeError as refused:
         raise InputError(

@@ -126,7 +126,7 @@ def _walk(conv: Any) -> Convolution:
 def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether the model's own code takes the inputs, in float64, as the proof will run it."""
     try:
-        answer(precise(model), args, kwargs)
+        answer(precise(model, borrow=True), args, kwargs)
     # The user's forward may raise anything; then there is nothing to fall back to, and the tracing's own words stand.
     except Exception:
         return False
