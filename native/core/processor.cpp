@@ -25,4 +25,4 @@ POMONA_EXPORT int pomona_supports(const char* isa) {
 }
 
 // Changes when a kernel's arguments do: a library that an old build left behind is not called.
-POMONA_EXPORT int pomona_version() { return 2; }
+POMONA_EXPORT int pomona_version() { return 3; }

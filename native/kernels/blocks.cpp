@@ -21,14 +21,17 @@ constexpr int SUMS = REGISTERS / 2;
 
 constexpr int least(int a, int b) { return a < b ? a : b; }
 
+// As in src/pomona/runtime/formats/blocks.py. Blocks lie cut by cut, band by band of 256 rows, panel by panel in their order.
 struct Blocks {
-    const void* values;       // (blocks, R)
-    const uint8_t* index;     // (blocks): column within the cut
+    const void* values;       // (blocks, R) of this kind, padded by 64 bytes
+    const uint8_t* index;     // (blocks): column within the cut, padded too
     const uint8_t* order;     // (cuts, panels): panel within the band
     const uint8_t* lengths;   // (cuts, panels): blocks of these
     const uint32_t* starts;   // (cuts * bands + 1): where their blocks begin
+    const float* bias;        // (rows) or null
     int64_t rows, columns, cut, cuts, panels, bands;
-    const float* bias;
+    int32_t height;  // R
+    Kind kind;
 };
 
 // What one thread works in: x of a cut, the sums, values widened.
@@ -159,8 +162,8 @@ int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads
 }
 
 template <class K>
-int blocks_of(int R, const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
-    switch (R) {
+int blocks_of(const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
+    switch (w.height) {
         case 1: return blocks<K, 1>(w, x, batch, y, threads);
         case 2: return blocks<K, 2>(w, x, batch, y, threads);
         case 4: return blocks<K, 4>(w, x, batch, y, threads);
@@ -172,16 +175,13 @@ int blocks_of(int R, const Blocks& w, const float* x, int64_t batch, float* y, i
 
 }  // namespace
 
-// values (blocks, R) of this kind, float32 or bfloat16, and index (blocks), padded by 64 bytes: cut by cut, band by band of 256
-// rows, panel by panel in the order of `order`; order and lengths (cuts, panels), starts (cuts * bands + 1); x (batch, columns),
-// bias (rows) or null, y (batch, rows). -1: no memory, -2: no such R.
-POMONA_KERNEL(blocks)
-(Kind kind, int R, const void* values, const uint8_t* index, const uint8_t* order, const uint8_t* lengths, const uint32_t* starts,
- int64_t rows, int64_t columns, int64_t cut, const float* x, int64_t batch, const float* bias, float* y, int threads) {
-    const int64_t cuts = columns > cut ? (columns + cut - 1) / cut : 1;
-    const int64_t panels = (rows + R - 1) / R, bands = (rows + BAND - 1) / BAND;
-    const Blocks w = {values, index, order, lengths, starts, rows, columns, cut, cuts, panels, bands, bias};
-    return kind == Kind::f32 ? blocks_of<F32>(R, w, x, batch, y, threads) : blocks_of<BF16>(R, w, x, batch, y, threads);
+// x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -1: no memory, -2: no such R,
+// -3: no x.
+POMONA_KERNEL(blocks)(const Blocks* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
+    Blocks w = *layer;
+    w.bias = bias;
+    if (!x && batch > 0 && w.columns > 0) return -3;
+    return w.kind == Kind::f32 ? blocks_of<F32>(w, x, batch, y, threads) : blocks_of<BF16>(w, x, batch, y, threads);
 }
 
 }  // namespace pomona::POMONA_ISA

@@ -5,6 +5,7 @@
 #include "../core/threads.h"
 #include "../simd/simd.h"
 #include "convolution_input.h"
+#include "workspace.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #define POMONA_UNROLL _Pragma("GCC unroll 16")
@@ -24,11 +25,13 @@ constexpr int columns_for(int rows) {
 }
 constexpr int rows_at_once(int rows) { return rows < kRegisters / 4 ? rows : kRegisters / 4; }
 
+// As in src/pomona/runtime/formats/conv_layer.py.
 struct Weight {
-    const int32_t* starts;
-    const uint16_t* taps;
-    const float* values;
-    const float* bias;
+    const int32_t* starts;  // (panels + 1)
+    const uint16_t* taps;   // (blocks)
+    const float* values;    // (blocks, rows)
+    const float* bias;      // (out) or null
+    int64_t rows;
 };
 
 struct Tile {
@@ -206,21 +209,25 @@ void convolve(const Map& m, const Weight& weight, const float* x, int64_t batch,
 
 }  // namespace
 
-// starts (panels + 1) int32, taps (blocks) uint16, values (blocks, rows) float32; x (batch, in, height, width), bias (out) or null,
-// residual as y or null, y (batch, out, outputs); room: as many times the planes of one group as threads, where input is copied. -1
-// for a number of rows that there is no kernel for.
+// x (batch, in, height, width), bias (out) or null, residual as y or null, y (batch, out, outputs); the layer's own bias is not looked
+// at. -1: no memory, -2: no such rows, -3: no x.
 POMONA_KERNEL(convolution_f32)
-(const Map* map, const int32_t* starts, const uint16_t* taps, const float* values, int64_t rows, const float* x, int64_t batch,
- const float* bias, const float* residual, int relu, float* y, float* room, int threads) {
-    const Weight weight{starts, taps, values, bias};
-    const auto run = rows == 1    ? convolve<1>
-                     : rows == 2  ? convolve<2>
-                     : rows == 4  ? convolve<4>
-                     : rows == 8  ? convolve<8>
-                     : rows == 16 ? convolve<16>
-                                  : nullptr;
-    if (!run) return -1;
-    run(*map, weight, x, batch, residual, relu != 0, y, room, threads);
+(const Weight* layer, const Map* map, const float* x, int64_t batch, const float* bias, const float* residual, int relu, float* y,
+ int threads) {
+    Weight weight = *layer;
+    weight.bias = bias;
+    const auto run = weight.rows == 1    ? convolve<1>
+                     : weight.rows == 2  ? convolve<2>
+                     : weight.rows == 4  ? convolve<4>
+                     : weight.rows == 8  ? convolve<8>
+                     : weight.rows == 16 ? convolve<16>
+                                         : nullptr;
+    if (!run) return -2;
+    if (!x && batch > 0) return -3;
+    // Where the input is copied, each thread has room for the planes of one group.
+    Workspace room(map->phases ? threads * map->channels * map->plane : 0);
+    if (!room.floats()) return -1;
+    run(*map, weight, x, batch, residual, relu != 0, y, room.floats(), threads);
     return 0;
 }
 

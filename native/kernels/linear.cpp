@@ -2,18 +2,24 @@
 #include "linear.h"
 
 #include "../core/threads.h"
+#include "workspace.h"
 
 namespace pomona::POMONA_ISA {
 
-// x (batch, columns), y (batch, rows), room: room_of(columns) floats for each of up to kBatch of x.
-POMONA_KERNEL(linear)(const Linear* w, const float* x, int64_t batch, float* room, float* y, int threads) {
+// x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -1: no memory, -3: no x.
+POMONA_KERNEL(linear)(const Linear* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
+    Linear w = *layer;
+    w.bias = bias;
+    if (!x && batch > 0 && w.columns > 0) return -3;
+    const int64_t stride = room_of(w.columns);
+    Workspace room(stride * (batch < kBatch ? batch : kBatch));
+    if (!room.floats()) return -1;
     for (int64_t done = 0; done < batch; done += kBatch) {
         const int now = batch - done < kBatch ? static_cast<int>(batch - done) : kBatch;
         Activation ready[kBatch];
-        for (int b = 0; b < now; ++b)
-            ready[b] = prepare(form_of(*w), x + (done + b) * w->columns, w->columns, room + b * room_of(w->columns));
-        parallel(cost_of(*w), kPart, threads, [&](int64_t begin, int64_t end) {
-            linear_rows(*w, row_at(*w, begin), row_at(*w, end), ready, now, y + done * w->rows, w->rows);
+        for (int b = 0; b < now; ++b) ready[b] = prepare(form_of(w), x + (done + b) * w.columns, w.columns, room.floats() + b * stride);
+        parallel(cost_of(w), kPart, threads, [&](int64_t begin, int64_t end) {
+            linear_rows(w, row_at(w, begin), row_at(w, end), ready, now, y + done * w.rows, w.rows);
         });
     }
     return 0;

@@ -1,6 +1,7 @@
 // y = W x where of every m columns at most n live: the lanes are 16 rows, and each takes its x out of the m by a permutation.
 #include "../core/threads.h"
 #include "lanes.h"
+#include "workspace.h"
 
 namespace pomona::POMONA_ISA {
 namespace {
@@ -8,12 +9,16 @@ namespace {
 constexpr int L = 16;
 constexpr int AHEAD = 2048;  // bytes of values, fetched before they are asked for
 
+// As in src/pomona/runtime/formats/nm.py.
 struct NM {
-    const void* values;        // (panels, units, n, L): a unit is m columns
-    const uint8_t* positions;  // the same, each of log2(m) bits
-    int n;
-    int64_t rows, units, stride;  // stride: floats from one sample of x to the next
-    const float *scales, *bias;
+    const void* values;        // (panels, units, n, L) of this kind, padded by 64 bytes: a unit is m columns
+    const uint8_t* positions;  // (panels, units, n, 2 * log2(m)), padded too: of L lanes log2(m) bits each, from the lowest on
+    const float* scales;       // (rows) or null
+    const float* bias;         // (rows) or null
+    int64_t rows, columns, units;
+    int64_t stride;  // floats from one sample of x to the next: units * m and the 16 that a permutation reads
+    int32_t n, m;
+    Kind kind;
 };
 
 // Panels [begin, end) against `batch` samples, up to B; m is 2 to the power of Bits.
@@ -81,8 +86,8 @@ int nm(const NM& w, const float* x, int64_t batch, float* y, int threads) {
 }
 
 template <class K>
-int nm(int m, const NM& w, const float* x, int64_t batch, float* y, int threads) {
-    switch (m) {
+int nm_of(const NM& w, const float* x, int64_t batch, float* y, int threads) {
+    switch (w.m) {
         case 2: return nm<K, 1>(w, x, batch, y, threads);
         case 4: return nm<K, 2>(w, x, batch, y, threads);
         case 8: return nm<K, 3>(w, x, batch, y, threads);
@@ -93,17 +98,23 @@ int nm(int m, const NM& w, const float* x, int64_t batch, float* y, int threads)
 
 }  // namespace
 
-// values (panels, units, n, 16) of this kind and positions (panels, units, n, 2 * log2(m)) uint8, lane by lane from the lowest
-// bit on, both padded by 64 bytes; scales and bias (rows) or null; x (batch, stride), a stride at least units * m + 16, 0 beyond
-// the columns; y (batch, rows). -2: no such m.
-POMONA_KERNEL(nm)
-(Kind kind, int n, int m, const void* values, const uint8_t* positions, int64_t rows, int64_t units, const float* scales,
- const float* x, int64_t stride, int64_t batch, const float* bias, float* y, int threads) {
-    const NM w = {values, positions, n, rows, units, stride, scales, bias};
-    switch (kind) {
-        case Kind::f32: return nm<F32>(m, w, x, batch, y, threads);
-        case Kind::bf16: return nm<BF16>(m, w, x, batch, y, threads);
-        default: return nm<I8>(m, w, x, batch, y, threads);
+// x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -1: no memory, -2: no such m,
+// -3: no x.
+POMONA_KERNEL(nm)(const NM* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
+    NM w = *layer;
+    w.bias = bias;
+    if (!x && batch > 0 && w.columns > 0) return -3;
+    Workspace room(batch * w.stride);
+    float* wide = room.floats();
+    if (!wide) return -1;
+    for (int64_t b = 0; b < batch; ++b) {
+        if (w.columns) memcpy(wide + b * w.stride, x + b * w.columns, static_cast<size_t>(w.columns) * sizeof(float));
+        memset(wide + b * w.stride + w.columns, 0, static_cast<size_t>(w.stride - w.columns) * sizeof(float));
+    }
+    switch (w.kind) {
+        case Kind::f32: return nm_of<F32>(w, wide, batch, y, threads);
+        case Kind::bf16: return nm_of<BF16>(w, wide, batch, y, threads);
+        default: return nm_of<I8>(w, wide, batch, y, threads);
     }
 }
 

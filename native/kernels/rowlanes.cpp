@@ -7,12 +7,16 @@ namespace {
 
 constexpr int AHEAD = 2048;  // bytes of values, fetched before they are asked for
 
+// As in src/pomona/runtime/formats/rowlanes.py.
 struct RowLanes {
-    const void* values;      // (blocks, L)
-    const uint16_t* index;   // (blocks)
+    const void* values;      // (blocks, lanes) of this kind, padded by 64 bytes
+    const uint16_t* index;   // (blocks): the column of each
     const uint32_t* starts;  // (panels + 1)
+    const float* scales;     // (rows) or null
+    const float* bias;       // (rows) or null
     int64_t rows, columns;
-    const float *scales, *bias;
+    int32_t lanes;  // 16 or 32
+    Kind kind;
 };
 
 // Panels [begin, end) against n samples, n up to B.
@@ -78,22 +82,25 @@ int row_lanes(const RowLanes& w, const float* x, int64_t batch, float* y, int th
 }
 
 template <class K>
-int row_lanes(int L, const RowLanes& w, const float* x, int64_t batch, float* y, int threads) {
-    return L == 16 ? row_lanes<K, 16>(w, x, batch, y, threads) : L == 32 ? row_lanes<K, 32>(w, x, batch, y, threads) : -2;
+int row_lanes_of(const RowLanes& w, const float* x, int64_t batch, float* y, int threads) {
+    switch (w.lanes) {
+        case 16: return row_lanes<K, 16>(w, x, batch, y, threads);
+        case 32: return row_lanes<K, 32>(w, x, batch, y, threads);
+        default: return -2;
+    }
 }
 
 }  // namespace
 
-// values (blocks, L) of this kind, padded by 64 bytes; index (blocks), starts (panels + 1); scales and bias (rows) or null,
-// x (batch, columns), y (batch, rows). -2: no such L.
-POMONA_KERNEL(rowlanes)
-(Kind kind, int L, const void* values, const uint16_t* index, const uint32_t* starts, int64_t rows, int64_t columns,
- const float* scales, const float* x, int64_t batch, const float* bias, float* y, int threads) {
-    const RowLanes w = {values, index, starts, rows, columns, scales, bias};
-    switch (kind) {
-        case Kind::f32: return row_lanes<F32>(L, w, x, batch, y, threads);
-        case Kind::bf16: return row_lanes<BF16>(L, w, x, batch, y, threads);
-        default: return row_lanes<I8>(L, w, x, batch, y, threads);
+// x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -2: no such lanes, -3: no x.
+POMONA_KERNEL(rowlanes)(const RowLanes* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
+    RowLanes w = *layer;
+    w.bias = bias;
+    if (!x && batch > 0 && w.columns > 0) return -3;
+    switch (w.kind) {
+        case Kind::f32: return row_lanes_of<F32>(w, x, batch, y, threads);
+        case Kind::bf16: return row_lanes_of<BF16>(w, x, batch, y, threads);
+        default: return row_lanes_of<I8>(w, x, batch, y, threads);
     }
 }
 

@@ -26,6 +26,11 @@ def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], name: str)
     return ctypes.c_void_p(start)
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The numbers as they are read from memory, one behind the other: torch may have put off a minus sign or an order."""
+    return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
+
+
 def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
     if shape == wanted:
         return True

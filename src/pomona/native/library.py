@@ -16,7 +16,7 @@ import torch
 from pomona.native.team import torch_team
 from pomona.vocabulary import InputError
 
-VERSION = 2  # of the arguments; native/core/processor.cpp has the same
+VERSION = 3  # of the arguments; native/core/processor.cpp has the same
 ISAS = ("avx512", "avx2", "neon", "portable")  # best first
 _HERE = Path(__file__).with_name("_kernels.so")
 

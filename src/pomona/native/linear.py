@@ -1,4 +1,4 @@
-"""A packed linear layer as the kernels see it: the C struct of native/kernels/layer.h, and the call."""
+"""A packed linear layer as the kernels see it: the C struct of native/kernels/layer.h."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import ctypes
 import torch
 from torch import Tensor
 
-from pomona.native.buffers import array, optional, size
-from pomona.native.library import library, threads_of
+from pomona.native.buffers import array, optional
 
 LAYOUTS = {"bitmask": 0, "dense": 1, "csr16": 2}
 KINDS = {"f32": 0, "bf16": 1, "int8": 2}
 STORED = {"f32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
-_BATCH = 8  # kBatch
 
 
 class Linear(ctypes.Structure):
@@ -48,18 +46,3 @@ def linear_layer(
         optional(scales, torch.float32, (rows,), "scales").value, optional(sums, torch.int32, (rows,), "sums").value,
         optional(bias, torch.float32, (rows,), "bias").value, LAYOUTS[layout], KINDS[kind],
     )  # fmt: skip
-
-
-def run_linear(layer: Linear, x: Tensor, threads: int | None = None) -> Tensor | None:
-    """The layer's outputs (batch, rows) for contiguous float32 x (batch, columns); None where there are no kernels."""
-    kernel = library().kernel("linear")
-    if kernel is None:
-        return None
-    batch, rows, columns = len(x), layer.rows, layer.columns
-    y = torch.empty(batch, rows)
-    room = torch.empty(min(batch, _BATCH) * (-(-columns // 64) * 64))
-    kernel(
-        ctypes.byref(layer), array(x, torch.float32, (batch, columns), "x"), size(batch),
-        array(room, torch.float32, (-1,), "room"), array(y, torch.float32, (batch, rows), "y"), threads_of(threads),
-    )  # fmt: skip
-    return y

@@ -13,8 +13,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pomona.native.buffers import array, is_padded, padded
-from pomona.native.linear import linear_layer, run_linear
-from pomona.runtime.formats.format import Format, checked_input, checked_weight
+from pomona.native.layer import Layer
+from pomona.native.linear import linear_layer
+from pomona.native.told import tensors_of
+from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.quantise import check_columns, linear_int8, row_sums
 from pomona.runtime.formats.row_values import check_values, from_values, row_of, to_values
 from pomona.vocabulary import InputError
@@ -60,14 +62,12 @@ class Bitmask(Format):
         found[self._lives()] = from_values(self.living, self.scales, row_of(self.starts))
         return found
 
-    def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
-        """See `Format.linear`."""
-        x = checked_input(x, self.shape, bias)
-        layer = linear_layer(self.name, self.values, self.shape, self.living, bits=self.bits, starts=self.starts,
-                             scales=self.scales, sums=self.sums, bias=bias)  # fmt: skip
-        y = run_linear(layer, x, threads)
-        if y is not None:
-            return y
+    def _layer(self) -> Layer:
+        struct = linear_layer(self.name, self.values, self.shape, self.living, bits=self.bits, starts=self.starts,
+                              scales=self.scales, sums=self.sums)  # fmt: skip
+        return Layer("linear", struct, self.shape[0], tensors_of(self))
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
         if self.scales is None:
             return F.linear(x, self.dense(), bias)
         whole = torch.zeros(self.shape, dtype=torch.int8)

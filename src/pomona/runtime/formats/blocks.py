@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,15 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from pomona.native.buffers import array, is_padded, optional, padded, size
-from pomona.native.library import library, threads_of
+from pomona.native.buffers import array, is_padded, padded
+from pomona.native.layer import Layer
 from pomona.native.linear import KINDS
-from pomona.runtime.formats.format import Format, checked_input, checked_weight
+from pomona.native.told import tensors_of
+from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.stored import DTYPES, stored
 from pomona.vocabulary import InputError
 
 _BAND = 256  # rows; native/kernels/blocks.cpp has the same
 _CUTS = {1: 128, 2: 128, 4: 192, 8: 192, 16: 192}  # columns by R: how much of a tile of x the L1 cache holds
+
+
+class Struct(ctypes.Structure):
+    """`Blocks` of native/kernels/blocks.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("values", "index", "order", "lengths", "starts", "bias")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "cut", "cuts", "panels", "bands")),
+        *((name, ctypes.c_int32) for name in ("height", "kind")),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,25 +96,22 @@ class Blocks(Format):
         found[panel, :, column] = self.living.float()
         return found.reshape(panels * self.rows, self.shape[1])[: self.shape[0]]
 
-    def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
-        """See `Format.linear`."""
-        x = checked_input(x, self.shape, bias)
-        kernel = library().kernel("blocks")
-        if kernel is None:
-            return F.linear(x, self.dense(), bias)
-        (rows, columns), batch = self.shape, len(x)
-        y = torch.empty(batch, rows)
-        done = kernel(
-            KINDS[self.values], self.rows, array(self.living, DTYPES[self.values], (-1, self.rows), "living"),
-            array(self.index, torch.uint8, (-1,), "index"),
-            array(self.order, torch.uint8, (-1, -1), "order"), array(self.lengths, torch.uint8, (-1, -1), "lengths"),
-            array(self.starts, torch.int32, (-1,), "starts"), size(rows), size(columns), size(_CUTS[self.rows]),
-            array(x, torch.float32, (batch, columns), "x"), size(batch), optional(bias, torch.float32, (rows,), "bias"),
-            array(y, torch.float32, (batch, rows), "y"), threads_of(threads),
+    def _layer(self) -> Layer:
+        rows, columns = self.shape
+        cuts, panels, bands = _cuts(self.shape, self.rows), -(-rows // self.rows), -(-rows // _BAND)
+        struct = Struct(
+            values=array(self.living, DTYPES[self.values], (-1, self.rows), "living"),
+            index=array(self.index, torch.uint8, (-1,), "index"),
+            order=array(self.order, torch.uint8, (cuts, panels), "order"),
+            lengths=array(self.lengths, torch.uint8, (cuts, panels), "lengths"),
+            starts=array(self.starts, torch.int32, (cuts * bands + 1,), "starts"),
+            rows=rows, columns=columns, cut=_CUTS[self.rows], cuts=cuts, panels=panels, bands=bands,
+            height=self.rows, kind=KINDS[self.values],
         )  # fmt: skip
-        if done != 0:
-            raise MemoryError(f"There is no memory to multiply a batch of {batch} by a weight of shape {self.shape}.")
-        return y
+        return Layer("blocks", struct, self.shape[0], tensors_of(self))
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, self.dense(), bias)
 
     def parts(self) -> Mapping[str, Tensor]:
         """See `Format.parts`."""

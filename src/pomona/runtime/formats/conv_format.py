@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
+from pomona.native.buffers import plain
+from pomona.native.told import Told
 from pomona.vocabulary import InputError
 
 Pair = tuple[int, int]
@@ -82,6 +84,10 @@ class ConvFormat(ABC):
         """
 
     @abstractmethod
+    def layer(self) -> Told:
+        """The parts as a kernel reads them, for who needs none of the checks of `conv` at every call."""
+
+    @abstractmethod
     def parts(self) -> Mapping[str, Tensor]:
         """The tensors that it consists of, by name: with `name`, `shape` and `geometry` all that there is to store."""
 
@@ -131,38 +137,24 @@ def checked_conv_shape(shape: tuple[int, int, int, int], geometry: Geometry, lay
         )
 
 
-def checked_map(
-    x: Tensor, shape: tuple[int, int, int, int], geometry: Geometry, bias: Tensor | None, residual: Tensor | None
-) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """X contiguous, and the shape of the result. Raises InputError where x, bias or residual do not fit the weight."""
+def checked_map(x: Tensor, shape: tuple[int, int, int, int], geometry: Geometry) -> Tensor:
+    """X as contiguous float32 (batch, in, height, width). Raises InputError where it does not fit the weight."""
     channels = shape[1] * geometry.groups
-    if x.dim() != 4 or x.shape[1] != channels or x.dtype != torch.float32 or not x.is_cpu:
+    if x.dim() != 4 or x.shape[1] != channels or x.dtype is not torch.float32 or not x.is_cpu:
         raise InputError(
             f"A packed convolution of shape {shape} takes float32 (batch, {channels}, height, width) on the CPU; "
             f"got {x.dtype} {tuple(x.shape)} on {x.device}."
         )
-    batch, _, *size = x.shape
-    whole = (batch, shape[0], *_output(shape, geometry, (size[0], size[1])))
-    if bias is not None:
-        _check_addend(bias, shape[:1], "bias")
-    if residual is not None:
-        _check_addend(residual, whole, "residual")
-    return x.contiguous(), whole
+    return plain(x)
 
 
 @lru_cache(maxsize=512)
-def _output(shape: tuple[int, int, int, int], geometry: Geometry, size: Pair) -> Pair:
+def output_size(shape: tuple[int, int, int, int], geometry: Geometry, size: Pair) -> Pair:
+    """Height and width of the result for maps of this size. Raises InputError where there are none."""
     found = geometry.output((shape[2], shape[3]), size)
     if min(*found, *size) < 1:
         raise InputError(f"A kernel of {tuple(shape[2:])} with {geometry} does not fit a map of {size}.")
     return found
-
-
-def _check_addend(tensor: Tensor, wanted: tuple[int, ...], what: str) -> None:
-    if tensor.shape != wanted or tensor.dtype != torch.float32 or not tensor.is_cpu:
-        raise InputError(
-            f"The {what} must be float32 {wanted} on the CPU; got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}."
-        )
 
 
 def _pair(value: int | Pair, what: str) -> Pair:

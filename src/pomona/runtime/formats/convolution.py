@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -13,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from pomona.native.buffers import array, is_padded, padded, size
-from pomona.native.library import library, threads_of
+from pomona.native.buffers import array, is_padded, padded
+from pomona.native.library import threads_of
+from pomona.native.told import tensors_of, told_by
+from pomona.runtime.formats.addend import checked_addend
 from pomona.runtime.formats.conv_format import (
     ConvFormat,
     Geometry,
@@ -23,13 +23,13 @@ from pomona.runtime.formats.conv_format import (
     checked_conv_weight,
     checked_map,
     dense_conv,
+    output_size,
 )
-from pomona.runtime.formats.conv_plan import plan
+from pomona.runtime.formats.conv_layer import ConvLayer, Weight
 from pomona.vocabulary import InputError
 
 ROWS = (1, 2, 4, 8, 16)
 _MOST_TAPS = 1 << 16
-_MOST_THREADS = 256  # each has a room of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,31 +92,29 @@ class ConvBlocks(ConvFormat):
         threads: int | None = None,
     ) -> Tensor:
         """See `ConvFormat.conv`."""
-        x, whole = checked_map(x, self.shape, self.geometry, bias, residual)
-        threads = min(threads_of(threads), _MOST_THREADS)
-        kernel = library().kernel("convolution_f32")
-        if kernel is None:
-            return dense_conv(self.dense(), self.geometry, x, bias, residual, relu)
-        bias = None if bias is None else bias.contiguous()
-        residual = None if residual is None else residual.contiguous()
-        y = torch.empty(whole)
-        way = plan(self.shape, self.geometry, (x.shape[2], x.shape[3]))
-        room = torch.empty(threads * way.room) if way.room else None
-        kernel(
-            way.map, *self._addresses, _address(x), size(x.shape[0]), _address(bias), _address(residual), int(relu), _address(y),
-            _address(room), threads,
-        )  # fmt: skip
-        return y
+        x = checked_map(x, self.shape, self.geometry)
+        bias = None if bias is None else checked_addend(bias, self.shape[:1], "bias")
+        y = self.layer().run(x, None if bias is None else bias.data_ptr(), residual, relu, threads)
+        if y is not None:
+            return y
+        threads_of(threads)
+        whole = (len(x), self.shape[0], *output_size(self.shape, self.geometry, (x.shape[2], x.shape[3])))
+        residual = None if residual is None else checked_addend(residual, whole, "residual")
+        return dense_conv(self.dense(), self.geometry, x, bias, residual, relu)
 
-    @cached_property
-    def _addresses(self) -> tuple[object, ...]:
+    def layer(self) -> ConvLayer:
+        """See `ConvFormat.layer`."""
+        return told_by(self, self._layer)
+
+    def _layer(self) -> ConvLayer:
         blocks, rows = self.values.shape
-        return (
-            array(self.starts, torch.int32, (_count(self.shape, self.geometry, rows) + 1,), "starts"),
-            array(self.taps, torch.uint16, (blocks,), "taps"),
-            array(self.values, torch.float32, (blocks, rows), "values"),
-            size(rows),
+        weight = Weight(
+            starts=array(self.starts, torch.int32, (_count(self.shape, self.geometry, rows) + 1,), "starts"),
+            taps=array(self.taps, torch.uint16, (blocks,), "taps"),
+            values=array(self.values, torch.float32, (blocks, rows), "values"),
+            rows=rows,
         )
+        return ConvLayer(weight, self.shape, self.geometry, tensors_of(self))
 
     def parts(self) -> Mapping[str, Tensor]:
         """See `ConvFormat.parts`."""
@@ -144,11 +142,6 @@ class ConvBlocks(ConvFormat):
         if bool((order.diff() <= 0).any()) or bool((taps.long() >= _taps(shape)).any()):
             raise InputError(f"{cls.__name__} of shape {shape} is damaged: its taps are not ascending below {_taps(shape)}.")
         return cls(shape, geometry, starts, taps, values if is_padded(values) else padded(values).view(-1, rows))
-
-
-def _address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Of what has been checked, contiguous or made so; no elements have none."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _taps(shape: tuple[int, int, int, int]) -> int:

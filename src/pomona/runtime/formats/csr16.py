@@ -13,8 +13,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pomona.native.buffers import array, is_padded, padded
-from pomona.native.linear import linear_layer, run_linear
-from pomona.runtime.formats.format import Format, checked_input, checked_weight
+from pomona.native.layer import Layer
+from pomona.native.linear import linear_layer
+from pomona.native.told import tensors_of
+from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.quantise import check_columns, linear_int8
 from pomona.runtime.formats.row_values import check_values, from_values, row_of, to_values
 from pomona.vocabulary import InputError
@@ -57,19 +59,16 @@ class CSR16(Format):
         """See `Format.dense`."""
         return self._spread(from_values(self.living, self.scales, row_of(self.starts)))
 
-    def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
-        """See `Format.linear`."""
-        x = checked_input(x, self.shape, bias)
-        layer = linear_layer(self.name, self.values, self.shape, self.living, indices=self.columns, starts=self.starts,
-                             scales=self.scales, bias=bias)  # fmt: skip
-        y = run_linear(layer, x, threads)
-        if y is not None:
-            return y
-        return (
-            F.linear(x, self.dense(), bias)
-            if self.scales is None
-            else linear_int8(x, self._spread(self.living), self.scales, bias)
+    def _layer(self) -> Layer:
+        struct = linear_layer(
+            self.name, self.values, self.shape, self.living, indices=self.columns, starts=self.starts, scales=self.scales
         )
+        return Layer("linear", struct, self.shape[0], tensors_of(self))
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if self.scales is None:
+            return F.linear(x, self.dense(), bias)
+        return linear_int8(x, self._spread(self.living), self.scales, bias)
 
     def parts(self) -> Mapping[str, Tensor]:
         """See `Format.parts`."""

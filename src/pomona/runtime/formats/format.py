@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from pomona.native.buffers import plain
+from pomona.native.layer import Layer
+from pomona.native.told import told_by
+from pomona.runtime.formats.addend import checked_addend
 from pomona.vocabulary import InputError
 
 
@@ -40,12 +44,27 @@ class Format(ABC):
     def dense(self) -> Tensor:
         """The float32 weight (rows, columns) that the kernels multiply by; exact for "f32"."""
 
-    @abstractmethod
     def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
         """X W^T + bias: float32 (batch, columns) to (batch, rows), by a kernel, else by torch. `threads` defaults to torch's.
 
         Raises InputError where x or bias has another shape, dtype or device.
         """
+        x = checked_input(x, self.shape)
+        bias = None if bias is None else checked_addend(bias, self.shape[:1], "bias")
+        y = self.layer().run(x, None if bias is None else bias.data_ptr(), threads)
+        return self._by_torch(x, bias) if y is None else y
+
+    def layer(self) -> Layer:
+        """The parts as a kernel reads them, for who needs none of the checks of `linear` at every call."""
+        return told_by(self, self._layer)
+
+    @abstractmethod
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """What `linear` gives where there are no kernels."""
+
+    @abstractmethod
+    def _layer(self) -> Layer:
+        """The parts as a kernel reads them, checked. Raises InputError where a dtype, shape or stride is not what it reads."""
 
     @abstractmethod
     def parts(self) -> Mapping[str, Tensor]:
@@ -77,14 +96,12 @@ def checked_weight(weight: Tensor, values: str, kinds: tuple[str, ...], layout: 
     return weight
 
 
-def checked_input(x: Tensor, shape: tuple[int, int], bias: Tensor | None) -> Tensor:
-    """X as contiguous float32 (batch, columns). Raises InputError where it or the bias does not fit a weight of this shape."""
-    rows, columns = shape
-    if x.dim() != 2 or x.shape[1] != columns or x.dtype != torch.float32 or x.device.type != "cpu":
+def checked_input(x: Tensor, shape: tuple[int, int]) -> Tensor:
+    """X as contiguous float32 (batch, columns). Raises InputError where it does not fit a weight of this shape."""
+    columns = shape[1]
+    if x.dim() != 2 or x.shape[1] != columns or x.dtype is not torch.float32 or not x.is_cpu:
         raise InputError(
             f"A packed weight of shape {shape} takes float32 (batch, {columns}) on the CPU; "
             f"got {x.dtype} {tuple(x.shape)} on {x.device}."
         )
-    if bias is not None and (tuple(bias.shape) != (rows,) or bias.dtype != torch.float32 or bias.device.type != "cpu"):
-        raise InputError(f"The bias must be float32 ({rows},) on the CPU; got {bias.dtype} {tuple(bias.shape)} on {bias.device}.")
-    return x.contiguous()
+    return plain(x)

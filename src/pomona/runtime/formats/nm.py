@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,16 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from pomona.native.buffers import array, is_padded, optional, padded, size
-from pomona.native.library import library, threads_of
+from pomona.native.buffers import array, is_padded, optional, padded
+from pomona.native.layer import Layer
 from pomona.native.linear import KINDS
-from pomona.runtime.formats.format import Format, checked_input, checked_weight
+from pomona.native.told import tensors_of
+from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.row_values import check_values, from_values, to_values
 from pomona.runtime.formats.stored import DTYPES
 from pomona.vocabulary import InputError
 
 _LANES = 16
 _GROUPS = (2, 4, 8, 16)  # m; a position takes log2(m) bits
+_READ = 16  # floats of x that a permutation reads, wherever its unit begins
+
+
+class Struct(ctypes.Structure):
+    """`NM` of native/kernels/nm.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("values", "positions", "scales", "bias")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "units", "stride")),
+        *((name, ctypes.c_int32) for name in ("n", "m", "kind")),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,24 +95,18 @@ class NM(Format):
         found = torch.zeros(panels, units, self.m, _LANES).scatter_(2, self._places(), values)
         return found.permute(0, 3, 1, 2).reshape(panels * _LANES, units * self.m)[:rows, :columns].contiguous()
 
-    def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
-        """See `Format.linear`."""
-        x = checked_input(x, self.shape, bias)
-        kernel = library().kernel("nm")
-        if kernel is None:
-            return F.linear(x, self.dense(), bias)
-        (rows, columns), batch, units = self.shape, len(x), self.living.shape[1]
-        stride = units * self.m + 16  # a permutation reads 16 floats, wherever its unit begins
-        x = F.pad(x, (0, stride - columns))
-        y = torch.empty(batch, rows)
-        kernel(
-            KINDS[self.values], self.n, self.m, array(self.living, DTYPES[self.values], (-1, -1, -1, _LANES), "living"),
-            array(self.positions, torch.uint8, (-1, -1, -1, -1), "positions"), size(rows), size(units),
-            optional(self.scales, torch.float32, (rows,), "scales"), array(x, torch.float32, (batch, stride), "x"), size(stride),
-            size(batch), optional(bias, torch.float32, (rows,), "bias"), array(y, torch.float32, (batch, rows), "y"),
-            threads_of(threads),
+    def _layer(self) -> Layer:
+        (rows, columns), units = self.shape, self.living.shape[1]
+        struct = Struct(
+            values=array(self.living, DTYPES[self.values], (-1, -1, -1, _LANES), "living"),
+            positions=array(self.positions, torch.uint8, (-1, -1, -1, -1), "positions"),
+            scales=optional(self.scales, torch.float32, (rows,), "scales"),
+            rows=rows, columns=columns, units=units, stride=units * self.m + _READ, n=self.n, m=self.m, kind=KINDS[self.values],
         )  # fmt: skip
-        return y
+        return Layer("nm", struct, self.shape[0], tensors_of(self))
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, self.dense(), bias)
 
     def parts(self) -> Mapping[str, Tensor]:
         """See `Format.parts`."""

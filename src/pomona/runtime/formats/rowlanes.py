@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,16 +12,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from pomona.native.buffers import array, is_padded, optional, padded, size
-from pomona.native.library import library, threads_of
+from pomona.native.buffers import array, is_padded, optional, padded
+from pomona.native.layer import Layer
 from pomona.native.linear import KINDS
-from pomona.runtime.formats.format import Format, checked_input, checked_weight
+from pomona.native.told import tensors_of
+from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.row_values import check_values, from_values, row_of, to_values
 from pomona.runtime.formats.stored import DTYPES
 from pomona.vocabulary import InputError
 
 _HEIGHTS = (16, 32)
 _MOST_COLUMNS = 1 << 16
+
+
+class Struct(ctypes.Structure):
+    """`RowLanes` of native/kernels/rowlanes.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("values", "index", "starts", "scales", "bias")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns")),
+        *((name, ctypes.c_int32) for name in ("lanes", "kind")),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +88,19 @@ class RowLanes(Format):
         found[panel, :, self.columns.to(torch.int64)] = values.reshape(-1, self.rows)
         return found.reshape(panels * self.rows, self.shape[1])[: self.shape[0]]
 
-    def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
-        """See `Format.linear`."""
-        x = checked_input(x, self.shape, bias)
-        kernel = library().kernel("rowlanes")
-        if kernel is None:
-            return F.linear(x, self.dense(), bias)
-        (rows, columns), batch = self.shape, len(x)
-        y = torch.empty(batch, rows)
-        kernel(
-            KINDS[self.values], self.rows, array(self.living, DTYPES[self.values], (-1, self.rows), "living"),
-            array(self.columns, torch.uint16, (-1,), "columns"), array(self.starts, torch.int32, (-1,), "starts"),
-            size(rows), size(columns), optional(self.scales, torch.float32, (rows,), "scales"),
-            array(x, torch.float32, (batch, columns), "x"), size(batch), optional(bias, torch.float32, (rows,), "bias"),
-            array(y, torch.float32, (batch, rows), "y"), threads_of(threads),
+    def _layer(self) -> Layer:
+        rows, columns = self.shape
+        struct = Struct(
+            values=array(self.living, DTYPES[self.values], (-1, self.rows), "living"),
+            index=array(self.columns, torch.uint16, (-1,), "columns"),
+            starts=array(self.starts, torch.int32, (-1,), "starts"),
+            scales=optional(self.scales, torch.float32, (rows,), "scales"),
+            rows=rows, columns=columns, lanes=self.rows, kind=KINDS[self.values],
         )  # fmt: skip
-        return y
+        return Layer("rowlanes", struct, self.shape[0], tensors_of(self))
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, self.dense(), bias)
 
     def parts(self) -> Mapping[str, Tensor]:
         """See `Format.parts`."""

@@ -12,8 +12,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pomona.native.buffers import is_padded, padded
-from pomona.native.linear import linear_layer, run_linear
-from pomona.runtime.formats.format import Format, checked_input, checked_weight
+from pomona.native.layer import Layer
+from pomona.native.linear import linear_layer
+from pomona.native.told import tensors_of
+from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.quantise import check_columns, linear_int8
 from pomona.runtime.formats.row_values import check_values, from_values, to_values
 from pomona.vocabulary import InputError
@@ -47,13 +49,11 @@ class Values(Format):
         rows, columns = self.shape
         return from_values(self.weights, self.scales, torch.arange(rows).repeat_interleave(columns)).reshape(rows, columns)
 
-    def linear(self, x: Tensor, bias: Tensor | None = None, threads: int | None = None) -> Tensor:
-        """See `Format.linear`."""
-        x = checked_input(x, self.shape, bias)
-        layer = linear_layer(self.name, self.values, self.shape, self.weights, scales=self.scales, sums=self.sums, bias=bias)
-        y = run_linear(layer, x, threads)
-        if y is not None:
-            return y
+    def _layer(self) -> Layer:
+        struct = linear_layer(self.name, self.values, self.shape, self.weights, scales=self.scales, sums=self.sums)
+        return Layer("linear", struct, self.shape[0], tensors_of(self))
+
+    def _by_torch(self, x: Tensor, bias: Tensor | None) -> Tensor:
         if self.scales is None:
             return F.linear(x, self.dense(), bias)
         return linear_int8(x, self.weights.reshape(self.shape), self.scales, bias)

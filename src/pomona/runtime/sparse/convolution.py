@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from pomona.native.buffers import plain
 from pomona.runtime.formats.conv_format import ConvFormat
-from pomona.runtime.sparse.ops import sparse_conv2d, sparse_dense
+from pomona.runtime.sparse.ops import sparse_conv2d, sparse_dense, unheard
 from pomona.runtime.sparse.packed import Packed, unflat
 from pomona.runtime.sparse.reading import told_reading
+from pomona.runtime.sparse.ready import Ready
 from pomona.vocabulary import InputError
 
 
@@ -30,6 +32,7 @@ class SparseConv2d(nn.Module):
         shape, geometry = self.packed.about[3:]
         self.out_channels, self.in_channels = shape[0], shape[1] * geometry[6]
         self.relu = relu
+        self._ready: Ready | None = None
         self.register_buffer("bias", None if bias is None else bias.detach().to("cpu", torch.float32).clone())
 
     @property
@@ -46,15 +49,21 @@ class SparseConv2d(nn.Module):
                 f"This layer takes floating-point (batch, {self.in_channels}, height, width); "
                 f"got {x.dtype} of shape {tuple(x.shape)}."
             )
+        pulled = torch.is_grad_enabled() and (x.requires_grad or (residual is not None and residual.requires_grad))
+        bias = self._buffers["bias"]
+        y: Tensor | None
+        if x.dtype is torch.float32 and not pulled and unheard(x) and (residual is None or unheard(residual)):
+            ready = self._ready
+            if ready is None or not ready.holds(self._modules["packed"]._buffers, bias):  # type: ignore[union-attr]
+                ready = self._ready = Ready(self.packed, bias)
+            y = ready.layer.run(plain(_maps(x)), ready.bias, None if residual is None else _maps(residual).float(), self.relu)
+            if y is not None:
+                return y if x.dim() == 4 else y.squeeze(0)
         p = self.packed
-        maps = (x if x.dim() == 4 else x.unsqueeze(0)).float()
-        added = None if residual is None else (residual if residual.dim() == 4 else residual.unsqueeze(0)).float()
+        maps, added = _maps(x).float(), None if residual is None else _maps(residual).float()
         weight = (self.relu, p.tensors(), *p.about)
-        y: Tensor
-        if torch.is_grad_enabled() and (x.requires_grad or (residual is not None and residual.requires_grad)):
-            y = _Conv2d.apply(maps, self.bias, added, *weight)  # type: ignore[no-untyped-call]
-        else:
-            y = sparse_conv2d(maps, self.bias, added, *weight)
+        multiply: Callable[..., Tensor] = _Conv2d.apply if pulled else sparse_conv2d
+        y = multiply(maps, bias, added, *weight)
         y = y if x.dim() == 4 else y.squeeze(0)
         return y if x.dtype == torch.float32 else y.to(x.dtype)
 
@@ -65,6 +74,11 @@ class SparseConv2d(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         return self  # float32 on the CPU, whatever the rest of the model becomes
+
+
+def _maps(x: Tensor) -> Tensor:
+    """With a dimension for the batch."""
+    return x if x.dim() == 4 else x.unsqueeze(0)
 
 
 class _Conv2d(torch.autograd.Function):

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from pomona.runtime.formats.conv_format import ConvFormat
 from pomona.runtime.formats.format import Format
-from pomona.runtime.sparse.packed import made, unflat
+from pomona.runtime.sparse.packed import About, made, unflat
 from pomona.vocabulary import InputError
 
 _WEIGHT = "Tensor[] parts, str[] names, str layout, str values, int[] shape, int[] geometry"
@@ -26,27 +25,38 @@ torch.library.define("pomona::sparse_dense", f"({_WEIGHT}) -> Tensor")
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A weight that has been checked: its first part, and the marks by which the parts are known to be still the same."""
+    """A weight that has been checked: its first part, and where every part lay and how often it had been written to."""
 
     first: weakref.ref[Tensor]
-    marks: list[Any]
+    about: About
+    marks: list[tuple[int, int | None]]
     format: Format | ConvFormat
+
+    def holds(self, parts: list[Tensor], about: About) -> bool:
+        """Whether these are the parts, as they were."""
+        if self.first() is not parts[0] or self.about != about:
+            return False
+        for part, (address, version) in zip(parts, self.marks, strict=True):
+            if part.data_ptr() != address or (version is not None and part._version != version):
+                return False
+        return True
 
 
 _seen: dict[int, _Seen] = {}  # by the id of the first part; an entry goes when that part goes
 
 
-def _checked(parts: list[Tensor], names: list[str], layout: str, values: str, shape: list[int], geometry: list[int]) -> Any:
-    """The format of these parts: checked in full when they are first seen or have been written to, not at every call."""
-    first, marks = parts[0], [layout, values, *shape, *geometry]
-    for part in parts:
-        marks += (part.data_ptr(), 0 if part.is_inference() else part._version)
-    key = id(first)
+def checked(parts: list[Tensor], about: About) -> Any:
+    """The format of these parts: checked in full when they are first seen or have been written to, not at every call.
+
+    Raises InputError where they do not belong together.
+    """
+    key = id(parts[0])
     seen = _seen.get(key)
-    if seen is None or seen.first() is not first or seen.marks != marks:
+    if seen is None or not seen.holds(parts, about):
+        marks = [(part.data_ptr(), None if part.is_inference() else part._version) for part in parts]
         # Of aliases: were it of the parts themselves, a weight would keep itself alive.
-        found = made([part.detach() for part in parts], names, layout, values, shape, geometry)
-        seen = _seen[key] = _Seen(weakref.ref(first, lambda gone: _forget(key, gone)), marks, found)
+        found = made([part.detach() for part in parts], *about)
+        seen = _seen[key] = _Seen(weakref.ref(parts[0], lambda gone: _forget(key, gone)), about, marks, found)
     return seen.format
 
 
@@ -56,7 +66,7 @@ def _forget(key: int, gone: weakref.ref[Tensor]) -> None:
 
 
 def _linear(x: Tensor, bias: Tensor | None, parts: list[Tensor], *about: Any) -> Tensor:
-    found: Tensor = _checked(parts, *about).linear(x, bias)
+    found: Tensor = checked(parts, about).linear(x, bias)
     return found
 
 
@@ -69,7 +79,7 @@ def _fake_linear(
 def _conv2d(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, parts: list[Tensor], *about: Any
 ) -> Tensor:  # fmt: skip
-    found: Tensor = _checked(parts, *about).conv(x, bias, residual, relu)
+    found: Tensor = checked(parts, about).conv(x, bias, residual, relu)
     return found
 
 
@@ -81,7 +91,7 @@ def _fake_conv2d(
 
 
 def _dense(parts: list[Tensor], *about: Any) -> Tensor:
-    found: Tensor = _checked(parts, *about).dense()
+    found: Tensor = checked(parts, about).dense()
     return found
 
 
@@ -106,7 +116,7 @@ sparse_dense = torch.ops.pomona.sparse_dense.default
 
 def sparse_linear(x: Tensor, bias: Tensor | None, parts: list[Tensor], *about: Any) -> Tensor:
     """X W^T + bias for float32 x (batch, columns), without a gradient."""
-    found: Tensor = (_linear if _eager(x) else torch.ops.pomona.sparse_linear.default)(x, bias, parts, *about)
+    found: Tensor = (_linear if unheard(x) else torch.ops.pomona.sparse_linear.default)(x, bias, parts, *about)
     return found
 
 
@@ -114,16 +124,31 @@ def sparse_conv2d(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, parts: list[Tensor], *about: Any
 ) -> Tensor:  # fmt: skip
     """The convolution of float32 x (batch, channels, height, width), as `ConvFormat.conv`, without a gradient."""
-    found: Tensor = (_conv2d if _eager(x) else torch.ops.pomona.sparse_conv2d.default)(x, bias, residual, relu, parts, *about)
+    direct = unheard(x) and (residual is None or unheard(residual))
+    found: Tensor = (_conv2d if direct else torch.ops.pomona.sparse_conv2d.default)(x, bias, residual, relu, parts, *about)
     return found
 
 
-def _eager(x: Tensor) -> bool:
-    """Whether nobody listens: then the way through torch's dispatcher, a third of a small layer's time, can be left out."""
+def unheard(x: Tensor) -> bool:
+    """Whether an operation on x is nothing but its kernel: x is a plain tensor on the CPU, and nobody listens to torch.
+
+    Then the way through torch's dispatcher, which costs more than a small layer, can be left out.
+    """
     return (
-        not torch.compiler.is_compiling()
+        not _compiling()
         and type(x) is Tensor
         and x.is_cpu
-        and not is_in_torch_dispatch_mode()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and _transforms() is None
+        and not _dispatch_modes()
+        and not _function_modes()
+        and not _profiled()
+        and _traced() is None
     )
+
+
+_compiling = torch.compiler.is_dynamo_compiling  # what exports without it has a mode
+_transforms = torch._C._functorch.peek_interpreter_stack
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._is_torch_function_mode_enabled
+_profiled = torch._C._autograd._profiler_enabled
+_traced = torch._C._get_tracing_state
