@@ -12,7 +12,7 @@ from torch import nn
 from pomona.native import library, using
 from pomona.runtime.formats.bitmask import Bitmask
 from pomona.runtime.formats.convolution import ConvBlocks
-from pomona.runtime.sparse import SparseConv2d, SparseLinear
+from pomona.runtime.sparse import SparseConv2d, SparseLinear, ops
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.vocabulary import InputError
 
@@ -147,6 +147,76 @@ def test_copies_and_casts_leave_the_parts_alone():
     assert again(torch.randn(2, 19).bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("make", [linear, conv])
+def test_a_layer_that_was_called_is_copied_and_saved_like_any_other(make):
+    _, sparse = make()
+    x = torch.randn(2, 19) if make is linear else torch.randn(1, 4, 6, 6)
+    right = sparse(x)
+    file = io.BytesIO()
+    torch.save(sparse, file)
+    file.seek(0)
+    again, other = torch.load(file, weights_only=False), copy.deepcopy(sparse)
+    for part in sparse.packed.tensors():
+        part.zero_()  # whoever still read the first layer's memory would be refused or wrong
+    assert torch.equal(again(x), right) and torch.equal(other(x), right)
+
+
+def test_what_was_replaced_or_moved_is_seen_at_the_next_call():
+    _, sparse = linear()
+    x = torch.ones(1, 19)
+    before = sparse(x)
+    for part in sparse.packed.tensors():
+        part.share_memory_()  # as sending the layer to another process does: the old memory is free now
+    assert torch.equal(sparse(x), before)
+    sparse.bias += 1
+    assert torch.allclose(sparse(x), before + 1)
+    sparse.bias = torch.zeros(7)
+    assert torch.allclose(sparse(x), x @ sparse.weight.T, atol=1e-5)
+    sparse.bias.data = torch.ones(7)
+    assert torch.allclose(sparse(x), x @ sparse.weight.T + 1, atol=1e-5)
+    other = Bitmask.pack(torch.ones(7, 19)).parts()
+    with torch.no_grad():
+        found = torch.func.functional_call(sparse, {f"packed.{name}": part for name, part in other.items()}, (x,))
+    assert torch.equal(found, torch.full((1, 7), 20.0)) and torch.allclose(sparse(x), x @ sparse.weight.T + 1, atol=1e-5)
+    sparse.bias = torch.zeros(6)
+    with pytest.raises(InputError, match=r"bias must be float32 \(7,\)"):
+        sparse(x)
+
+
+@pytest.mark.parametrize("make", [linear, conv])
+def test_numbers_whose_sign_torch_has_put_off_are_read_right(make):
+    _, sparse = make()
+    x = torch.randn(2, 19) if make is linear else torch.randn(1, 4, 6, 6)
+    assert torch.equal(sparse(torch._neg_view(x)), sparse(-x))
+    packed = ops.checked(sparse.packed.tensors(), sparse.packed.about)
+    product = packed.linear if make is linear else packed.conv
+    assert torch.equal(product(torch._neg_view(x)), product(-x))
+    with pytest.raises(InputError, match="in memory"):
+        product(torch._efficientzerotensor(x.shape))
+
+
+def test_torch_defaults_do_not_reach_into_a_layer():
+    _, sparse = linear()
+    right = sparse(torch.ones(1, 19))
+    x = torch.ones(1, 19)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(sparse(x), right)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert torch.equal(sparse(x), right)
+
+
+def test_tensors_made_in_inference_mode_are_taken():
+    with torch.inference_mode():
+        _, sparse = linear()
+        x = torch.ones(2, 19)
+        first = sparse(x)
+        assert torch.equal(sparse(x), first)
+    assert torch.equal(sparse(x), first)
+
+
 def test_whoever_reads_the_weight_is_noticed():
     _, sparse = linear()
     with reading_watched() as readers:
@@ -175,6 +245,42 @@ def test_whoever_listens_to_torch_hears_of_them():
     assert sparse(torch.ones(4, 19, device="meta")).shape == (4, 7)
     with pytest.raises(RuntimeError, match="Batching rule not implemented"):
         torch.vmap(sparse)(torch.randn(3, 2, 19))
+
+
+# torch says that this way is old, and warns of shapes that it takes for constants.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("make", [linear, conv])
+def test_a_trace_by_torch_jit_is_refused_and_not_made_of_constants(make):
+    _, sparse = make()
+    with pytest.raises(InputError, match=r"torch\.export"):
+        torch.jit.trace(sparse, torch.ones(1, 19) if make is linear else torch.ones(1, 4, 5, 5))
+
+
+def test_function_modes_and_the_profiler_hear_of_them():
+    from torch.overrides import TorchFunctionMode
+
+    heard = []
+
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            heard.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    _, sparse = linear()
+    with Listening():
+        sparse(torch.ones(1, 19))
+    assert any("sparse_linear" in func for func in heard)
+    with torch.autograd.profiler.profile(use_cpu=True) as profile:
+        sparse(torch.ones(1, 19))
+    assert any("sparse_linear" in event.name for event in profile.function_events)
+
+
+def test_a_residual_that_torch_watches_is_left_to_torch():
+    _, sparse = conv()
+    x = torch.randn(1, 4, 5, 5)
+    with pytest.raises(RuntimeError, match="Batching rule not implemented"):
+        torch.vmap(lambda added: sparse(x, added))(torch.randn(2, 1, 6, 3, 3))
+    assert sparse(x.to("meta"), torch.randn(1, 6, 3, 3, device="meta")).is_meta
 
 
 @pytest.mark.parametrize("x", [torch.ones(2, 18), torch.ones(19, dtype=torch.int64), torch.ones(())])

@@ -6,6 +6,7 @@ Defined by `torch.library.define` and not by `custom_op`: the same for compilers
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,22 +112,29 @@ torch.library.impl("pomona::sparse_conv2d", "CUDA", _elsewhere)
 torch.library.register_fake("pomona::sparse_linear", _fake_linear)
 torch.library.register_fake("pomona::sparse_conv2d", _fake_conv2d)
 torch.library.register_fake("pomona::sparse_dense", _fake_dense)
-sparse_dense = torch.ops.pomona.sparse_dense.default
+_ops = torch.ops.pomona
+sparse_dense = _ops.sparse_dense.default
 
 
 def sparse_linear(x: Tensor, bias: Tensor | None, parts: list[Tensor], *about: Any) -> Tensor:
-    """X W^T + bias for float32 x (batch, columns), without a gradient."""
-    found: Tensor = (_linear if unheard(x) else torch.ops.pomona.sparse_linear.default)(x, bias, parts, *about)
+    """X W^T + bias for float32 x (batch, columns), without a gradient. Raises InputError within torch.jit.trace."""
+    found: Tensor = (_linear if unheard(x) else _traceable(_ops.sparse_linear.default))(x, bias, parts, *about)
     return found
 
 
 def sparse_conv2d(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, parts: list[Tensor], *about: Any
 ) -> Tensor:  # fmt: skip
-    """The convolution of float32 x (batch, channels, height, width), as `ConvFormat.conv`, without a gradient."""
+    """The convolution of float32 x (batch, channels, height, width), as `ConvFormat.conv`, and as `sparse_linear`."""
     direct = unheard(x) and (residual is None or unheard(residual))
-    found: Tensor = (_conv2d if direct else torch.ops.pomona.sparse_conv2d.default)(x, bias, residual, relu, parts, *about)
+    found: Tensor = (_conv2d if direct else _traceable(_ops.sparse_conv2d.default))(x, bias, residual, relu, parts, *about)
     return found
+
+
+def _traceable(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    if not _compiling() and _traced() is not None:
+        raise InputError("torch.jit.trace has no words for packed layers; torch.export and torch.compile take them.")
+    return operation
 
 
 def unheard(x: Tensor) -> bool:
