@@ -13,11 +13,13 @@ from pomona.allocations.everywhere import Global
 from pomona.collect import collect
 from pomona.criteria.fluctuation import Fluctuation
 from pomona.criteria.random import Random
-from pomona.recipes.language_structured import flap
+from pomona.data import load_data
+from pomona.models.pretrained import smollm2
+from pomona.recipes.language_structured import flap, osscar
 from pomona.solvers.mean_bias import MeanBias
 from pomona.statistics.reader_moments import ReaderMoments, apart
 from pomona.structures.axes import Axes
-from pomona.vocabulary import Decision, View
+from pomona.vocabulary import Decision, InputError, View
 
 
 class Reader(nn.Module):
@@ -197,3 +199,19 @@ def test_where_there_are_no_biases_fitted_readers_lose_less_with_the_same_units_
         x, w = torch.cat([x for module, x in seen if module is layer.mlp.down_proj]), layer.mlp.down_proj.weight.detach()
         cut, fitted = (float((x @ (plan.decisions[site].tensors[name] - w).T).square().mean()) for plan in plans)
         assert fitted < cut
+
+
+@pytest.mark.slow
+def test_a_real_language_model_speaks_better_with_the_means_in_its_biases_than_without():
+    try:
+        model, tokenizer = smollm2()
+    except InputError as missing:
+        pytest.skip(str(missing))
+    text = load_data("lee-text", tokenizer=tokenizer, length=256)
+    data, held = list(text.train)[:2], list(text.test)[:1]
+    methods = {"flap": flap, "bare": flap.but(solver=MeanBias(adds_biases=False)), "magnitude": osscar.but(solver=None)}
+    graph, perplexity = pomona.trace(model, data[0]["input_ids"][:1, :32]), {}
+    for name, recipe in methods.items():
+        result = pomona.prune(model, graph, method=recipe, goal="params=0.8x", data=data, latency=False)
+        perplexity[name] = pomona.evaluate(result.model, held, "perplexity").value
+    assert perplexity["flap"] < perplexity["bare"] < perplexity["magnitude"]
