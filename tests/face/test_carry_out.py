@@ -28,3 +28,13 @@ def test_widths_that_no_kernel_takes_are_refused_with_what_would_do():
     with pytest.raises(InputError, match=r"strides must be even.*multiple"):
         pomona.prune(model, x, **wish)
     assert pomona.prune(model, x, limits=pomona.Limits(multiple=2), **wish).report.proof.passed
+
+
+def test_a_dear_model_is_run_on_other_inputs_only_where_it_is_timed_anyway(monkeypatch):
+    monkeypatch.setattr("pomona.face.carry_out.DEAR", 1)
+    model, x = WantsEven().eval(), torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    wish = {"method": "magnitude", "structure": "neurons", "goal": "params=0.9x"}
+    found = pomona.prune(model, x, **wish, latency=False).report.proof
+    assert found.passed and found.sensitivity is None and "was not tried" in found.notes[0]
+    with pytest.raises(InputError, match=r"strides must be even"):
+        pomona.prune(model, x, **wish, latency={"rounds": 1})

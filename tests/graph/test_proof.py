@@ -76,6 +76,12 @@ def test_sensitivity_is_taken_from_the_model_itself_only_where_rounding_is_small
         assert prove(model, graph, plan, small, args, kwargs, elsewhere=[other]).sensitivity == proof.sensitivity
 
 
+def test_what_was_not_tried_is_not_called_sensitive():
+    model, graph, plan, small, args, kwargs = prepared(zoo.mlp)
+    proof = prove(model, graph, plan, small, args, kwargs, elsewhere="untried")
+    assert proof.passed and proof.sensitivity is None and "was not tried" in proof.notes[0]
+
+
 def test_groups_under_a_normaliser_are_called_approximate():
     model, graph, plan, small, args, kwargs = prepared(zoo.convnext)
     proof = prove(model, graph, plan, small, args, kwargs)

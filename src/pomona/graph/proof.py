@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -26,6 +26,7 @@ from pomona.graph.units import kept_units, pruned_axes
 from pomona.vocabulary import Plan, ProofError
 
 Form = Literal["eager", "graph", "masked"]
+Elsewhere: TypeAlias = "list[Tensor] | Literal['untried']"
 TOLERANCE = 1e-9  # rounding of float64 over a deep network stays a thousand times below, a wrong slice far above
 COARSE = 1e4  # times its rounding an output has to move, for the rounding not to matter
 DEAD = 1e-6  # an output that answers less than this to another input could hide a wrong slice
@@ -38,7 +39,7 @@ class Proof:
     `max_error` is the largest difference of outputs over the largest output. In `exact_groups` a zeroed and a removed unit
     are the same function; over `approximate_groups` a normaliser or a mean runs, so that removing a unit is what a normaliser
     that never saw it would do: there the comparison is made with normalisers over the kept entries. `sensitivity` is how much
-    the output moves with another input, relative to its size.
+    the output moves with another input, relative to its size; None where that was not tried.
     """
 
     passed: bool
@@ -47,7 +48,7 @@ class Proof:
     exact_groups: tuple[str, ...]
     approximate_groups: tuple[str, ...]
     form: Form
-    sensitivity: float
+    sensitivity: float | None
     notes: tuple[str, ...] = ()
 
 
@@ -60,14 +61,15 @@ def prove(
     kwargs: Mapping[str, Any] | None = None,
     standard: Standard | None = None,
     tried: Tried | None = None,
-    elsewhere: list[Tensor] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Proof:
     """Compare `small` with `model` masked by the plan, both in float64 and evaluation mode, on these inputs.
 
     `args` and `kwargs` have the structure that the graph was traced with. Nothing given is changed. `standard` is what the
     masked model answers to these inputs, where that is known. `tried` is a float64 copy of `small` that has answered them: it is
     compared with `small`, and its answer taken, only where both are alike. `elsewhere` is what `small` itself answers to
-    `another` inputs: where it moves by far more than its rounding, that is how much it moves.
+    `another` inputs: where it moves by far more than its rounding, that is how much it moves. "untried" saves the pass that
+    would tell otherwise.
     """
     kwargs = dict(kwargs or {})
     axes = pruned_axes(graph, plan)
@@ -88,9 +90,12 @@ def prove(
         errors.append(0.0 if _same_state(masked(model, plan), small) else float("inf"))
     error = max(errors, key=_worst)
     random = graph.exported is not None and draws(graph.exported)
-    moved = _moved(small, elsewhere, got) if elsewhere is not None and not random else None
-    moved = difference(answer(found.twin, *another((args, kwargs))), got) if moved is None else moved
-    moved = moved if isfinite(moved) else 1.0  # an output of another shape has moved, too
+    if elsewhere == "untried":
+        moved = None
+    else:
+        moved = _moved(small, elsewhere, got) if elsewhere is not None and not random else None
+        moved = difference(answer(found.twin, *another((args, kwargs))), got) if moved is None else moved
+        moved = moved if isfinite(moved) else 1.0  # an output of another shape has moved, too
     notes = tuple(_notes(moved, found.rounded, _narrower(graph, keep), random))
     return Proof(error <= TOLERANCE, error, TOLERANCE, exact, approximate, form, moved, notes)
 
@@ -116,8 +121,10 @@ def _narrower(graph: Graph, keep: Keep) -> int:
     return sum(isinstance(dims, tuple) and any(size(e, keep) != norm(e).n for e in dims) for dims in shown)
 
 
-def _notes(moved: float, rounded: tuple[str, ...], narrower: int, random: bool) -> Iterator[str]:
-    if not moved >= DEAD:
+def _notes(moved: float | None, rounded: tuple[str, ...], narrower: int, random: bool) -> Iterator[str]:
+    if moved is None:
+        yield "A pass is dear: whether the output moves with another input, and this torch runs these widths, was not tried."
+    elif not moved >= DEAD:
         yield f"The output moves by only {moved:.1e} with another input, so this proof says little."
     if rounded:
         many = len(rounded)
