@@ -21,8 +21,8 @@ IN_THE_WAY = """\
 `of the limit` is what our contender reaches of the machine's limit, `at the limit` what would be found if it reached all of it.
 What stands in the way where a goal is missed:
 
-- **Small layers with few weights left.** Their bytes take less time than what every call takes: checking the input, asking torch
-  for memory, entering C. Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the
+- **Small layers with few weights left.** Their bytes take less time than what every call takes: checking the input, seeing
+  that the layer lies where it lay, asking torch for memory, entering C: as much as nn.Linear takes, and more than the kernel. Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the
   decoder leave the calls out.
 - **Cold weights at 80 %.** One core has only so many cache lines on their way from memory. What is read of a sparse layer are two
   streams, bits or indices and values, and at 80 % neither layout reads little enough to make up for DeepSparse's lead per byte.
