@@ -22,10 +22,8 @@ IN_THE_WAY = """\
 What stands in the way where a goal is missed:
 
 - **Small layers with few weights left.** Their bytes take less time than what every call takes: checking the input, seeing
-  that the layer lies where it lay, asking torch for memory, entering C: as much as nn.Linear takes, and more than the kernel. Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the
-  decoder leave the calls out.
-- **Cold weights at 80 %.** One core has only so many cache lines on their way from memory. What is read of a sparse layer are two
-  streams, bits or indices and values, and at 80 % neither layout reads little enough to make up for DeepSparse's lead per byte.
+  that the layer lies where it lay, asking torch for memory, entering C: as much as nn.Linear takes, and more than the kernel.
+  Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the decoder leave the calls out.
 - **Batches.** The limit counts nothing but multiplications. Each block of 8 weights also costs an index, two loads of X at a
   place that nobody foresees, and eight broadcasts; sums wait in the cache between the cuts of the columns that keep X near.
 - **Convolutions with 64 channels at 56 x 56.** Few weights meet many pixels: laying out the input is a large part, and the dense
