@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -123,23 +124,32 @@ class After:
     graph: Graph
     plan: Plan
     sizes: Mapping[str, int]
-    masks: Mapping[str, Tensor]
 
     @classmethod
     def of(cls, graph: Graph, plan: Plan, realised: Realised) -> After:
-        """Masks are cut to the shapes of the small model. Raises ProofError where its tensors are not those of the plan."""
+        """Raises ProofError where the small model's tensors are not those of the plan."""
         keep = kept_units(graph, plan)
-        elements = {site.members[0].tensor: plan.keep(name) for name, site in plan.sites.items() if site.kind == "element"}
-        masks = {t: take(mask, graph.dims[t], keep) for t, mask in elements.items() if renamed(t, plan) is not None}
         sizes = {name: len(keep[atom]) for name, atom in graph.atoms.items() if atom in keep}
         if realised.form != "masked":
             _same_shapes(graph, plan, keep, realised.model)
-        return cls(graph, plan, sizes, masks)
+        return cls(graph, plan, sizes)
+
+    @cached_property
+    def masks(self) -> Mapping[str, Tensor]:
+        """Of single weights, cut to the shapes of the small model."""
+        keep = kept_units(self.graph, self.plan)
+        elements = {s.members[0].tensor: self.plan.keep(name) for name, s in self.plan.sites.items() if s.kind == "element"}
+        return {t: take(mask, self.graph.dims[t], keep) for t, mask in elements.items() if renamed(t, self.plan) is not None}
 
     @property
     def gone(self) -> list[str]:
         """The blocks that are left out."""
         return dead_blocks(self.plan)
+
+    @property
+    def pass_macs(self) -> int:
+        """Multiply-accumulates of a pass on dense kernels, zeros included; looks at no mask."""
+        return self.graph.costs(self.sizes, without=self.gone).macs
 
     @property
     def macs(self) -> int:

@@ -76,7 +76,7 @@ def _realise(job: Job, graph: Graph, plan: Plan, weights: nn.Module) -> tuple[Re
         realised = realise(weights, graph, plan, standard)
         stage.advance()
         # Who has the model timed waits for many passes anyway.
-        spared = job.latency is False and After.of(graph, plan, realised).macs > DEAR
+        spared = job.latency is False and After.of(graph, plan, realised).pass_macs > DEAR
         elsewhere: Elsewhere = "untried" if spared else run_elsewhere(realised.model, job)
         proof = require(prove(weights, graph, plan, realised.model, job.args, job.kwargs, standard, realised.tried, elsewhere))
         stage.advance()
