@@ -63,6 +63,7 @@ JOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "magnitude": (llama, _HALF),
     "sparsegpt": (llama, _HALF),
     "alps": (llama, _HALF),
+    "sparsegpt-asymmetric": (llama, _HALF),
     "owl": (llama, _HALF),
     "sparsegpt 2:4": (llama, {"structure": "2:4"}),
     "wanda 2:4": (llama, {"structure": "2:4"}),

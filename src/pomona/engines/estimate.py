@@ -96,16 +96,19 @@ def estimate(
     needs = needs_of(ground.recipe, ground.goal)
     tokens = _tokens(piece) if piece is not None and needs else 0
     every = [weight for found in of_block.values() for weight in found if weight.prunable]
+    dense = "beside" in ground.recipe.needs  # a second copy of the block, and of all that is run and handed on
     width = Counter(matrix_shape(weight)[1] for weight in every).most_common(1)[0][0]
     return Estimate(
         outside=sum(4 * weight.size for weight in _before(weights, order)) if needs else 0,
-        block=max(4 * sum(w.size for w in found) + stored * max(w.size for w in found) for found in of_block.values()),
+        block=max(
+            4 * (1 + dense) * sum(w.size for w in found) + stored * max(w.size for w in found) for found in of_block.values()
+        ),
         statistics=max(sum(_states(needs, sites, reads)) for sites in within.values()),
-        running=max(_running(found, tokens, width) for found in of_block.values()),
+        running=(1 + dense) * max(_running(found, tokens, width) for found in of_block.values()),
         deciding=max(_deciding(ground, sites, reads) for sites in within.values()),
         writing=max(stored * sum(w.size for w in found) for found in of_block.values()),
         settling=_settling(ground),
-        handed=4 * tokens * width,
+        handed=4 * (1 + dense) * tokens * width,
         passes=passes if tokens else 0,
     )
 

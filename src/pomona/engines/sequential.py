@@ -1,8 +1,10 @@
 """The sequential engine: block after block is cut, and the next one is judged by what the cut ones give it.
 
 Each block is gathered on, decided, written and masked in its shell; then it runs once more, now cut, and what it gives is
-what the next block reads. Decisions are those of `decide`, on the sites of one block. How much goes where is settled before
-the first cut: at once where the allocation reads no scores, after a sweep over the dense model where it does.
+what the next block reads. Decisions are those of `decide`, on the sites of one block; where a part compares with the dense
+model, on the sites that read one tensor, in the order in which they do, each on what those before it give by now. How much goes
+where is settled before the first cut: at once where the allocation reads no scores, after a sweep over the dense model where it
+does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pomona.engines.oneshot import Outcome
 from pomona.engines.remembered import Remembered
 from pomona.engines.shared_out import exchanged, owners
 from pomona.engines.sweep import Room, Store, Turn, Walk, change
+from pomona.probes.tapping import groups
 from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.vocabulary import (
@@ -49,6 +52,7 @@ from pomona.vocabulary import (
     Site,
     Statistic,
 )
+from pomona.vocabulary.beside import Tap
 
 _OUTSIDE = "outside"  # of all blocks
 
@@ -63,7 +67,7 @@ def why_not(recipe: Recipe, goal: Goal) -> str | None:
         return "it does more than cut"
     if getattr(recipe.recovery, "rewinds", False):
         return "its recovery rewinds the whole model"
-    if any(need.probe.requires - {"data"} for need in needs_of(recipe, goal)):
+    if any(need.probe.requires - {"data", "beside"} for need in needs_of(recipe, goal)):
         return "it needs labels or the loss of the whole model"
     return None
 
@@ -89,7 +93,8 @@ def run(
     runs = _runs(ground, chains, remembered)
     if remembered and not runs:
         progress.note("The statistics were gathered before; nothing is run, and errors of blocks are unknown.")
-    walk = Walk(model, chains, batches if runs else None, room, seed=ground.seed, processes=ground.processes)
+    seed, processes, beside = ground.seed, ground.processes, "beside" in ground.recipe.needs
+    walk = Walk(model, chains, batches if runs else None, room, seed=seed, processes=processes, beside=beside)
     alive: dict[str, Tensor] = {}
     solved: dict[str, Mapping[str, Tensor]] = {}
     errors: dict[str, float] = {}
@@ -137,9 +142,8 @@ def cuts(
     with progress.stage("blocks", len(order)) as stage:
         start = time.monotonic()
         for number, turn in enumerate(walk.turns(), 1):
-            gather = _kept(_gathering(turn, within[turn.block], ground), remembered, turn.block, within[turn.block])
-            cut = _taken(settled, walk.store, turn, within[turn.block], gather, journal, f"block-{number:04d}.safetensors")
-            yield cut
+            sites, file = within[turn.block], f"block-{number:04d}.safetensors"
+            yield (cut := _taken(settled, walk.store, turn, sites, remembered, journal, file))
             error = {} if cut.error is None else {"error": f"{cut.error:.3g}"}
             left = (time.monotonic() - start) / number * (len(order) - number)
             stage.advance(1, block=turn.block, **error, left=f"{left:.0f} s", memory=told(resident()))
@@ -195,7 +199,7 @@ def _surveyed(ground: Ground, walk: Walk, progress: Progress, kept: Callable[...
     found: dict[str, Any] = {}
     progress.note("The allocation compares blocks, so the dense model is scored first, block by block.")
     with progress.stage("scores", len(order)) as stage:
-        for turn in walk.turns():
+        for turn in walk.turns(alone=True):
             local, gather = _local(ground, within[turn.block]), _gathering(turn, within[turn.block], ground)
             scores = scored(local, _action(ground), _tensors(turn.shell), everyone(local.sites), gather, 0)[1]
             found |= kept(list(scores), scores)
@@ -210,7 +214,13 @@ def _surveyed(ground: Ground, walk: Walk, progress: Progress, kept: Callable[...
 
 
 def _taken(
-    ground: Ground, store: Store, turn: Turn, sites: Sequence[Site], gather: Gather, journal: Journal | None, file: str
+    ground: Ground,
+    store: Store,
+    turn: Turn,
+    sites: Sequence[Site],
+    remembered: Remembered | None,
+    journal: Journal | None,
+    file: str,
 ) -> Cut:
     """One block, as it was written down or cut now, and run once more for the next one."""
     state = journal.read(file) if journal else None
@@ -219,7 +229,12 @@ def _taken(
         turn.hand_on()
         return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "lost", "error")})
     dense = turn.look()
-    decisions = _decided(ground, sites, turn.shell, gather) if sites else {}
+    decisions: dict[str, Decision] = {}
+    for some, taps in _steps(turn, sites):
+        # What was gathered beside the dense model holds for this cut alone.
+        gather = _gathering(turn, some, ground, taps)
+        gather = gather if turn.twin else _kept(gather, remembered, turn.block, some)
+        decisions |= _decided(ground, some, turn.shell, gather)
     weights = store.settle(turn.block)
     moved = change(dense, turn.hand_on())
     cut = Cut(turn.block, *_parts(decisions), ground.processes.of_first(lambda: moved))
@@ -272,11 +287,30 @@ def _kept(gather: Gather, remembered: Remembered | None, place: str, sites: Sequ
     return remembered.over(place, sites, gather) if remembered else gather
 
 
-def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground) -> Gather:
+def _steps(turn: Turn, sites: Sequence[Site]) -> list[tuple[list[Site], Mapping[str, Tap]]]:
+    """The sites of a block that are decided together, with their taps: all at once where nothing is compared."""
+    if turn.twin is None or not all(site.weight for site in sites):
+        return [(list(sites), {})] if sites else []
+
+    def found() -> list[dict[str, Tap | None]]:
+        with seeded(turn.seed, 1), ready(turn.shell):
+            first = next(iter(turn.calls or ()), None)
+            return [dict.fromkeys(names)] if first is None else groups(turn.shell, first, names)
+
+    names = [site.weight.tensor for site in sites if site.weight]
+    steps = turn.processes.of_first(found) if sites else []
+    taken = [[site for site in sites if site.weight and site.weight.tensor in step] for step in steps]
+    return [(some, {name: tap for name, tap in step.items() if tap}) for some, step in zip(taken, steps, strict=True)]
+
+
+def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground, taps: Mapping[str, Tap] | None = None) -> Gather:
+    """`taps`: what is compared with the dense model, where anything is."""
+
     def gather(needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
+        calls = turn.pairs(taps or {}) if turn.twin else turn.calls or ()
         # Loaders that shuffle by torch's global generator give the same batches in every pass, in a resumed run too.
-        with seeded(ground.seed, 1), ready(turn.shell):
-            return collect(turn.shell, sites, needs, turn.calls or (), processes=ground.processes)
+        with seeded(ground.seed, 1), ready(turn.shell), ready(turn.twin.shell if turn.twin else turn.shell):
+            return collect(turn.shell, sites, needs, calls, processes=ground.processes)
 
     return gather
 

@@ -1,10 +1,14 @@
-"""One walk over the blocks of a model, each in its turn with what it reads; what it gives is what the next one reads."""
+"""One walk over the blocks of a model, each in its turn with what it reads; what it gives is what the next one reads.
+
+With a walk `beside` it, the blocks as they were before their turn are walked through as well, on what those before them gave.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +26,7 @@ from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.training.checkpoint import restore
 from pomona.vocabulary import Batch, InputError, finite
+from pomona.vocabulary.beside import Tap, Twin
 
 
 class Store(Protocol):
@@ -73,9 +78,17 @@ class Room:
     budget: int | None = None
     folder: Path | None = None
 
+    def half(self, name: str) -> Room:
+        """One of two equal rooms."""
+        budget, folder = self.budget, self.folder
+        return Room(None if budget is None else budget // 2, None if folder is None else folder / name)
+
 
 class Walk:
-    """The way through the blocks of a model. `batches` is None where nothing needs to be run; `processes` share them."""
+    """The way through the blocks of a model. `batches` is None where nothing needs to be run; `processes` share them.
+
+    `beside`: every block's turn also has the block as it was, with the calls that it has where no block before it was changed.
+    """
 
     def __init__(
         self,
@@ -86,25 +99,40 @@ class Walk:
         store: Store | None = None,
         seed: int = 0,
         processes: Processes | None = None,
+        beside: bool = False,
     ) -> None:
         self.model, self.chains, self.seed, self.processes = model, chains, seed, processes or Processes()
         self.batches = None if batches is None else self.processes.share(batches)
         self.store = store or InMemory(model)
-        self._kept = Activations(room.budget, room.folder) if room else Activations()
+        room = room or Room()
+        self._kept = _kept(room.half("pruned") if beside else room)
+        self._dense = _kept(room.half("dense")) if beside and batches is not None else None
         self._done: tuple[Done, ...] = ()
 
-    def turns(self) -> Iterator[Turn]:
-        """The blocks one after the other; each must `hand_on` before the next one has its turn."""
+    def turns(self, alone: bool = False) -> Iterator[Turn]:
+        """The blocks one after the other; each must `hand_on` before the next one has its turn. `alone`: with nothing beside."""
         self._done = ()
+        dense = None if alone else self._dense
         for place, chain in enumerate(self.chains):
-            given = partial(self._given, place)
             for number, block in enumerate(chain.blocks):
-                before = (*self._done, Done(chain.blocks[:number], given)) if number else self._done
-                calls = None if self.batches is None else Calls(self.model, block, self.batches, before)
                 with self.store.held(block):
-                    shell = Shell(block, self.model.get_submodule(block))
-                    yield Turn(block, shell, calls, self._kept, place, self.seed, self.processes)
-            self._done = (*self._done, Done(chain.blocks, given))
+                    own = self.model.get_submodule(block)
+                    twin = None if dense is None else self._turn(place, number, deepcopy(own), dense)
+                    yield self._turn(place, number, own, self._kept, twin)
+            self._done = self._before(place, len(chain.blocks), self._kept)
+
+    def _turn(self, place: int, number: int, module: nn.Module, kept: Activations, twin: Turn | None = None) -> Turn:
+        block = self.chains[place].blocks[number]
+        done = self._before(place, number, kept)
+        calls = None if self.batches is None else Calls(self.model, block, self.batches, done)
+        return Turn(block, Shell(block, module), calls, kept, place, self.seed, self.processes, twin)
+
+    def _before(self, place: int, number: int, kept: Activations) -> tuple[Done, ...]:
+        """What is done when the block of this number in this chain has its turn."""
+        chains = [(at, chain.blocks) for at, chain in enumerate(self.chains[:place])] + [
+            (place, self.chains[place].blocks[:number])
+        ]
+        return tuple(Done(blocks, partial(_given, kept, at)) for at, blocks in chains if blocks)
 
     def beyond(self) -> Iterator[Batch]:
         """The batches; while one is out, the blocks that had their turn hand on what they gave for it and compute nothing."""
@@ -112,9 +140,6 @@ class Walk:
             forwards = {name: partial(_give, one, number) for one in self._done for name in one.blocks}
             with replaced(self.model, forwards), without_cache(self.model):
                 yield batch.unlabelled
-
-    def _given(self, place: int, number: int) -> Any:
-        return self._kept.get((place, number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,17 +153,26 @@ class Turn:
     place: int
     seed: int
     processes: Processes
+    twin: Turn | None = None
+
+    def pairs(self, taps: Mapping[str, Tap]) -> Iterator[Batch]:
+        """The calls, whose targets are the dense block with its own; there must be a twin."""
+        assert self.calls is not None and self.twin is not None and self.twin.calls is not None
+        for own, whole in zip(self.calls, self.twin.calls, strict=True):
+            yield replace(own, target=Twin(self.twin.shell, whole, taps))
 
     def look(self) -> Tensor | None:
         """What the block gives for the first batch as it is now; None where nothing is run."""
         return None if self.calls is None else next((_main(output) for output in self._outputs()), None)
 
     def hand_on(self) -> Tensor | None:
-        """Run the block as it is now, keep what it gives for the next one, and return what `look` would.
+        """Run the block as it is now, keep what it gives for the next one, and return what `look` would; its twin likewise.
 
         Raises InputError where that is NaN or infinite.
         """
         first = None
+        if self.twin is not None:
+            self.twin.hand_on()
         for number, output in enumerate(self._outputs()):
             main = _main(output)
             if main is not None and not finite(main):
@@ -170,6 +204,14 @@ def change(before: Tensor | None, after: Tensor | None) -> float | None:
 def _main(output: Any) -> Tensor | None:
     """The hidden states among what a block gives: its first tensor of floating-point numbers."""
     return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+
+
+def _kept(room: Room) -> Activations:
+    return Activations(room.budget, room.folder)
+
+
+def _given(kept: Activations, place: int, number: int) -> Any:
+    return kept.get((place, number))
 
 
 def _give(done: Done, number: int, *args: Any, **kwargs: Any) -> Any:

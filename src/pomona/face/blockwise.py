@@ -41,14 +41,18 @@ def way(
 
     Left to itself (`sequential=None`), a recipe that reads activations goes through the blocks that a module list holds. What
     lies outside of them stays whole, unless the structure names it. Raises InputError where blocks are asked for and there are
-    none, or where the recipe cannot go through them.
+    none, or where the recipe cannot go through them; and where it can go no other way, but this one is barred.
     """
     if sequential is False:
         if blocks:
             raise InputError("Blocks were named and sequential is off; leave one of them out.")
+        if "beside" in recipe.needs:
+            raise InputError(
+                "This recipe compares blocks with those of the dense model; leave out --no-sequential (sequential=)."
+            )
         return None
     wish = goal or Goal("sparsity", 0.5)
-    if sequential or blocks:
+    if sequential or blocks or "beside" in recipe.needs:
         if (why := why_not(recipe, wish)) is not None:
             raise InputError(f"This recipe cannot go block by block: {why}; use --no-sequential (sequential=False).")
         return _bound(recipe, graph, chains(model, graph, blocks))

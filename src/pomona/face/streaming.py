@@ -100,7 +100,8 @@ def prune_folder(
     journal = _journal(journals, shards, ground, found.chains, batches) if journals else None
     with frugal(), (whole_folder if processes.first else scratch_beside)(target) as partial:
         store = FromShards(model, shards, found.blocks, journals or partial, processes)
-        walk = Walk(model, found.chains, pieces, Room(foretold.room(limit), partial / "outputs"), store, seed, processes)
+        room, beside = Room(foretold.room(limit), partial / "outputs"), "beside" in ground.recipe.needs
+        walk = Walk(model, found.chains, pieces, room, store, seed, processes, beside)
         record = Record(partial / PLANS, ground)
         for cut in cuts(ground, walk, progress, journal):
             record.add(cut)

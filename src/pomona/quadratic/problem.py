@@ -92,6 +92,10 @@ class Quadratic:
         """The inverse of the damped matrix, float64."""
         return torch.cholesky_inverse(self.root.upper.flip(1, 2)).flip(1, 2)
 
+    def solved(self, right: Tensor) -> Tensor:
+        """The inverse of the damped matrix times `right` (groups, columns, n), float64."""
+        return torch.cholesky_solve(right.flip(1), self.root.upper.flip(1, 2)).flip(1)
+
     @cached_property
     def energy(self) -> float:
         """tr(W H W^T): the squared outputs, bias left out."""

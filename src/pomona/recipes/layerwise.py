@@ -2,12 +2,14 @@
 
 from pomona.allocations.owl import Owl
 from pomona.allocations.uniform import Uniform
+from pomona.criteria.magnitude import Magnitude
 from pomona.criteria.obc_loss import ObcLoss
 from pomona.criteria.wanda import Wanda
 from pomona.recovery.refit import Refit
 from pomona.schedules.once import Once
 from pomona.solvers.admm import Admm
 from pomona.solvers.alps import Alps
+from pomona.solvers.asymmetric import Asymmetric
 from pomona.solvers.least_squares import LeastSquares
 from pomona.solvers.obc import Obc
 from pomona.solvers.sparsegpt import SparseGPT
@@ -18,6 +20,11 @@ _OBC = Paper(
     "Frantar, Singh, Alistarh",
     "Optimal Brain Compression: A Framework for Accurate Post-Training Quantization and Pruning",
     2022,
+)
+_GPTAQ = Paper(
+    "Li, Yin, Lee, Xiao, Panda",
+    "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration",
+    2025,
 )
 _WANDA = Paper("Sun, Liu, Bair, Kolter", "A Simple and Effective Pruning Approach for Large Language Models", 2024)
 
@@ -59,14 +66,22 @@ alps_owl = alps.but(
 alps_refit = alps.but(
     recovery=Refit(),
     summary="ALPS, after which the survivors are fitted, block by block, to what the dense model puts out, not only the layer.",
-    papers=(
-        *alps.papers,
-        Paper(
-            "Li, Yin, Lee, Xiao, Panda",
-            "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration",
-            2025,
-        ),
-    ),
+    papers=(*alps.papers, _GPTAQ),
+)
+
+# The solvers choose by themselves; nobody asks how the criterion would, so it is one that reads no data.
+sparsegpt_asymmetric = sparsegpt.but(
+    criterion=Magnitude(),
+    solver=Asymmetric(SparseGPT()),
+    summary="SparseGPT, layer by layer, each for what the dense model has in its place: errors of those before are taken back.",
+    papers=(*sparsegpt.papers, _GPTAQ),
+)
+
+alps_asymmetric = alps.but(
+    criterion=Magnitude(),
+    solver=Asymmetric(Alps()),
+    summary="ALPS, layer by layer, each for what the dense model has in its place: errors of those before are taken back.",
+    papers=(*alps.papers, _GPTAQ),
 )
 
 admm_update = sparsegpt.but(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,3 +22,26 @@ class Beside:
     pruned: nn.Module
     dense: nn.Module
     calls: Iterable[tuple[Batch, Batch]]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where what a weight makes is compared with what the dense model makes there.
+
+    `layer` is the module that multiplies with the weight and gives the product, up to a constant. `stream` is where the stream
+    is first read that the product is added to: the module that reads it, "" for the end of the block, None where it is added to
+    none of its width.
+    """
+
+    weight: str
+    layer: str
+    stream: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Twin:
+    """The target of a pruned block's call: the same block of the dense model, its call, and the taps by weight."""
+
+    dense: nn.Module
+    call: Batch
+    taps: Mapping[str, Tap]

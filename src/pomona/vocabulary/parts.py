@@ -23,7 +23,8 @@ from pomona.vocabulary.progress import Progress, Silent
 from pomona.vocabulary.scores import Decision, Keeps, Scores, State, View
 from pomona.vocabulary.sites import Axis, Branch, Site, Weight
 
-Requirement = Literal["data", "labels", "loss", "gradients"]  # gradients are those of a loss
+# Gradients are those of a loss; beside is the dense model beside the pruned one, which a run block by block has.
+Requirement = Literal["data", "labels", "loss", "gradients", "beside"]
 Evaluate: TypeAlias = Callable[[Keeps], float]  # quality of a candidate, higher is better
 
 
@@ -86,7 +87,8 @@ class Seen:
     values of the watched parameters during the pass. `experts`: name of a stack of matrices -> (the rows that any of them reads,
     (rows,) int64 that says which). `curvatures`: parameter name -> the loss's Hessian times all watched
     parameters. `blocks`: block name -> (what entered it, what left it). `examples` counts the batch.
-    `target` is the batch's, from probes that ask for labels. `trials`: what became of the loss without some units.
+    `target` is the batch's, from probes that ask for labels. `trials`: what became of the loss without some units. `missing`:
+    weight name -> what the dense model gives in the weight's place, less what is given there now, one row a row of `inputs`.
     """
 
     examples: int
@@ -99,6 +101,7 @@ class Seen:
     target: Any = None
     experts: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     trials: Trials | None = None
+    missing: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +124,7 @@ class Probe(Protocol):
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """Subset of data, labels, loss, gradients."""
+        """Subset of data, labels, loss, gradients, beside."""
         ...
 
     @property

@@ -1,0 +1,77 @@
+"""A pruned block beside the dense one: what its weights read, and what is missing where their products go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pomona.probes.recording import examples, recording, values
+from pomona.probes.tapping import heard
+from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
+from pomona.vocabulary.beside import Twin
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The calls of a pruned block, whose targets are the dense one's (`Twin`): a forward pass of each, as far as is needed.
+
+    `missing` at a weight is what its layer gives in the dense model less what it gives here. With `stream`, where the product
+    is added to a stream, it is the stream of the dense model less that here: all that went wrong before. Rows of the inputs
+    and of what is missing are then divided by the root mean square of the dense stream at that token, as the norms that
+    read it do: else the few tokens whose stream is a thousand times that of others would be all that counts.
+
+    Nothing is missing at weights without a tap, nor at stacks of matrices: nobody knows what the dense model gives there.
+    """
+
+    stream: bool = True
+
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"data", "beside"})
+    per_example: ClassVar[bool] = False
+
+    @torch.no_grad()
+    def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:
+        """What the watched weights read and miss, at tokens that an attention mask lets be seen.
+
+        Raises InputError where the call has no twin, and where the two models differ in width.
+        """
+        twin = batch.target
+        if not isinstance(twin, Twin):
+            raise InputError(
+                "What the dense model gives is known within blocks only, run one by one; leave what lies outside with --keep."
+            )
+        taps = {name: tap for name in sorted(watch.inputs) if (tap := twin.taps.get(name)) is not None}
+        with recording(model, watch) as record:
+            given = heard(model, batch, taps, self.stream, through=len(taps) < len(watch.inputs | watch.experts))
+        wanted = heard(twin.dense, twin.call, taps, self.stream) if taps else {}
+        weights, rows = values(model, watch), _Rows(batch.visible)
+        inputs = {name: rows(x) if weights[name].dim() == 2 else x for name, x in record.inputs(watch.inputs).items()}
+        missing: dict[str, Tensor] = {}
+        for name, tap in taps.items():
+            here, there = rows(given[name]), rows(wanted[name])
+            if here.shape != there.shape:
+                raise InputError(f"{tap.layer} is of another width than in the dense model, so they cannot be compared.")
+            missing[name] = there - here
+            if self.stream and tap.stream is not None:
+                size = there.square().mean(-1, keepdim=True).sqrt().clamp_min(torch.finfo(there.dtype).tiny)
+                inputs[name], missing[name] = inputs[name] / size, missing[name] / size
+        experts = {name: record.routed(name) for name in sorted(watch.experts)}
+        return Seen(examples(batch), inputs=inputs, weights=weights, experts=experts, missing=missing)
+
+
+class _Rows:
+    """(tokens, features) without what the mask (batch, length) hides; one tensor for all that are one tensor."""
+
+    def __init__(self, mask: Any) -> None:
+        self._mask = mask.flatten().bool() if isinstance(mask, Tensor) and mask.dim() == 2 and not mask.all() else None
+        self._made: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # with its source, whose memory is then no other's
+
+    def __call__(self, x: Tensor) -> Tensor:
+        same = x.data_ptr(), x.shape, x.stride()
+        if same not in self._made:
+            rows = x.reshape(-1, x.shape[-1])
+            hides = self._mask is not None and len(self._mask) == len(rows)
+            self._made[same] = x, rows[self._mask] if hides else rows
+        return self._made[same][1]

@@ -1,0 +1,71 @@
+"""Asymmetric: a layer is solved for what the dense model gives in its place, not for what the dense weight would give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from pomona.probes.forward import Forward
+from pomona.probes.paired import Paired
+from pomona.quadratic.problem import Quadratic
+from pomona.solvers.alps import Alps
+from pomona.statistics.drift import Drift
+from pomona.statistics.input_gram import InputGram
+from pomona.vocabulary import Decision, Gathered, InputError, Solver, Statistic, View, Working
+from pomona.vocabulary.layout import from_product
+
+
+@dataclass(frozen=True)
+class Asymmetric:
+    """Another solver, on W + D instead of the dense weight W: D takes back what the cut layers before this one did.
+
+    min over D of ||M - X D^T||^2 + damping ||D||^2, X what the layer reads in the pruned model and M, row by row, what is
+    missing there (`Paired`): a least-squares fit, so D = (H + damping)^-1 C with the statistics `InputGram` and `Drift`. What
+    `solver` then loses of W + D is what it loses of the fit: for any W', ||M - X (W' - W)^T||^2 differs from
+    tr((W + D - W') H (W + D - W')^T) by a constant (up to the damping). Layers are solved in the order in which they are read,
+    each on what those before it give by now.
+
+    GPTAQ and QEP solve quantised layers for the dense model's products, `stream=False`. With `stream` a layer that adds to the
+    residual stream is solved for the whole stream behind it, token by token relative to its size: that is not in the papers.
+    `damping` is in mean diagonals of H.
+    """
+
+    solver: Solver = Alps()
+    stream: bool = True
+    damping: float = 0.01
+
+    @property
+    def needs(self) -> tuple[Statistic, ...]:
+        """The other solver's, gathered beside the dense model, and what is missing; raises InputError where they cannot be."""
+        return *dict.fromkeys(map(self._beside, (InputGram(), *self.solver.needs))), Drift(self._probe)
+
+    @property
+    def working(self) -> Working:
+        """The other's, and the fit."""
+        own: Working = getattr(self.solver, "working", Working())
+        return replace(own, weight=own.weight + 24, gram=own.gram + 1)
+
+    def solve(self, view: View, proposal: torch.Tensor) -> Decision:
+        """The other solver's decision on the fitted weight; nothing changes where everyone stays."""
+        if proposal.all():
+            return Decision(proposal)
+        given = view.site.weight
+        stats = Gathered({need: view.stats[self._beside(need)] for need in self.solver.needs})
+        drift = view.stats[Drift(self._probe)]
+        problem = Quadratic.of(replace(view, stats=Gathered({InputGram(): view.stats[self._beside(InputGram())]})), self.damping)
+        assert given is not None  # Quadratic.of saw to it
+        fitted = problem.weight + problem.solved(drift).mT.to(problem.dtype)
+        value = from_product(given, fitted).to(view.tensors[given.tensor].dtype)
+        return self.solver.solve(replace(view, tensors={**view.tensors, given.tensor: value}, stats=stats), proposal)
+
+    @property
+    def _probe(self) -> Paired:
+        return Paired(self.stream)
+
+    def _beside(self, need: Statistic) -> Statistic:
+        if need.probe != Forward():
+            raise InputError(
+                f"{type(self.solver).__name__} reads more than inputs, so it cannot be solved beside the dense model."
+            )
+        return replace(need, probe=self._probe)  # type: ignore[type-var]
