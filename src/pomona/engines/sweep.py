@@ -129,10 +129,9 @@ class Walk:
 
     def _before(self, place: int, number: int, kept: Activations) -> tuple[Done, ...]:
         """What is done when the block of this number in this chain has its turn."""
-        chains = [(at, chain.blocks) for at, chain in enumerate(self.chains[:place])] + [
-            (place, self.chains[place].blocks[:number])
-        ]
-        return tuple(Done(blocks, partial(_given, kept, at)) for at, blocks in chains if blocks)
+        whole = [chain.blocks for chain in self.chains[:place]]
+        found = enumerate((*whole, self.chains[place].blocks[:number]))
+        return tuple(Done(blocks, partial(_given, kept, at)) for at, blocks in found if blocks)
 
     def beyond(self) -> Iterator[Batch]:
         """The batches; while one is out, the blocks that had their turn hand on what they gave for it and compute nothing."""

@@ -104,7 +104,7 @@ def across(weight: Tensor, read: Tensor, given: Tensor) -> bool | None:
 
 
 def _stream(block: nn.Module, call: Batch, layer: str, trail: _Trail) -> str | None:
-    """Where the stream is first read that a layer's product is added to: a little is added to the product, and it moves by that."""
+    """Where the stream is first read that a layer's product is added to: noise is added to the product, and it moves by that."""
     own, end = trail[layer, "gives"], trail.get((END, "gives"))
     if end is None or end.shape != own.shape:
         return None

@@ -9,7 +9,6 @@ import torch
 from pomona.probes.forward import Forward
 from pomona.probes.paired import Paired
 from pomona.quadratic.problem import Quadratic
-from pomona.solvers.alps import Alps
 from pomona.statistics.drift import Drift
 from pomona.statistics.input_gram import InputGram
 from pomona.vocabulary import Decision, Gathered, InputError, Solver, Statistic, View, Working
@@ -31,7 +30,7 @@ class Asymmetric:
     `damping` is in mean diagonals of H.
     """
 
-    solver: Solver = Alps()
+    solver: Solver
     stream: bool = True
     damping: float = 0.01
 
