@@ -11,7 +11,7 @@ from pomona.criteria.random import Random
 from pomona.orders.swaps import Swaps
 from pomona.recipes.language import dsnot, owl, ria, wanda
 from pomona.recipes.language_structured import flap, flap_refit, osscar
-from pomona.recipes.layerwise import alps, alps_owl, alps_refit, obc, sparsegpt
+from pomona.recipes.layerwise import alps, alps_asymmetric, alps_owl, alps_refit, obc, sparsegpt, sparsegpt_asymmetric
 from pomona.recipes.magnitude import magnitude_uniform, random
 from pomona.vocabulary import Recipe
 
@@ -27,7 +27,9 @@ SPARSE: dict[str, Recipe] = {
     "dsnot": dsnot,
     "sparsegpt": sparsegpt,
     "obc": obc,
+    "sparsegpt-asymmetric": sparsegpt_asymmetric,
     "alps": alps,
+    "alps-asymmetric": alps_asymmetric,
     "alps-refit": alps_refit,
     "random": random,
 }
@@ -40,6 +42,7 @@ REORDERED: dict[str, Recipe] = {
     "wanda-swaps": wanda.but(order=Swaps()),
     "alps-swaps": alps.but(order=Swaps()),
     "alps-refit-swaps": alps_refit.but(order=Swaps()),
+    "alps-asymmetric-swaps": alps_asymmetric.but(order=Swaps()),
 }
 _UNITS = osscar.but(solver=None)
 SMALLER: Mapping[str, Recipe] = {
@@ -55,7 +58,7 @@ METHODS = ("dense", *RECIPES, *AUTHORS)
 ONE_SEED = ("dense", "magnitude", "magnitude-units")  # no chance, no calibration: every seed gives the same
 
 # Rows that the claims rest on come first.
-_FIRST = ("dense", "magnitude", "wanda", "sparsegpt", *AUTHORS, "alps", "alps-refit")
+_FIRST = ("dense", "magnitude", "wanda", "sparsegpt", *AUTHORS, "alps", "alps-asymmetric", "alps-refit")
 ORDER = (*_FIRST, *(method for method in METHODS if method not in _FIRST))
 
 
