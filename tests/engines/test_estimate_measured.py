@@ -43,7 +43,10 @@ def memory(shape, method, path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "method"),
-    [("wide", "wanda"), ("wide", "sparsegpt"), ("wide", "alps"), ("deep", "sparsegpt"), ("large vocabulary", "wanda")],
+    [
+        *(("wide", "wanda"), ("wide", "sparsegpt"), ("wide", "alps"), ("wide", "sparsegpt-asymmetric")),
+        *(("deep", "sparsegpt"), ("large vocabulary", "wanda")),
+    ],
 )
 def test_what_is_foretold_is_not_passed_and_not_far_away(shape, method, tmp_path):
     found = memory(SHAPES[shape], method, tmp_path)

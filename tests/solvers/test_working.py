@@ -16,8 +16,10 @@ import pomona
 from pomona import registry
 from pomona.collect import collect
 from pomona.engines.memory import Peak, frugal
+from pomona.probes.tapping import groups
 from pomona.structures.weights import Weights
-from pomona.vocabulary import View
+from pomona.vocabulary import Batch, View
+from pomona.vocabulary.beside import Twin
 torch.set_num_threads(1)
 method, shapes = sys.argv[1], json.loads(sys.argv[2])
 solver = registry.recipe(method).solver
@@ -25,7 +27,8 @@ with frugal():
     for rows, columns in shapes:
         net, x = nn.Sequential(nn.Linear(columns, rows, bias=False)).eval(), torch.randn(2 * columns, columns)
         (site,) = Weights().sites(pomona.trace(net, x[:2]))
-        stats = collect(net, [site], solver.needs, [x])[site.name]
+        (taps,) = groups(net, Batch((x,)), [site.name])
+        stats = collect(net, [site], solver.needs, [Batch((x,), target=Twin(net, Batch((x,)), taps))])[site.name]
         weight = net[0].weight.detach()
         view = View(site, Weights(), {site.name: weight}, torch.ones(site.shape, dtype=torch.bool), stats)
         keep = weight.abs() > weight.abs().median(1, keepdim=True).values
@@ -35,7 +38,7 @@ with frugal():
 """
 SMALL, SHAPES = (64, 512), ((3000, 512), (300, 1536))  # weights count in the one, gram matrices in the other
 PAGES = 6e6  # bytes that come and go between runs: code read from disk for the first time, heaps of libraries
-METHODS = ["sparsegpt", "alps", "admm-update", "dsnot", "wanda-refit"]
+METHODS = ["sparsegpt", "alps", "admm-update", "dsnot", "wanda-refit", "sparsegpt-asymmetric", "alps-asymmetric"]
 
 
 @pytest.mark.slow
