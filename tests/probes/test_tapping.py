@@ -36,8 +36,10 @@ WANTED = {
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_groups_and_streams_of_blocks_that_nobody_described(name):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_and_streams_of_blocks_that_nobody_described(name, dtype):
     model, data = language.model(name)
+    model = model.to(dtype)
     shell = Shell(block := BLOCKS[name], model.get_submodule(BLOCKS[name]))
     weights = [key for key, p in shell.named_parameters() if p.ndim == 2]
     found = groups(shell, call(model, block, Batch.of(data[0]), {}), weights)

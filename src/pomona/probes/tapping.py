@@ -16,7 +16,8 @@ from pomona.vocabulary.beside import Tap
 
 END = ""  # of the block, among places in it
 _STRAIGHT = 1e-3  # how far, relatively, a layer may be from a product with its weight
-_MOVED = 1e-2  # how far a stream may be from what was added to it: sums are rounded where the stream is large
+_MOVED = 1e-2  # how far a stream may move from what was added to it
+_ROUNDED = 4  # roundings of a number that either may be off besides
 _ROWS = 64  # tokens that are looked at
 
 _End = Literal["reads", "gives"]
@@ -49,8 +50,8 @@ def groups(block: nn.Module, call: Batch, weights: Sequence[str]) -> list[dict[s
         layer = name.rpartition(".")[0]
         if name in weights and len(read.get(layer, ())) == len(given.get(layer, ())) == 1:
             x, y = read[layer][0], given[layer][0]
-            if across(parameter, x, y) is not None:
-                taps[name] = Tap(name, layer, _stream(block, call, layer, trail))
+            if (turned := _across(parameter, x, y)) is not None:
+                taps[name] = Tap(name, layer, turned, _stream(block, call, layer, trail))
     order = {layer: number for number, layer in enumerate(read)}
     found: dict[Any, dict[str, Tap | None]] = {None: {}}
     keys: dict[str, Any] = {}
@@ -90,15 +91,35 @@ def heard(block: nn.Module, call: Batch, taps: Mapping[str, Tap], stream: bool, 
     return found
 
 
-def across(weight: Tensor, read: Tensor, given: Tensor) -> bool | None:
+@torch.no_grad()
+def products(block: nn.Module, call: Batch, layers: Collection[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """What each of these layers reads and gives when it is first called; the block runs until all were."""
+    read: dict[str, Tensor] = {}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def note(place: str, end: _End, tensor: Tensor) -> None:
+        if end == "reads":
+            read.setdefault(place, tensor)
+        else:
+            found.setdefault(place, (read[place], tensor))
+        if len(found) == len(layers):
+            raise _Enough
+
+    with suppress(_Enough):
+        _run(block, call, layers, note)
+    return found
+
+
+def _across(weight: Tensor, read: Tensor, given: Tensor) -> bool | None:
     """Whether a layer's weight is stored as (columns, rows); None where the layer is no product with it, up to a constant."""
     if weight.ndim != 2:
         return None
+    slack = max(_STRAIGHT, _ROUNDED * torch.finfo(given.dtype).eps)
     read, given = (_rows(x).double() for x in (read, given))
     read, given = read - read[:1], given - given[:1]  # without the bias
     for turned, matrix in ((False, weight.mT.double()), (True, weight.double())):
         fits = matrix.shape == (read.shape[1], given.shape[1])
-        if fits and (read @ matrix - given).norm() <= _STRAIGHT * given.norm():
+        if fits and (read @ matrix - given).norm() <= slack * given.norm():
             return turned
     return None
 
@@ -118,9 +139,9 @@ def _stream(block: nn.Module, call: Batch, layer: str, trail: _Trail) -> str | N
             return tensor + more
         before = trail.get((place, end))
         reads = end == "reads" or place == END
-        if not added or not reads or before is None or before.shape != own.shape or _near(before, own, own):
+        if not added or not reads or before is None or before.shape != own.shape or torch.equal(before, own):
             return None
-        if _near(_rows(tensor) - before, added[0], added[0]):
+        if _moved(_rows(tensor), before, added[0]):
             found.append(place)
             raise _Enough
         return None
@@ -130,8 +151,12 @@ def _stream(block: nn.Module, call: Batch, layer: str, trail: _Trail) -> str | N
     return found[0] if found else None
 
 
-def _near(a: Tensor, b: Tensor, scale: Tensor) -> bool:
-    return bool((a - b).norm() <= _MOVED * scale.norm())
+def _moved(after: Tensor, before: Tensor, added: Tensor) -> bool:
+    """Whether rows moved by what was added, up to rounding; those that are so large that it drowns in them say nothing."""
+    slack = _ROUNDED * torch.finfo(before.dtype).eps * before.double().norm(dim=1)
+    size, far = added.double().norm(dim=1), (after.double() - before.double() - added.double()).norm(dim=1)
+    clear = slack < size / 4
+    return bool(clear.any() and (far <= _MOVED * size + slack)[clear].all())
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomona.probes.recording import main, tokens
+from pomona.probes.recording import tokens
+from pomona.probes.tapping import groups, products
 from pomona.quadratic.refit import descended
 from pomona.training.adapters import targets
 from pomona.training.batches import of_epoch
 from pomona.training.beside import error, taught
-from pomona.vocabulary import Batch, InputError, Requirement, Training, evaluating
-from pomona.vocabulary.beside import Beside
-
-_STRAIGHT = 1e-3  # how far, relatively, a layer may be from a product with its weight
+from pomona.vocabulary import Batch, InputError, Requirement, Training
+from pomona.vocabulary.beside import Beside, Tap
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,10 @@ class Refit:
         names = [layer.name for layer in group]
         gram, cross = torch.zeros(()), dict.fromkeys(names, torch.zeros(()))
         for own, whole in each.calls:
-            ours, theirs = (_heard(block, names, call) for block, call in ((each.pruned, own), (each.dense, whole)))
+            ours, theirs = (products(block, call, names) for block, call in ((each.pruned, own), (each.dense, whole)))
             for name in names:
-                read, given = (tokens(x, own.visible).flatten(0, -2) for x in ours[name][0])
-                wanted = tokens(theirs[name][0][1], whole.visible).flatten(0, -2)
+                read, given = (tokens(x, own.visible).flatten(0, -2) for x in ours[name])
+                wanted = tokens(theirs[name][1], whole.visible).flatten(0, -2)
                 cross[name] = cross[name] + (read.mT @ (wanted - given)).double()  # (columns, rows)
             gram = gram + (read.mT @ read).double()
         mean = gram.diagonal().mean()
@@ -115,55 +113,14 @@ class _Layer:
 def _groups(each: Beside, hold: Callable[[nn.Module], None], first: Batch) -> list[list[_Layer]]:
     """The layers that are refitted, in the order in which they are called; together those that read the very same tensor."""
     wide = {name: weight.shape for name, weight in each.dense.named_parameters()}
-    owners = {id(module): name for name, module in each.pruned.named_modules()}
-    pruned = {owners[id(t.places[0][0])]: t for t in targets(each.pruned, hold) if len(t.places) == 1 and t.weight.ndim == 2}
-    heard = _heard(each.pruned, list(pruned), first, through=True)
-    found: dict[Hashable, list[_Layer]] = {}
-    for name, [(read, given), *more] in heard.items():
-        target = pruned[name]
-        across = None if more else _across(target.weight, read, given)
-        if across is not None and wide[f"{name}.{target.places[0][1]}"][int(across)] == given.shape[-1]:
-            found.setdefault((read.data_ptr(), read.shape), []).append(_Layer(name, target.weight, target.alive, across))
-    return list(found.values())
+    names = {id(module): name for name, module in each.pruned.named_modules()}
+    single = [t for t in targets(each.pruned, hold) if len(t.places) == 1]
+    pruned = {f"{names[id(t.places[0][0])]}.{t.places[0][1]}": t for t in single}
 
+    def layer(tap: Tap) -> _Layer | None:
+        target, rows = pruned[tap.weight], int(tap.across)
+        alike = wide[tap.weight][rows] == target.weight.shape[rows]
+        return _Layer(tap.layer, target.weight, target.alive, tap.across) if alike else None
 
-def _across(weight: Tensor, read: Tensor, given: Tensor) -> bool | None:
-    """Whether the weight is stored as (columns, rows); None where the layer is no product with it, up to a constant."""
-    read, given = (x.flatten(0, -2)[:64].double() for x in (read, given))
-    read, given = read - read[:1], given - given[:1]  # without the bias
-    for across, matrix in ((False, weight.mT.double()), (True, weight.double())):
-        fits = matrix.shape == (read.shape[1], given.shape[1])
-        if fits and (read @ matrix - given).norm() <= _STRAIGHT * given.norm():
-            return across
-    return None
-
-
-class _Enough(BaseException):
-    """All that was to be heard was heard. Not an Exception: what a model's own code catches must not be this."""
-
-
-def _heard(block: nn.Module, names: Sequence[str], batch: Batch, through: bool = False) -> dict[str, list[tuple[Tensor, Tensor]]]:
-    """What these modules read and give, call by call, by name in the order in which they are called.
-
-    The block runs until each was called once, or `through` to its end.
-    """
-    heard: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: Any) -> None:
-            _, read = main(args, kwargs)
-            if read is not None and isinstance(given, Tensor):
-                heard.setdefault(name, []).append((read, given))
-            if len(heard) == len(names) and not through:
-                raise _Enough
-
-        return hook
-
-    handles = [block.get_submodule(name).register_forward_hook(note(name), with_kwargs=True) for name in names]
-    try:
-        with evaluating(block), suppress(_Enough):
-            block(*batch.args, **batch.kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return heard
+    made = [[layer(tap) for tap in group.values() if tap] for group in groups(each.pruned, first, list(pruned))]
+    return [found for group in made if (found := [one for one in group if one])]
