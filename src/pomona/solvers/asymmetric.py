@@ -20,19 +20,19 @@ class Asymmetric:
     """Another solver, on W + D instead of the dense weight W: D takes back what the cut layers before this one did.
 
     min over D of ||M - X D^T||^2 + damping ||D||^2, X what the layer reads in the pruned model and M, row by row, what is
-    missing there (`Paired`): a least-squares fit, so D = (H + damping)^-1 C with the statistics `InputGram` and `Drift`. What
-    `solver` then loses of W + D is what it loses of the fit: for any W', ||M - X (W' - W)^T||^2 differs from
-    tr((W + D - W') H (W + D - W')^T) by a constant (up to the damping). Layers are solved in the order in which they are read,
-    each on what those before it give by now.
+    missing there (`Paired`): a least-squares fit, so D = (H + damping)^-1 C with the statistics `InputGram` and `Drift`. Without
+    damping ||M - X (W' - W)^T||^2 is tr((W + D - W') H (W + D - W')^T) and a constant, for any W': what `solver` loses of W + D
+    is what is lost of M. Layers are solved in the order in which they are read, each on what those before it give by now.
 
     GPTAQ and QEP solve quantised layers for the dense model's products, `stream=False`. With `stream` a layer that adds to the
     residual stream is solved for the whole stream behind it, token by token relative to its size: that is not in the papers.
-    `damping` is in mean diagonals of H.
+    `damping` is in mean diagonals of H, a hundred times what solvers take: of D less is known than of W, and where inputs hardly
+    vary a fit to the calibration data is a fit to chance. (The papers take a share of D instead.)
     """
 
     solver: Solver
     stream: bool = True
-    damping: float = 0.01
+    damping: float = 1.0
 
     @property
     def needs(self) -> tuple[Statistic, ...]:
