@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.language_models.authors import GET
+from benchmarks.language_models.best import best
 from benchmarks.language_models.claims import claims
+from benchmarks.language_models.grid import grid
 from benchmarks.language_models.methods import METHODS, ONE_SEED, PATTERNS, SIZES, SMALLER, SPARSITIES
 from benchmarks.language_models.rows import CALIBRATION, Protocol, Row
 from benchmarks.language_models.table import Table
@@ -37,7 +39,7 @@ around it to run with transformers of today is in `benchmarks/language_models/au
 
 def page(rows: Sequence[Row]) -> str:
     """The page in markdown, a section for every model and protocol."""
-    parts = ["# Language models", ABOUT]
+    parts = ["# Language models", ABOUT, *best(rows)]
     for model, protocol in dict.fromkeys((row.model, row.protocol) for row in rows):
         parts += _section(model, protocol, [row for row in rows if row.model == model and row.protocol == protocol])
     return "\n\n".join(parts) + "\n"
@@ -59,7 +61,7 @@ def _section(model: str, protocol: Protocol, rows: Sequence[Row]) -> Iterator[st
     found = [c for c in claims(table) if c.seeds or protocol.calibration == CALIBRATION]
     if found:
         yield "### What was claimed"
-        yield _grid(("claim", "", "as measured"), [(c.text, c.verdict, c.told) for c in found])
+        yield grid(("claim", "", "as measured"), [(c.text, c.verdict, c.told) for c in found])
 
 
 def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequence[str]) -> Iterator[str]:
@@ -67,7 +69,7 @@ def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequ
     if there:
         yield f"### {title}"
         lines = [(m, *(_cell(table, m, p) for p in points), _told(table.seconds(m), ".0f")) for m in there]
-        yield _grid(("method", *points, "seconds"), lines)
+        yield grid(("method", *points, "seconds"), lines)
 
 
 def _beside_sparsegpt(table: Table) -> Iterator[str]:
@@ -76,7 +78,7 @@ def _beside_sparsegpt(table: Table) -> Iterator[str]:
         yield "### Beside SparseGPT"
         yield "Perplexity over that of `sparsegpt` with the same seed, the mean over the seeds; below 1 is better."
         lines = [(m, *(_told(ratio, ".3f") for ratio in found)) for m, found in ratios.items() if any(found)]
-        yield _grid(("method", *_POINTS), lines)
+        yield grid(("method", *_POINTS), lines)
 
 
 def _cell(table: Table, method: str, point: str) -> str:
@@ -99,7 +101,3 @@ def _told(value: float | None, how: str) -> str:
 def _all(name: str, rows: Sequence[Row]) -> str:
     values = sorted({str(getattr(row, name)) for row in rows})
     return f"{name} {', '.join(values)}"
-
-
-def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))

@@ -98,6 +98,16 @@ def test_more_windows_make_a_section_of_their_own_without_claims_that_nobody_mea
     assert "64 windows of 512 tokens to calibrate" in then
 
 
+def test_the_best_and_what_made_it_is_told_of_all_windows_but_not_of_runs_that_take_too_long():
+    found = [row("dense", "dense", 0, 30.0), *many("2:4", sparsegpt=[80.0, 84.0])]
+    assert "the best without training" not in page(found)
+    more = [replace(r, perplexity=44.0, protocol=Protocol("text", calibration=64)) for r in many("2:4", alps_asymmetric=[50.0])]
+    long = [replace(more[0], perplexity=40.0, seconds=9000.0, protocol=Protocol("text", calibration=512))]
+    made = page([*found, *more, *long]).split("best without training\n")[1]
+    assert "at 2:4 is **44.00** (SparseGPT 82.00, dense 30.00): `alps-asymmetric` with 64 windows." in made
+    assert "| sparsegpt | 16 | 82.00 |  |" in made and "| alps-asymmetric | 512 | 40.00 |  | 9000 |" in made
+
+
 def test_rows_are_kept_by_name_and_protocol(tmp_path):
     first, again = row("wanda", "2:4", 0, 40.0), row("wanda", "2:4", 0, 41.0)
     other = replace(first, protocol=Protocol("text", held_out=8))

@@ -55,6 +55,7 @@ class Paired:
                 raise InputError(f"{tap.layer} is of another width than in the dense model, so they cannot be compared.")
             missing[name] = there - here
             if self.stream and tap.stream is not None:
+                there = there if there.dtype == torch.float64 else there.float()
                 size = there.square().mean(-1, keepdim=True).sqrt().clamp_min(torch.finfo(there.dtype).tiny)
                 inputs[name], missing[name] = inputs[name] / size, missing[name] / size
         experts = {name: record.routed(name) for name in sorted(watch.experts)}
