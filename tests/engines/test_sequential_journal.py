@@ -1,10 +1,8 @@
 """A run block by block that is killed goes on, and ends as if nothing had happened."""
 
-import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,25 +12,16 @@ import pomona
 from blocky import blocky
 from pomona.allocations.everywhere import Global
 from pomona.recipes.language import wanda
-from pomona.vocabulary import InputError, Silent
+from pomona.vocabulary import InputError
 
 TESTS = str(Path(__file__).parents[1])
-RUN = "import sys; sys.path[:0] = sys.argv[1:3]; import test_sequential_journal as t; t.prune(sys.argv[3], t.Deadly())"
-
-
-class Deadly(Silent):
-    """Dies when two blocks are done."""
-
-    left = 2
-
-    @contextmanager
-    def stage(self, name, total=None):
-        yield self if name == "blocks" else Silent()
-
-    def advance(self, amount=1, **numbers):
-        self.left -= 1
-        if not self.left:
-            os.kill(os.getpid(), signal.SIGKILL)
+RUN = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import deadly
+import test_sequential_journal as t
+t.prune(sys.argv[3], deadly.Deadly())
+"""
 
 
 def prune(checkpoint, progress=None, goal="sparsity=0.5"):

@@ -8,10 +8,11 @@ import pomona
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
-def test_sparsegpt_streamed_is_what_it_is_in_memory(name, tmp_path):
+@pytest.mark.parametrize("method", ["sparsegpt", "sparsegpt-asymmetric"])
+def test_a_solver_streamed_is_what_it_is_in_memory(name, method, tmp_path):
     model, data = language.model(name)
     model.save_pretrained(tmp_path / "dense")
-    wish = {"method": "sparsegpt", "goal": "sparsity=0.5", "data": data}
+    wish = {"method": method, "goal": "sparsity=0.5", "data": data}
     plan = pomona.plan(model, data[0], **wish)
     streamed = pomona.prune_folder(tmp_path / "dense", tmp_path / "small", **wish)
     values = streamed.load().state_dict()

@@ -1,12 +1,10 @@
 """A model that is never whole in memory is pruned as one that is."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from safetensors.torch import load_file
 
 import language
 import pomona
+from deadly import Deadly
 from pomona.face.streaming import prune_folder
 from pomona.recipes.language import wanda
 from pomona.statistics.input_norm import InputNorm
@@ -128,8 +127,9 @@ def test_bad_folders_are_refused_in_a_sentence(tmp_path):
 RUN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
+import deadly
 import test_streaming as t
-t.attempt(t.Path(sys.argv[3]), "out", t.Deadly(t.shoot))
+t.attempt(t.Path(sys.argv[3]), "out", deadly.Deadly())
 """
 
 
@@ -137,28 +137,8 @@ class Killed(BaseException):
     """Nothing catches it."""
 
 
-def shoot():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def stab():
     raise Killed
-
-
-class Deadly(Silent):
-    """Dies when two blocks are done."""
-
-    def __init__(self, die):
-        self.left, self.die = 2, die
-
-    @contextmanager
-    def stage(self, name, total=None):
-        yield self if name == "blocks" else Silent()
-
-    def advance(self, amount=1, **numbers):
-        self.left -= 1
-        if not self.left:
-            self.die()
 
 
 @dataclass(frozen=True)

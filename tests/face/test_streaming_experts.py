@@ -1,10 +1,8 @@
 """Folders that store experts one by one are pruned without the model, or a stack of them, ever being stored otherwise."""
 
-import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from safetensors.torch import load_file
 import pomona
 from experts import folder_of, mixtral, one_by_one, qwen2, qwen3
 from pomona.face.streaming import prune_folder
-from pomona.vocabulary import InputError, Silent
+from pomona.vocabulary import InputError
 
 DATA = [{"input_ids": torch.randint(0, 64, (2, 24), generator=torch.Generator().manual_seed(seed))} for seed in range(2)]
 WISH = {"goal": "sparsity=0.5", "data": DATA}
@@ -92,20 +90,10 @@ def test_a_folder_without_an_expert_is_refused_and_nothing_is_written(tmp_path):
 RUN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
+import deadly
 import test_streaming_experts as t
-t.attempt(t.Path(sys.argv[3]), "out", t.Deadly())
+t.attempt(t.Path(sys.argv[3]), "out", deadly.Deadly(blocks=1))
 """
-
-
-class Deadly(Silent):
-    """Is shot when the first block is done."""
-
-    @contextmanager
-    def stage(self, name, total=None):
-        yield self if name == "blocks" else Silent()
-
-    def advance(self, amount=1, **numbers):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def attempt(path, out, progress=None, checkpoint="work"):

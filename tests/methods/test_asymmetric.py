@@ -1,7 +1,5 @@
 """Asymmetric: layers solved for what the dense model has in their places (after GPTAQ, Li et al., 2025)."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch import nn
@@ -11,12 +9,13 @@ import language
 import pomona
 import tinylm
 from besides import distance
+from deadly import Deadly, interrupt
 from pomona.criteria.magnitude import Magnitude
 from pomona.recipes.language import dsnot
 from pomona.recipes.layerwise import sparsegpt, sparsegpt_asymmetric, wanda_refit
 from pomona.solvers.asymmetric import Asymmetric
 from pomona.solvers.least_squares import LeastSquares
-from pomona.vocabulary import InputError, Silent
+from pomona.vocabulary import InputError
 
 EXACT = LeastSquares(damping=1e-9)
 
@@ -131,43 +130,15 @@ def test_whatever_the_model_looks_like_masks_are_kept_and_the_plan_replays(name)
         assert torch.equal(value != 0, decision.keep & (decision.tensors[site] != 0))
 
 
-class Stopping(Silent):
-    """Raises when two blocks are done."""
-
-    left = 2
-
-    @contextmanager
-    def stage(self, name, total=None):
-        yield self if name == "blocks" else Silent()
-
-    def advance(self, amount=1, **numbers):
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-
-
 def test_a_run_that_was_broken_off_goes_on_and_ends_bit_identical(tmp_path):
     model, batches = language.model("opt")
     wish = {"method": "sparsegpt-asymmetric", "goal": "sparsity=0.5", "data": batches}
     with pytest.raises(KeyboardInterrupt):
-        pomona.plan(model, batches[0], checkpoint=tmp_path, progress=Stopping(), **wish)
+        pomona.plan(model, batches[0], checkpoint=tmp_path, progress=Deadly(interrupt), **wish)
     assert list(tmp_path.glob("block-*"))
     resumed, whole = pomona.plan(model, batches[0], checkpoint=tmp_path, **wish), pomona.plan(model, batches[0], **wish)
     for site, decision in whole.decisions.items():
         assert torch.equal(resumed.decisions[site].tensors[site], decision.tensors[site])
-
-
-@pytest.mark.parametrize("name", ["llama", "t5"])
-def test_streamed_it_is_what_it_is_in_memory(name, tmp_path):
-    model, batches = language.model(name)
-    model.save_pretrained(tmp_path / "dense")
-    wish = {"method": "sparsegpt-asymmetric", "goal": "sparsity=0.5", "data": batches}
-    plan = pomona.plan(model, batches[0], **wish)
-    streamed = pomona.prune_folder(tmp_path / "dense", tmp_path / "small", **wish)
-    values = streamed.load().state_dict()
-    for site in plan.sites:
-        assert torch.equal(streamed.plan.keep(site), plan.keep(site))
-        assert_close(values[site], plan.decisions[site].tensors[site], atol=1e-6, rtol=0)
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence():
