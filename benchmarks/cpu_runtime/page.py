@@ -24,12 +24,12 @@ What stands in the way where a goal is missed:
 - **Small layers with few weights left.** Their bytes take less time than what every call takes: checking the input, seeing
   that the layer lies where it lay, asking torch for memory, entering C: as much as nn.Linear takes, and more than the kernel.
   Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the decoder leave the calls out.
-- **Batches.** The limit counts nothing but multiplications. Each block of 8 weights also costs an index, two loads of X at a
-  place that nobody foresees, and eight broadcasts; sums wait in the cache between the cuts of the columns that keep X near.
 - **Convolutions with 64 channels at 56 x 56.** Few weights meet many pixels: laying out the input is a large part, and the dense
   engines are at their best there.
 - **A whole network on two threads.** Some layers are too small to share, and what is left to torch between the kernels takes its
-  own time."""
+  own time.
+- **Batches.** The limit counts nothing but multiplications. Each block of 8 weights also costs an index, two loads of X at a
+  place that nobody foresees, and eight broadcasts; sums wait in the cache between the cuts of the columns that keep X near."""
 
 
 def page(rows: Sequence[Row], notes: Sequence[str], command: str) -> str:
@@ -65,6 +65,11 @@ def _goals(rows: Sequence[Row]) -> Iterator[str]:
         most = "" if goal.at_limit is None else f"{goal.at_limit:.2f}"
         yield f"| {goal.text} | {goal.where} | {goal.wanted:g} | {value} | {verdict} | {share} | {most} |"
     yield from ("", IN_THE_WAY)
+    batched = [row for row in rows if row.setting.kind == "linear" and row.setting.batch >= 64 and row.best.operations]
+    if batched:
+        shares = sorted(row.of_limit(row.best) for row in batched)
+        yield f"  In these runs the best dense engine reaches {shares[0]:.0%} to {shares[-1]:.0%} of it: the limit is a burst that"
+        yield "  reads nothing."
 
 
 def _limits(rows: Sequence[Row]) -> Iterator[str]:
