@@ -68,7 +68,7 @@ def _goals(rows: Sequence[Row]) -> Iterator[str]:
     batched = [row for row in rows if row.setting.kind == "linear" and row.setting.batch >= 64 and row.best.operations]
     if batched:
         shares = sorted(row.of_limit(row.best) for row in batched)
-        yield f"  In these runs the best dense engine reaches {shares[0]:.0%} to {shares[-1]:.0%} of it: the limit is a burst that"
+        yield f"  Here the best dense engine reaches {shares[0]:.0%} to {shares[-1]:.0%} of it: the limit is a burst that"
         yield "  reads nothing."
 
 
