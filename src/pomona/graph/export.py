@@ -135,7 +135,7 @@ def _with_stacks(wanted: bool) -> Iterator[None]:
 @contextmanager
 def without_cache(model: nn.Module) -> Iterator[None]:
     """Turn off key-value caches where a configuration has them: they are state, not part of the function."""
-    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None and hasattr(c, "use_cache")}
+    configs = {id(c): c for m in model.modules() if (c := _config(m)) is not None and hasattr(c, "use_cache")}
     before = [(config, config.use_cache) for config in configs.values()]
     for config, _ in before:
         config.use_cache = False
@@ -144,6 +144,11 @@ def without_cache(model: nn.Module) -> Iterator[None]:
     finally:
         for config, use in before:
             config.use_cache = use
+
+
+def _config(module: nn.Module) -> Any:
+    # What a module does not have takes it long to say.
+    return module.config if "config" in vars(module) or hasattr(type(module), "config") else None
 
 
 def _explain(model: nn.Module, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import product
 from typing import ClassVar
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pomona.probes.forward import Forward
+from pomona.statistics.input_gram import InputGram
 from pomona.statistics.sums import added, only_weight, watched
 from pomona.vocabulary import Convolution, InputError, Probe, Seen, Site, State, Watch, Weight
 
@@ -35,6 +37,10 @@ class InputNorm:
         if site.weight is None or site.weight.kind not in ("linear", "conv"):
             raise InputError(f"{name} is neither a linear nor a convolution weight, so its inputs are unknown; skip it.")
         return watched(site.weight)
+
+    def alike(self, site: Site, seen: Seen) -> Hashable:
+        """Sites that read the same memory in the same way."""
+        return InputGram(self.probe).alike(site, seen)
 
     def update(self, state: State | None, site: Site, seen: Seen) -> State:
         """Add the squares of one batch."""

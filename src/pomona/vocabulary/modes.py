@@ -16,7 +16,7 @@ def modes_kept(*models: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, training in flags:
-            module.training = training
+            _set(module, training)
 
 
 @contextmanager
@@ -31,4 +31,10 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 def set_training(model: nn.Module, training: bool) -> None:
     """What `train` and `eval` do. Those are methods that a class may refuse, and exported programs do."""
     for module in model.modules():
+        _set(module, training)
+
+
+def _set(module: nn.Module, training: bool) -> None:
+    # To set an attribute of a module takes many times as long as to read it, and this is done around every pass.
+    if module.training != training:
         module.training = training
