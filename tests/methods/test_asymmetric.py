@@ -69,7 +69,7 @@ def prune(model: nn.Module, batches: list[torch.Tensor], solver: Asymmetric) -> 
 def test_each_weight_is_least_squares_between_what_it_reads_and_what_the_dense_one_gave():
     torch.manual_seed(0)
     dense, batches = Stack().requires_grad_(False), data()
-    pruned = prune(dense, batches, Asymmetric(EXACT, stream=False, damping=1e-9))
+    pruned = prune(dense, batches, Asymmetric(EXACT, stream=False, doubt=1e-9))
     wanted = read = torch.cat(batches)
     for before, after in zip(dense.layers, pruned.layers, strict=True):
         wanted = before(wanted)
@@ -84,7 +84,7 @@ def test_each_weight_is_least_squares_between_what_it_reads_and_what_the_dense_o
 def test_what_is_added_to_a_stream_is_fitted_to_the_stream_token_by_token_relative_to_its_size():
     torch.manual_seed(0)
     dense, batches = Residuals(), data()
-    pruned = prune(dense, batches, Asymmetric(EXACT, damping=1e-9)).double()
+    pruned = prune(dense, batches, Asymmetric(EXACT, doubt=1e-9)).double()
     here = there = torch.cat(batches).double()
     for before, after in zip(dense.double().layers, pruned.layers, strict=True):
         there = before(there).detach()

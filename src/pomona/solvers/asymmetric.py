@@ -11,6 +11,7 @@ from pomona.probes.paired import Paired
 from pomona.quadratic.problem import Quadratic
 from pomona.statistics.drift import Drift
 from pomona.statistics.input_gram import InputGram
+from pomona.statistics.rows_read import RowsRead
 from pomona.vocabulary import Decision, Gathered, InputError, Solver, Statistic, View, Working
 from pomona.vocabulary.layout import from_product
 
@@ -26,18 +27,24 @@ class Asymmetric:
 
     GPTAQ and QEP solve quantised layers for the dense model's products, `stream=False`. With `stream` a layer that adds to the
     residual stream is solved for the whole stream behind it, token by token relative to its size: that is not in the papers.
-    `damping` is in mean diagonals of H, a hundred times what solvers take: of D less is known than of W, and where inputs hardly
-    vary a fit to the calibration data is a fit to chance. (The papers take a share of D instead.)
+    Every row of D has as many unknowns as columns, and is told by as many equations as tokens: `damping`, in mean diagonals of H,
+    is that ratio times `doubt`. It is far above what solvers take, since of D less is known than of W: where inputs hardly vary
+    a fit is a fit to chance. (The papers take a share of D instead.)
     """
 
     solver: Solver
     stream: bool = True
-    damping: float = 1.0
+    doubt: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.doubt < 0:
+            raise InputError(f"Asymmetric needs a doubt from 0 on; got {self.doubt:g}.")
 
     @property
     def needs(self) -> tuple[Statistic, ...]:
         """The other solver's, gathered beside the dense model, and what is missing; raises InputError where they cannot be."""
-        return *dict.fromkeys(map(self._beside, (InputGram(), *self.solver.needs))), Drift(self._probe)
+        needs: tuple[Statistic, ...] = (InputGram(), RowsRead(), *self.solver.needs)
+        return *dict.fromkeys(map(self._beside, needs)), Drift(self._probe)
 
     @property
     def working(self) -> Working:
@@ -51,10 +58,11 @@ class Asymmetric:
             return Decision(proposal)
         given = view.site.weight
         stats = Gathered({need: view.stats[self._beside(need)] for need in self.solver.needs})
-        drift = view.stats[Drift(self._probe)]
-        problem = Quadratic.of(replace(view, stats=Gathered({InputGram(): view.stats[self._beside(InputGram())]})), self.damping)
+        gram, rows = view.stats[self._beside(InputGram())], view.stats[self._beside(RowsRead())]
+        damping = self.doubt * gram.shape[1] / max(1.0, float(rows))
+        problem = Quadratic.of(replace(view, stats=Gathered({InputGram(): gram})), damping)
         assert given is not None  # Quadratic.of saw to it
-        fitted = problem.weight + problem.solved(drift).mT.to(problem.dtype)
+        fitted = problem.weight + problem.solved(view.stats[Drift(self._probe)]).mT.to(problem.dtype)
         value = from_product(given, fitted).to(view.tensors[given.tensor].dtype)
         return self.solver.solve(replace(view, tensors={**view.tensors, given.tensor: value}, stats=stats), proposal)
 
