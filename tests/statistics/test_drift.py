@@ -1,11 +1,13 @@
-"""How many rows each weight was multiplied with, and what is missing where nothing is compared."""
+"""How many rows each weight was multiplied with, and what is missing where its product goes."""
 
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 import pomona
 from pomona.collect import collect
 from pomona.probes.paired import Paired
+from pomona.probes.tapping import groups
 from pomona.statistics.drift import Drift
 from pomona.statistics.rows_read import RowsRead
 from pomona.structures.weights import Weights
@@ -21,11 +23,15 @@ def test_tokens_and_positions_are_counted():
     assert {name: int(stats[RowsRead()]) for name, stats in found.items()} == {"0.weight": 7 * 36, "3.weight": 7 * 4}
 
 
-def test_nothing_is_missing_without_a_tap_and_between_a_model_and_itself():
+def test_what_is_missing_is_the_dense_product_less_this_one_and_nothing_without_a_tap():
     torch.manual_seed(0)
-    net, x = nn.Sequential(nn.Linear(6, 4)).eval(), torch.randn(9, 6)
+    net, dense, x = nn.Sequential(nn.Linear(6, 4)).eval(), nn.Sequential(nn.Linear(6, 4)).eval(), torch.randn(9, 6)
     (site,) = Weights().sites(pomona.trace(net, x))
     need = Drift(Paired(stream=False))
-    call = Batch((x,), target=Twin(net, Batch((x,)), {}))
-    assert collect(net, [site], [need], [call])[site.name][need].shape == (1, 6, 4)
-    assert not collect(net, [site], [need], [call])[site.name][need].any()
+    (taps,) = groups(net, Batch((x,)), [site.name])
+
+    def drift(known):
+        return collect(net, [site], [need], [Batch((x,), target=Twin(dense, Batch((x,)), known))])[site.name][need]
+
+    assert_close(drift(taps)[0], (x.mT @ (dense(x) - net(x))).detach().double(), atol=1e-5, rtol=1e-5)
+    assert drift({}).shape == (1, 6, 4) and not drift({}).any()
