@@ -15,8 +15,8 @@ WHY = """\
 SparseGPT and ALPS make each layer repeat what its dense weight would give on what the cut layers before it give, so every
 layer adds its error to theirs. `asymmetric` solves it for what the dense model *has* in its place, and, where a layer adds
 to the residual stream, for the whole stream behind it: errors are taken back where they can be. That is least squares on
-few tokens, so it wants strong damping, and more windows (`--calibration N`) go further with it. `swaps` lets channels
-change places first, so that 2:4 keeps more. Means over the seeds that are there; `seconds` is the processor time of one core."""
+few tokens, so it wants strong damping, and more windows (`--calibration N`) go further with it. Means over the seeds that
+are there; `seconds` is the processor time of one core."""
 
 
 def best(rows: Sequence[Row]) -> Iterator[str]:
