@@ -130,6 +130,17 @@ def test_whatever_the_model_looks_like_masks_are_kept_and_the_plan_replays(name)
         assert torch.equal(value != 0, decision.keep & (decision.tensors[site] != 0))
 
 
+def test_the_same_seed_gives_the_same_plan_within_the_goal_and_the_model_is_left_alone():
+    model, batches = language.model("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wish = {"method": "alps-asymmetric", "goal": "sparsity=0.5", "data": batches}
+    first, second = (pomona.plan(model, batches[0], **wish) for _ in range(2))
+    for site, decision in first.decisions.items():
+        assert torch.equal(second.decisions[site].tensors[site], decision.tensors[site])
+        assert 2 * int(decision.keep.sum()) <= decision.keep.numel()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_run_that_was_broken_off_goes_on_and_ends_bit_identical(tmp_path):
     model, batches = language.model("opt")
     wish = {"method": "sparsegpt-asymmetric", "goal": "sparsity=0.5", "data": batches}

@@ -32,6 +32,7 @@ from pomona.statistics.propagated import Propagated
 from pomona.statistics.reader_gram import ReaderGram
 from pomona.statistics.reader_moments import ReaderMoments
 from pomona.statistics.relevance import Relevance
+from pomona.statistics.rows_read import RowsRead
 from pomona.statistics.run_distance import RunDistance
 from pomona.statistics.second_order import SecondOrder
 from pomona.statistics.squared_gradient import SquaredGradient
@@ -46,6 +47,7 @@ EXAMPLES = [
     (SquaredGradient(), "element"),
     (InputNorm(), "element"),
     (InputGram(), "element"),
+    (RowsRead(), "element"),
     (InputMoments(), "element"),
     (MapRank(), "axis"),
     (Independence(), "axis"),
@@ -68,6 +70,7 @@ EXAMPLES = [
 ELSEWHERE = {
     "TrialRegression": "draws its trials by the batch; its laws are in tests/methods/test_bonsai.py",
     "GateRows": "keeps a row a pass, in the order in which they come; its laws are in tests/methods/test_fast_posttrain.py",
+    "Drift": "is gathered beside a dense model; its laws are in tests/statistics/test_drift.py",
     "ExpertNorms": "is gathered on experts; its laws are in tests/methods/test_reap.py",
     "StreamGram": "is gathered on residual streams; its laws are in tests/methods/test_slicegpt.py",
 }

@@ -35,3 +35,5 @@ def test_what_is_missing_is_the_dense_product_less_this_one_and_nothing_without_
 
     assert_close(drift(taps)[0], (x.mT @ (dense(x) - net(x))).detach().double(), atol=1e-5, rtol=1e-5)
     assert drift({}).shape == (1, 6, 4) and not drift({}).any()
+    halves = [Batch((part,), target=Twin(dense, Batch((part,)), taps)) for part in x.split([4, 5])]
+    assert_close(collect(net, [site], [need], halves)[site.name][need], drift(taps), atol=1e-5, rtol=1e-5)
