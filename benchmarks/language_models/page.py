@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.language_models.authors import GET
 from benchmarks.language_models.best import best
 from benchmarks.language_models.claims import claims
-from benchmarks.language_models.grid import grid
+from benchmarks.language_models.grid import grid, told
 from benchmarks.language_models.methods import METHODS, ONE_SEED, PATTERNS, SIZES, SMALLER, SPARSITIES
 from benchmarks.language_models.rows import CALIBRATION, Protocol, Row
 from benchmarks.language_models.table import Table
@@ -68,7 +68,7 @@ def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequ
     there = [m for m in methods if table.seconds(m) is not None]  # rows of its own
     if there:
         yield f"### {title}"
-        lines = [(m, *(_cell(table, m, p) for p in points), _told(table.seconds(m), ".0f")) for m in there]
+        lines = [(m, *(_cell(table, m, p) for p in points), told(table.seconds(m), ".0f")) for m in there]
         yield grid(("method", *points, "seconds"), lines)
 
 
@@ -77,7 +77,7 @@ def _beside_sparsegpt(table: Table) -> Iterator[str]:
     if any(any(found) for found in ratios.values()):
         yield "### Beside SparseGPT"
         yield "Perplexity over that of `sparsegpt` with the same seed, the mean over the seeds; below 1 is better."
-        lines = [(m, *(_told(ratio, ".3f") for ratio in found)) for m, found in ratios.items() if any(found)]
+        lines = [(m, *(told(ratio, ".3f") for ratio in found)) for m, found in ratios.items() if any(found)]
         yield grid(("method", *_POINTS), lines)
 
 
@@ -92,10 +92,6 @@ def _cell(table: Table, method: str, point: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
-
-
-def _told(value: float | None, how: str) -> str:
-    return "" if value is None else f"{value:{how}}"
 
 
 def _all(name: str, rows: Sequence[Row]) -> str:

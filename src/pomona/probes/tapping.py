@@ -30,11 +30,12 @@ class _Enough(BaseException):
 
 
 @torch.no_grad()
-def groups(block: nn.Module, call: Batch, weights: Sequence[str]) -> list[dict[str, Tap | None]]:
+def groups(block: nn.Module, call: Batch, weights: Sequence[str], streams: bool = True) -> list[dict[str, Tap | None]]:
     """The weights of a block in the order in which they are read; together those that read the very same tensor.
 
     Each with its tap: None where its layer does more than multiply with it and add, or is not called just once; such a weight
     comes with the one before it in `weights`, which are in the order of first use. `call` is what the block is called with.
+    Without `streams` none is looked for, which takes a pass each.
     """
     read: dict[str, list[Tensor]] = {}
     given: dict[str, list[Tensor]] = {}
@@ -51,7 +52,7 @@ def groups(block: nn.Module, call: Batch, weights: Sequence[str]) -> list[dict[s
         if name in weights and len(read.get(layer, ())) == len(given.get(layer, ())) == 1:
             x, y = read[layer][0], given[layer][0]
             if (turned := _across(parameter, x, y)) is not None:
-                taps[name] = Tap(name, layer, turned, _stream(block, call, layer, trail))
+                taps[name] = Tap(name, layer, turned, _stream(block, call, layer, trail) if streams else None)
     order = {layer: number for number, layer in enumerate(read)}
     found: dict[Any, dict[str, Tap | None]] = {None: {}}
     keys: dict[str, Any] = {}
@@ -188,7 +189,7 @@ def _hearing(block: nn.Module, places: Collection[str], hear: _Hear) -> Iterator
         def hook(module: nn.Module, args: tuple[Any, ...], given: Any) -> Any:
             leaf = next((x for x in tree_leaves(given) if isinstance(x, Tensor) and x.is_floating_point()), None)
             instead = None if leaf is None else hear(place, "gives", leaf)
-            return given if instead is None else instead
+            return instead if instead is not None and isinstance(given, Tensor) else given
 
         return hook
 

@@ -29,9 +29,8 @@ class Tap:
     """Where what a weight makes is compared with what the dense model makes there.
 
     `layer` is the module that multiplies with the weight, stored as (columns, rows) if it is `across`, and gives the product, up
-    to a constant. `stream` is where the stream
-    is first read that the product is added to: the module that reads it, "" for the end of the block, None where it is added to
-    none of its width.
+    to a constant. `stream` is where the stream is first read that the product is added to: the module that reads it, "" for the
+    end of the block, None where it is added to none of its width.
     """
 
     weight: str
