@@ -7,8 +7,8 @@ namespace pomona {
 enum class Form : int32_t {
     floats,    // as they are
     pairs,     // of every 2 W columns the even ones, then the odd ones: how bfloat16 comes out of its words
-    bytes,     // round(x * 127 / max|x|) + 128
-    integers,  // the same less 128, as floats: for what is gathered
+    bytes,     // round(x * 127 / max|x|), as store_bytes writes it
+    integers,  // the same as floats: for what is gathered
 };
 
 // One x, ready. It is followed by whatever makes its columns a multiple of 64; only zero weights meet that.

@@ -38,12 +38,12 @@ void multiply(int64_t rounds) {
 void multiply_bytes(int64_t rounds) {
     I sums[CHAINS];
     for (I& s : sums) s = izero();
-    uint8_t ones[4 * W + 4];
+    uint8_t ones[4 * W + CHAINS];
     memset(ones, 1, sizeof ones);
-    forget(ones);
     for (int64_t round = 0; round < rounds; ++round) {
-        const I a = iload(ones + (round & 3));  // never the same twice running: equal sums of integers could become a product
-        for (I& s : sums) s = dot(s, a, a);
+        forget(ones);
+        const I x = iload(ones);
+        for (int k = 0; k < CHAINS; ++k) sums[k] = dot(sums[k], x, iload(ones + k));  // weights are read, as they are in a layer
     }
     for (I& s : sums) forget(s);
 }

@@ -69,7 +69,7 @@ struct I8 {
     static Vector multiply_add(Vector weights, Vector x, Vector sum) { return dot(sum, x, weights); }
     static Vector plus(Vector a, Vector b) { return iadd(a, b); }
     static float worth(Vector sum, float scale, int32_t values, const Activation& x) {
-        return scale * x.scale * static_cast<float>(isum(sum) - 128 * values);
+        return scale * x.scale * static_cast<float>(isum(sum) - ZERO_POINT * values);
     }
     static void expand_word(uint64_t bits, const Stored* p, Vector* out) {
         if constexpr (vectors == 1) {

@@ -1,6 +1,8 @@
-// AVX2 with FMA and BMI2. Expansion goes through a table of lane numbers, of int8 through pdep.
+// AVX2 with FMA and BMI2. Expansion goes through tables of lane numbers.
 #pragma once
 #include <immintrin.h>
+
+#include "tables.h"
 
 namespace pomona::avx2 {
 namespace {
@@ -9,12 +11,12 @@ constexpr int W = 8;
 using F = __m256;
 using I = __m256i;
 
-// lanes_of[bits][i]: which of the next values lane i takes.
+// lanes.of[bits][i]: which of the next values lane i takes; negative, from which a permutation reads nothing that counts, for none.
 struct Lanes {
     alignas(32) int32_t of[256][8];
     constexpr Lanes() : of() {
         for (int bits = 0; bits < 256; ++bits)
-            for (int lane = 0, next = 0; lane < 8; ++lane) of[bits][lane] = bits >> lane & 1 ? next++ : 0;
+            for (int lane = 0, next = 0; lane < 8; ++lane) of[bits][lane] = bits >> lane & 1 ? next++ : INT32_MIN;
     }
 };
 constexpr Lanes lanes{};
@@ -33,11 +35,6 @@ constexpr Set set{};
 inline __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-inline __m256 living(uint32_t bits) {
-    const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), each), each));
-}
-
 inline F zero() { return _mm256_setzero_ps(); }
 inline F set1(float v) { return _mm256_set1_ps(v); }
 inline F load(const float* p) { return _mm256_loadu_ps(p); }
@@ -84,11 +81,10 @@ inline F where(const uint8_t* p, F a) {
     const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
     return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(bytes, _mm256_setzero_si256())), a);
 }
-inline F spread(uint32_t bits, F v) {
-    const __m256i where = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes.of[bits & 255]));
-    return _mm256_and_ps(_mm256_permutevar8x32_ps(v, where), living(bits));
+inline F expand(uint32_t bits, const float* p) {
+    const __m256 where = _mm256_load_ps(reinterpret_cast<const float*>(lanes.of[bits & 255]));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), _mm256_castps_si256(where)), zero(), where);
 }
-inline F expand(uint32_t bits, const float* p) { return spread(bits, _mm256_loadu_ps(p)); }
 inline F compress(uint32_t bits, F f) {
     return _mm256_permutevar8x32_ps(f, _mm256_load_si256(reinterpret_cast<const __m256i*>(set.of[bits & 255])));
 }
@@ -103,15 +99,15 @@ inline F gather_some(const float* x, const uint16_t* i, int n) {
 }
 inline F widen(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }
 inline F load_bf16(const uint16_t* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-inline F expand_bf16(uint32_t bits, const uint16_t* p) { return spread(bits, load_bf16(p)); }
 inline F load_i8(const int8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 inline F keep(F f, int n) { return _mm256_and_ps(f, _mm256_castsi256_ps(first(n))); }
+constexpr int ZERO_POINT = 0;
 inline void store_bytes(uint8_t* p, F f) {
-    const I whole = _mm256_add_epi32(_mm256_cvtps_epi32(f), _mm256_set1_epi32(128));
-    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    const I whole = _mm256_cvtps_epi32(f);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
 inline I izero() { return _mm256_setzero_si256(); }
@@ -121,47 +117,34 @@ inline I iload_some(const void* p, int n) {
     memcpy(mine, p, static_cast<size_t>(n));
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(mine));
 }
-inline I iexpand(uint64_t bits, const int8_t* p) {
-    alignas(32) uint64_t out[4];
-    for (int part = 0; part < 4; ++part) {
-        const uint64_t eight = bits >> (8 * part) & 255;
-        const uint64_t bytes = _pdep_u64(eight, 0x0101010101010101ull) * 255;
-        uint64_t next;
-        memcpy(&next, p, sizeof next);
-        out[part] = _pdep_u64(next, bytes);
-        p += __builtin_popcountll(eight);
-    }
-    return _mm256_load_si256(reinterpret_cast<const __m256i*>(out));
+constexpr Expansion<8, 1> low_bytes{};
+constexpr Expansion<8, 1, 8> high_bytes{};  // the same of what lies in the upper eight
+inline __m128i eight_and_eight(const void* low, const void* high) {
+    const __m128i first = _mm_loadl_epi64(static_cast<const __m128i*>(low));
+    return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(first), static_cast<const __m64*>(high)));
 }
-// places[bits][i]: which of the next bytes byte i of eight words takes; 128 for none.
-struct Places {
-    alignas(16) uint8_t of[256][16];
-    constexpr Places() : of() {
-        for (int bits = 0; bits < 256; ++bits)
-            for (int word = 0, next = 0; word < 8; ++word) {
-                const bool lives = bits >> word & 1;
-                of[bits][2 * word] = static_cast<uint8_t>(lives ? 2 * next : 128);
-                of[bits][2 * word + 1] = static_cast<uint8_t>(lives ? 2 * next + 1 : 128);
-                next += lives;
-            }
-    }
-};
-constexpr Places places{};
+inline __m128i iexpand_half(uint32_t bits, const int8_t* p) {
+    const uint32_t low = bits & 255, high = bits >> 8 & 255;
+    return _mm_shuffle_epi8(eight_and_eight(p, p + __builtin_popcount(low)), eight_and_eight(low_bytes.of[low], high_bytes.of[high]));
+}
+inline I iexpand(uint64_t bits, const int8_t* p) {
+    const uint32_t low = bits & 0xffff;
+    return _mm256_set_m128i(iexpand_half(static_cast<uint32_t>(bits) >> 16, p + __builtin_popcount(low)), iexpand_half(low, p));
+}
+constexpr Expansion<8, 2> words{};
 inline __m128i wexpand_half(uint32_t bits, const uint16_t* p) {
     return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)),
-                            _mm_load_si128(reinterpret_cast<const __m128i*>(places.of[bits & 255])));
+                            _mm_load_si128(reinterpret_cast<const __m128i*>(words.of[bits & 255])));
 }
 inline I wexpand(uint32_t bits, const uint16_t* p) {
     return _mm256_set_m128i(wexpand_half(bits >> 8, p + __builtin_popcount(bits & 255)), wexpand_half(bits, p));
 }
 inline F even_bf16(I v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); }
 inline F odd_bf16(I v) { return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000u)))); }
-// In words, since maddubs saturates: 255 * 127 * 2 does not fit into 16 bits.
-inline I dot(I acc, I u, I s) {
-    const __m256i low = _mm256_set1_epi16(255);
-    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, low), _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
-    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
-    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+// maddubs takes unsigned bytes first, so signs change sides; two products of at most 128 * 127 fit into 16 bits.
+inline I dot(I acc, I x, I w) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 inline I iadd(I a, I b) { return _mm256_add_epi32(a, b); }
 inline int32_t isum(I a) {

@@ -57,15 +57,13 @@ inline F gather_some(const float* x, const uint16_t* i, int n) {
 }
 inline F widen(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
 inline F load_bf16(const uint16_t* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-inline F expand_bf16(uint32_t bits, const uint16_t* p) {
-    return widen(_mm256_maskz_expand_epi16(static_cast<__mmask16>(bits), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
-}
 inline F load_i8(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 inline F keep(F f, int n) { return _mm512_maskz_mov_ps(first(n), f); }
+constexpr int ZERO_POINT = 128;
 inline void store_bytes(uint8_t* p, F f) {
-    const I whole = _mm512_add_epi32(_mm512_cvtps_epi32(f), _mm512_set1_epi32(128));
+    const I whole = _mm512_add_epi32(_mm512_cvtps_epi32(f), _mm512_set1_epi32(ZERO_POINT));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
 }
 
@@ -76,7 +74,7 @@ inline I iexpand(uint64_t bits, const int8_t* p) { return _mm512_maskz_expand_ep
 inline I wexpand(uint32_t bits, const uint16_t* p) { return _mm512_maskz_expand_epi16(bits, _mm512_loadu_si512(p)); }
 inline F even_bf16(I v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
 inline F odd_bf16(I v) { return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))); }
-inline I dot(I acc, I u, I s) { return _mm512_dpbusd_epi32(acc, u, s); }
+inline I dot(I acc, I x, I w) { return _mm512_dpbusd_epi32(acc, x, w); }
 inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
 inline int32_t isum(I a) { return _mm512_reduce_add_epi32(a); }
 

@@ -94,13 +94,11 @@ inline F compress(uint32_t bits, F f) {
 inline F gather(const float* x, const uint16_t* index) { return lanes([=](int i) { return x[index[i]]; }); }
 inline F gather_some(const float* x, const uint16_t* index, int n) { return lanes([=](int i) { return i < n ? x[index[i]] : 0.0f; }); }
 inline F load_bf16(const uint16_t* p) { return lanes([p](int i) { return widen(p[i]); }); }
-inline F expand_bf16(uint32_t bits, const uint16_t* p) {
-    return lanes([&](int i) { return bits >> i & 1 ? widen(*p++) : 0.0f; });
-}
 inline F load_i8(const int8_t* p) { return lanes([p](int i) { return static_cast<float>(p[i]); }); }
 inline F keep(F f, int n) { return lanes([&](int i) { return i < n ? f.v[i] : 0.0f; }); }
+constexpr int ZERO_POINT = 0;
 inline void store_bytes(uint8_t* p, F f) {
-    for (int i = 0; i < W; ++i) p[i] = static_cast<uint8_t>(static_cast<int>(__builtin_nearbyintf(f.v[i])) + 128);
+    for (int i = 0; i < W; ++i) p[i] = static_cast<uint8_t>(static_cast<int>(__builtin_nearbyintf(f.v[i])) + ZERO_POINT);
 }
 
 inline I izero() {
@@ -133,9 +131,9 @@ inline uint16_t word_of(const I& v, int i) {
 }
 inline F even_bf16(const I& v) { return lanes([&](int i) { return widen(word_of(v, 2 * i)); }); }
 inline F odd_bf16(const I& v) { return lanes([&](int i) { return widen(word_of(v, 2 * i + 1)); }); }
-inline I dot(I acc, I u, I s) {
+inline I dot(I acc, I x, I w) {
     for (int i = 0; i < W; ++i)
-        for (int k = 0; k < 4; ++k) acc.sums[i] += static_cast<int32_t>(u.bytes[4 * i + k]) * static_cast<int8_t>(s.bytes[4 * i + k]);
+        for (int k = 0; k < 4; ++k) acc.sums[i] += static_cast<int8_t>(x.bytes[4 * i + k]) * static_cast<int8_t>(w.bytes[4 * i + k]);
     return acc;
 }
 inline I iadd(I a, const I& b) {

@@ -16,17 +16,17 @@
 //   compress(bits, f)                              the lanes of f whose bits are set, in order, from lane 0; whatever behind them
 //   gather(x, i)                                   lane l is x[i[l]], i of uint16
 //   gather_some(x, i, n)
-//   load_bf16(p), expand_bf16(bits, p)             the same of bfloat16 values (uint16), widened
+//   load_bf16(p)                                   W bfloat16 values (uint16), widened
 //   load_i8(p)                                     W int8 as floats
 //   keep(f, n)                                     the first n lanes, the others 0
-//   store_bytes(p, f)                              W bytes: the lanes, -128 to 127, rounded to nearest even, plus 128
+//   store_bytes(p, f)                              W bytes: the lanes, -127 to 127, rounded to nearest even, plus ZERO_POINT
 // I is a register of 4 * W unsigned or signed bytes in groups of four, and sums of W int32:
 //   izero(), iload(p)                              4 * W bytes
 //   iload_some(p, n)                               the first n bytes, the others 0
 //   iexpand(bits, p)                               as expand, of 4 * W int8. May READ 4 * W bytes.
 //   wexpand(bits, p)                               as expand, of 2 * W bfloat16 (uint16). May READ 4 * W bytes.
 //   even_bf16(i), odd_bf16(i)                      every second of 2 * W bfloat16 as floats, from the first or the second on
-//   dot(acc, u, s)                                 acc[l] + sum over four of u[4l+k] (unsigned) * s[4l+k] (signed), without saturation
+//   dot(acc, x, w)                                 acc[l] + sum over four of x[4l+k] * w[4l+k], x as store_bytes wrote it, w signed
 //   iadd(a, b), isum(acc)                          of sums; over the lanes
 //   REGISTERS                                      of F, to size tiles by
 //   transpose(r)                                   W registers as a square: lane j of r[i] and lane i of r[j] change places
