@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from benchmarks.cpu_runtime.rows import Result, Row
 from torch import Tensor
 from torch.nn import functional as F
 
-from pomona.runtime.cold import evict
+from pomona.runtime.cold import evict, read
 from pomona.runtime.engines import engines_here, in_onnxruntime, in_openvino
 from pomona.runtime.patterned import patterned
 from pomona.runtime.pinning import pinned
-from pomona.runtime.roofline import roofline
+from pomona.runtime.roofline import burst, roofline
 from pomona.runtime.sparse.layouts import conv_layout, linear_layout
 from pomona.runtime.timing import SETTLED, Clocks, Sampler, clock_of, sampler, threads_set, turns
 from pomona.vocabulary import InputError
 
 _WRONG = {"f32": 1e-4, "bf16": 1e-2, "int8": 5e-2}  # relative to the largest output; beyond it a time is worth nothing
+_BURST = 256  # parts a thread: a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,19 @@ def _entries(setting: Setting, folder: Path, clock: Clocks, note: Callable[[str]
     for result, call in _layer(setting, folder, contenders(setting), note):
         sample = sampler(call, clock_of(clock), _cold(small[result.name])) if setting.cold else _warm(call, clock)
         yield Entry(result, sample)
+    yield from _bursts(setting, clock)
+
+
+def _bursts(setting: Setting, clock: Clocks) -> Iterator[Entry]:
+    """What the machine can do at most at that very moment: one that others use too gives more in one minute than in the next."""
+    if setting.cold:
+        buffer = evict().buffer
+        reading = partial(read, buffer, setting.threads, 1)
+        yield Entry(Result("memory burst", "limit", 0, "", "f32", buffer.nbytes, 0), sampler(reading, clock_of(clock)))
+    parts = _BURST * setting.threads
+    if operations := burst(parts, setting.threads):
+        multiplying = partial(burst, parts, setting.threads)
+        yield Entry(Result("float32 burst", "limit", 0, "", "f32", 0, int(operations)), sampler(multiplying, clock_of(clock)))
 
 
 def _warm(call: Callable[[], object], clock: Clocks) -> Sampler:

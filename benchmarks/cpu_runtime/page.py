@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from benchmarks.cpu_runtime.goals import goals
 from benchmarks.cpu_runtime.rows import Result, Row
 
+from pomona.runtime.timing import quantile
+
 ABOUT = """\
 Layers with random weights and random zeros: speed only, nothing here says what accuracy is left at a pattern. All contenders of
 a table take turns in one process, in random order, round after round; ratios are taken round by round to the dense float32
@@ -14,8 +16,9 @@ engine with the least median (never to torch alone), with their 10 % and 90 % qu
 two: the clock on the wall, threads pinned. `warm` weights stay in the caches from call to call as far as these reach. Before
 every `cold` call all caches are read full of something else, and then the same code is run on a tiny layer: in a model only
 weights are cold. `limit` is the least time for the bytes of the weight and the operations of its living values, by the rates
-measured on this machine; it is empty where operations were not counted. Every engine is called as from Python, ours too.
-OpenVINO is told to stay in float32. Outputs are compared with float64 before anything is timed."""
+measured on this machine, or, where bursts that do nothing but multiply or read took turns with the contenders, by what those
+did in the same round; it is empty where operations were not counted. Every engine is called as from Python, ours too. OpenVINO
+is told to stay in float32. Outputs are compared with float64 before anything is timed."""
 
 IN_THE_WAY = """\
 `of the limit` is what our contender reaches of the machine's limit, `at the limit` what would be found if it reached all of it.
@@ -91,15 +94,24 @@ def _limits(rows: Sequence[Row]) -> Iterator[str]:
 
 def _run(row: Row) -> Iterator[str]:
     best = row.best
-    yield from ("", f"## {row.setting}", "", f"{row.rounds} rounds; the best dense engine is {best.name}.", "")
+    yield from ("", f"## {row.setting}", "", f"{row.rounds} rounds; the best dense engine is {best.name}.{_bursts(row)}", "")
     yield "| contender | zeros % | MB | median ms | 10 % ms | times the best dense | of the limit |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for result in row.results:
+    for result in (r for r in row.results if r not in row.bursts):
         median, low, high = result.over(best)
         ratio = "1" if result is best else f"{median:.2f} ({low:.2f} to {high:.2f})"
         limit = f"{row.of_limit(result):.0%}" if result.operations else ""
         times = f"{result.nbytes / 1e6:.2f} | {_ms(result.median)} | {_ms(result.least)}"
         yield f"| {_named(result)} | {result.sparsity:g} | {times} | {ratio} | {limit} |"
+
+
+def _bursts(row: Row) -> str:
+    told = ""
+    for burst in row.bursts:
+        rates = sorted((burst.nbytes or burst.operations) / seconds / 1e9 for seconds in burst.seconds)
+        low, middle, high = (quantile(rates, share) for share in (0.1, 0.5, 0.9))
+        told += f" The {burst.name} ran at {middle:.3g} {'GB/s' if burst.nbytes else 'GFLOP/s'} ({low:.3g} to {high:.3g})."
+    return told
 
 
 def _named(result: Result) -> str:

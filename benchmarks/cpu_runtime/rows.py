@@ -19,7 +19,10 @@ from pomona.vocabulary import sha256
 
 @dataclass(frozen=True)
 class Result:
-    """One contender: "dense", "sparse" or "deepsparse"; bytes of its weight, operations of one call, seconds of every round."""
+    """One contender: bytes of its weight, operations of one call, seconds of every round.
+
+    `side` is "dense", "sparse", "deepsparse", or "limit" of what does nothing but multiply or read.
+    """
 
     name: str
     side: str
@@ -73,14 +76,29 @@ class Row:
     @property
     def best(self) -> Result:
         """The fastest dense float32 engine of the run; DeepSparse on a dense weight is one."""
-        dense = (r for r in self.results if r.side != "sparse" and r.sparsity == 0)
+        dense = (r for r in self.results if r.side in ("dense", "deepsparse") and r.sparsity == 0)
         return min(dense, key=lambda result: result.median)
 
+    @property
+    def bursts(self) -> tuple[Result, ...]:
+        """The run's own limits: what the cores multiplied and the memory gave in each of its rounds."""
+        return tuple(r for r in self.results if r.side == "limit")
+
     def of_limit(self, result: Result) -> float:
-        """The least time that the machine allows, as a share of the time that was measured."""
+        """The least time that the machine allows, as a share of the time that was measured.
+
+        It is compared round by round with the run's bursts where there are such, else with the rates measured beforehand.
+        """
         int8 = result.values == "int8"
-        least = self.limits.seconds(result.nbytes, result.operations, self.setting.cold, int8)
-        return least / result.median
+        reading = self.limits.seconds(result.nbytes, 0, self.setting.cold) / result.median
+        working = self.limits.seconds(0, result.operations, int8=int8) / result.median
+        for burst in self.bursts:
+            times = result.over(burst)[0]
+            if burst.nbytes:
+                reading = times * result.nbytes / burst.nbytes
+            elif not int8:
+                working = times * result.operations / burst.operations
+        return max(reading, working)
 
     def find(self, layout: str, pattern: str, sparsity: float, values: str = "f32") -> list[Result]:
         """The sparse contenders of this kind; `layout` may be "" for any."""

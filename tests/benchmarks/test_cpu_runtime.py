@@ -14,6 +14,8 @@ from benchmarks.cpu_runtime.page import page
 from benchmarks.cpu_runtime.rows import Result, Row
 from torch import nn
 
+from pomona.native import library
+from pomona.runtime.cold import Evict
 from pomona.runtime.roofline import Roofline
 
 LIMITS = Roofline(1, "x", memory=1e9, last_cache=1e10, own_cache=1e11, fma=1e12, dot=4e12, own=0, shared=1 << 30)
@@ -59,6 +61,19 @@ def test_blocks_in_batches_are_held_against_the_limit():
     assert found["8x1 at 80 %, share of the limit"].holds and found["4x1 at 80 %, share of the limit"].holds is None
 
 
+def test_a_limit_that_took_turns_is_compared_with_round_by_round():
+    near = result("blocks 8 f32 8x1 80", "sparse", (1.0, 2.0, 4.0), 80, "8x1", nbytes=1, operations=800)
+    multiplied = result("float32 burst", "limit", (1.0, 2.0, 4.0), nbytes=0, operations=1000)
+    found = row(BATCH, ORT, near, multiplied)
+    assert found.of_limit(near) == pytest.approx(0.8)  # whatever the rate measured beforehand
+    assert found.best is ORT
+    bits = result("bitmask f32 weights 50", "sparse", (1.0, 2.0, 4.0), 50, "weights", nbytes=600)
+    memory = result("memory burst", "limit", (2.0, 4.0, 8.0), nbytes=2000)
+    assert row(COLD, ORT, bits, memory, multiplied).of_limit(bits) == pytest.approx(0.6)
+    text = page([found], [], "a command")
+    assert "The float32 burst ran at 0.0005 GFLOP/s" in text and "| float32 burst |" not in text
+
+
 def test_rows_come_back_and_the_last_of_a_setting_counts(tmp_path):
     path = tmp_path / "rows.jsonl"
     first, second = row(COLD, TORCH, BITS), row(COLD, ORT, BITS)
@@ -99,7 +114,7 @@ def some(_):
 @pytest.mark.parametrize("cold", [True, False])
 def test_a_small_run_goes_from_end_to_end(tmp_path, monkeypatch, cold):
     monkeypatch.setattr("benchmarks.cpu_runtime.measure.engines_here", lambda: ("eager",))
-    monkeypatch.setattr("benchmarks.cpu_runtime.measure.evict", lambda: lambda: None)
+    monkeypatch.setattr("benchmarks.cpu_runtime.measure.evict", lambda: Evict(1 << 16))
     monkeypatch.setattr("benchmarks.cpu_runtime.measure.contenders", some)
     monkeypatch.setattr("benchmarks.cpu_runtime.measure.roofline", lambda threads: LIMITS)
     notes = []
@@ -117,6 +132,7 @@ def test_a_small_convolution_runs_too(monkeypatch):
     monkeypatch.setattr("benchmarks.cpu_runtime.measure.roofline", lambda threads: LIMITS)
     found = measured(Setting("conv", (32, 16, 3, 6), 1, False, 1), 3, None, lambda _: None)
     assert any(result.pattern == "8x1" for result in found.results)
+    assert library().isa is None or [burst.name for burst in found.bursts] == ["float32 burst"]
 
 
 def test_a_kernel_that_computes_something_else_is_not_timed(monkeypatch):

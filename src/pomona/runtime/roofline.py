@@ -77,6 +77,18 @@ def roofline(threads: int | None = None, fresh: bool = False) -> Roofline:
     return limits
 
 
+def burst(parts: int, threads: int) -> float:
+    """So many parts of float32 multiply-adds that read nothing, for somebody who holds the clock; how many operations they were.
+
+    One part takes some 10 microseconds of one core. 0 where there are no kernels, and nothing was done.
+    """
+    kernel = library().kernel("roofline_fma")
+    done = ctypes.c_double()
+    if kernel is not None:
+        kernel(size(parts), ctypes.byref(done), threads_of(threads))
+    return done.value
+
+
 def _read(path: Path) -> Roofline | None:
     """What was measured before; None where there is nothing or it is damaged, which measuring anew mends."""
     try:
