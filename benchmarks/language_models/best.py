@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.language_models.grid import grid, told
+from benchmarks.language_models.grid import by_processor, grid, told
 from benchmarks.language_models.rows import CALIBRATION, Row
 from benchmarks.language_models.table import Table
 
@@ -32,10 +32,10 @@ def best(rows: Sequence[Row]) -> Iterator[str]:
         yield " ".join(found for point in AT if (found := _lowest(quick, usual, point)))
         yield WHY
         lines = [
-            (m, str(windows), *(told(table.mean(m, point), ".2f") for point in AT), told(table.seconds(m), ".0f"))
+            (m, str(windows), *(told(table.mean(m, point), ".2f") for point in AT), by_processor(table.seconds(m)))
             for windows, table in by_windows(steps).items()
             for m in STEPS
-            if table.seconds(m) is not None
+            if table.seconds(m)
         ]
         yield grid(("method", "windows", *AT, "seconds"), lines)
 

@@ -21,6 +21,7 @@ import pomona
 from pomona.data.loaders import TokenLoader
 from pomona.graph import Graph
 from pomona.models.pretrained import smollm2
+from pomona.runtime import machine
 
 MODELS: Mapping[str, Any] = {"smollm2": smollm2}
 _BATCH = 4  # windows at once
@@ -73,6 +74,7 @@ class Bench:
             commit=self.commit,
             torch=torch.__version__,
             protocol=self.protocol,
+            cpu=machine()["cpu"],
         )
 
     def pruned(self, wanted: Wanted) -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.language_models.authors import GET
 from benchmarks.language_models.best import best
 from benchmarks.language_models.claims import claims
-from benchmarks.language_models.grid import grid, told
+from benchmarks.language_models.grid import by_processor, grid, told
 from benchmarks.language_models.methods import METHODS, ONE_SEED, PATTERNS, SIZES, SMALLER, SPARSITIES
 from benchmarks.language_models.rows import CALIBRATION, Protocol, Row
 from benchmarks.language_models.table import Table
@@ -22,7 +22,8 @@ the same for all rows; what calibrates is drawn anew by each seed from the other
 as SparseGPT and Wanda draw it. A cell is the mean over the seeds, ± half of the range between the lowest and the
 highest; a number in brackets counts the seeds where there are not three, and where neither chance nor calibration has
 a say, one stands for all. Sparse means the linear layers of the blocks: embeddings and head stay whole. `seconds` is
-the processor time of pruning on one thread, calibration and proof included (the authors' code proves nothing).
+the processor time of pruning on one thread, calibration and proof included (the authors' code proves nothing), with the
+processor where it was kept; the others are of one with AVX-512.
 
 The text is the Debian package `anarchism`: its paragraphs of at least 200 characters, in order, the front half to
 calibrate, the back half to measure on. It is likely to be in what the models were trained on: compare a row with the
@@ -65,10 +66,10 @@ def _section(model: str, protocol: Protocol, rows: Sequence[Row]) -> Iterator[st
 
 
 def _perplexities(table: Table, title: str, methods: Sequence[str], points: Sequence[str]) -> Iterator[str]:
-    there = [m for m in methods if table.seconds(m) is not None]  # rows of its own
+    there = [m for m in methods if table.seconds(m)]  # rows of its own
     if there:
         yield f"### {title}"
-        lines = [(m, *(_cell(table, m, p) for p in points), told(table.seconds(m), ".0f")) for m in there]
+        lines = [(m, *(_cell(table, m, p) for p in points), by_processor(table.seconds(m))) for m in there]
         yield grid(("method", *points, "seconds"), lines)
 
 

@@ -36,6 +36,7 @@ class Row:
 
     `sparsity` is the share of zeros among the weights of the blocks, `parameters` the size, both counted on the model that
     came out; `seconds` is the processor time of pruning alone, calibration and proof included; `commit` is of Pomona.
+    `cpu` is the processor, "" in rows that are older than this word.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Row:
     commit: str
     torch: str
     protocol: Protocol
+    cpu: str = ""
 
     @property
     def wanted(self) -> Wanted:

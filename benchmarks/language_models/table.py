@@ -39,10 +39,10 @@ class Table:
         found = self.values(method, point)
         return fmean(found) if found else None
 
-    def seconds(self, method: str) -> float | None:
-        """Processor time of pruning, the mean over all points and seeds of a method; None where it has no rows of its own."""
-        found = [row.seconds for (name, _), rows in self.rows.items() if name == method for row in rows.values()]
-        return fmean(found) if found else None
+    def seconds(self, method: str) -> Mapping[str, float]:
+        """Processor -> time of pruning, the mean over all points and seeds of a method; {} where it has no rows of its own."""
+        own = [row for (name, _), rows in self.rows.items() if name == method for row in rows.values()]
+        return {cpu: fmean(row.seconds for row in own if row.cpu == cpu) for cpu in sorted({row.cpu for row in own})}
 
     def pairs(self, one: str, other: str, point: str) -> list[tuple[float, float]]:
         """Perplexities of both for every seed that both have; what needs no seed has them all."""

@@ -108,6 +108,12 @@ def test_the_best_and_what_made_it_is_told_of_all_windows_but_not_of_runs_that_t
     assert "| sparsegpt | 16 | 82.00 |  |" in made and "| alps-asymmetric | 512 | 40.00 |  | 9000 |" in made
 
 
+def test_seconds_of_unlike_processors_are_not_mixed():
+    found = many("2:4", wanda=[40.0, 41.0, 42.0])
+    elsewhere = replace(found[2], seconds=7.0, cpu="EPYC")
+    assert "| 1, 7 (EPYC) |" in page([*found[:2], elsewhere])
+
+
 def test_rows_are_kept_by_name_and_protocol(tmp_path):
     first, again = row("wanda", "2:4", 0, 40.0), row("wanda", "2:4", 0, 41.0)
     other = replace(first, protocol=Protocol("text", held_out=8))
