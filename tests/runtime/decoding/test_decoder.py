@@ -65,6 +65,14 @@ def test_logits_are_those_of_the_model(isa, name):
 
 
 @pytest.mark.parametrize("isa", EVERY)
+def test_bytes_are_read_as_bits_only_where_an_instruction_expands_them(isa):
+    model = model_of(transformers.LlamaConfig)
+    with using(isa):
+        found = set(Decoder(model, "int8", context=40).layouts.values())
+    assert found == ({"dense"} if isa in ("avx2", "neon") else {"bitmask", "dense"})
+
+
+@pytest.mark.parametrize("isa", EVERY)
 def test_how_a_sequence_is_cut_does_not_matter(isa):
     model, ids = model_of(transformers.LlamaConfig), ids_of(40)
     with using(isa):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pomona.native.library import library
 from pomona.native.linear import Linear, linear_layer
 from pomona.native.living import sparsity_of
 from pomona.runtime.decoding.llama import Llama
@@ -17,6 +18,7 @@ from pomona.runtime.formats.values import Values
 
 # From which share of zeros fewer bytes pay for the bits: expanding costs time of its own, more beside small values.
 _PAYS = {"f32": 0.1, "bf16": 0.15, "int8": 0.25}
+_BY_TABLES = ("avx2", "neon")  # no instruction of theirs expands bytes: reading all of them is faster at any sparsity
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class PackedLlama:
 
 
 def pack(llama: Llama, values: str, head: str) -> PackedLlama:
-    """Every layer as a bitmask or dense, by its own share of zeros; `head` is the kind of the head's values.
+    """Every layer as a bitmask or dense, whichever the kernels here read faster; `head` is the kind of the head's values.
 
     Raises InputError where a weight cannot be stored so.
     """
@@ -73,7 +75,8 @@ def pack(llama: Llama, values: str, head: str) -> PackedLlama:
 
 def _packed(linear: nn.Linear, values: str) -> Packed:
     weight = linear.weight.detach()
-    layout = Bitmask if sparsity_of(weight) >= _PAYS.get(values, 0) else Values
+    whole = values == "int8" and library().isa in _BY_TABLES
+    layout = Values if whole or sparsity_of(weight) < _PAYS.get(values, 0) else Bitmask
     bias = None if linear.bias is None else linear.bias.detach().to(torch.float32).contiguous()
     return Packed(layout.pack(weight, values), bias)
 
