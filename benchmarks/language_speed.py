@@ -64,15 +64,16 @@ def page(kept: dict[str, Any]) -> Iterator[str]:
     if rows := kept.get("wanda"):
         yield from ("", "## Wanda on 135M parameters", "")
         yield "`python -m benchmarks.language_speed wanda --threads N`: a random Llama of the sizes of SmolLM2-135M, windows"
-        yield "of 512. All of `pomona.prune` beside one plain pass over the same tokens; block by block, each block runs twice."
+        yield "of 512. All of `pomona.prune` beside one plain pass over the same tokens; block by block, each block runs twice;"
+        yield "at once (`--at-once`), all weights are judged by one pass through the dense model."
         yield ""
-        yield "| tokens | batch | threads | all s | one plain pass s | scores and masks s | their share |"
-        yield "| --- | --- | --- | --- | --- | --- | --- |"
+        yield "| way | tokens | batch | threads | all s | one plain pass s | scores and masks s | their share |"
+        yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
         for key, one in sorted(rows.items()):
-            batch, threads = key.split(", ")
+            batch, threads, way = key.split(", ")
             share = one["deciding"] / one["whole"]
             numbers = f"{one['whole']:.1f} | {one['forward']:.1f} | {one['deciding']:.1f} | {share:.1%}"
-            yield f"| {one['tokens']} | {batch} | {threads} | {numbers} |"
+            yield f"| {way} | {one['tokens']} | {batch} | {threads} | {numbers} |"
     if one := kept.get("billion"):
         yield from ("", "## 1.1B parameters within 3 GB", "")
         yield "`python -m benchmarks.language_speed billion --folder FOLDER`: a random Llama in float16 (22 blocks, hidden 2048,"
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=100_000, help="for wanda")
     parser.add_argument("--batch", type=int, default=2, help="windows of 512 in a pass, for wanda")
+    parser.add_argument("--at-once", action="store_true", help="for wanda: all weights judged by one pass, not block by block")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     if given.part == "layers":
@@ -121,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error("layers needs --authors FOLDER, a clone of https://github.com/IST-DASLab/sparsegpt")
         layers(given.authors, given.threads, given.rounds)
     elif given.part == "wanda":
-        found = asdict(wanda(given.tokens, given.batch, given.threads))
-        keep("wanda", {f"{given.batch}, {given.threads}": found})
+        found = asdict(wanda(given.tokens, given.batch, given.threads, given.at_once))
+        keep("wanda", {f"{given.batch}, {given.threads}, {'at once' if given.at_once else 'block by block'}": found})
     else:
         if given.folder is None:
             parser.error("billion needs --folder FOLDER, where the model goes")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import pomona
-from pomona.engines import sequential
+from pomona.engines import oneshot, sequential
 
 LENGTH = 512
 
@@ -43,8 +43,11 @@ def llama() -> torch.nn.Module:
     return LlamaForCausalLM(config).eval()
 
 
-def measure(tokens: int, batch: int, threads: int) -> Seconds:
-    """Wanda to half of the weights, on random tokens; a plain forward pass of the blocks over the same tokens beside it."""
+def measure(tokens: int, batch: int, threads: int, at_once: bool = False) -> Seconds:
+    """Wanda to half of the weights, on random tokens; a plain forward pass of the blocks over the same tokens beside it.
+
+    Block by block, or `at_once`: all of it judged by one pass through the dense model.
+    """
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
     model = llama()
@@ -56,17 +59,18 @@ def measure(tokens: int, batch: int, threads: int) -> Seconds:
         for piece in pieces:
             model.model(piece, use_cache=False)
     found.forward = clock() - start
-    with deciding(found, clock):
+    how: dict[str, Any] = {"method": "wanda", "goal": "sparsity=0.5", "calibrate": None, "latency": False}
+    with deciding(found, clock, oneshot if at_once else sequential):
         start = clock()
-        pomona.prune(model, pieces[0][:1], data=pieces, method="wanda", goal="sparsity=0.5", calibrate=None, latency=False)
+        pomona.prune(model, pieces[0][:1], data=pieces, sequential=not at_once, **how)
         found.whole = clock() - start
     return found
 
 
 @contextmanager
-def deciding(found: Seconds, clock: Callable[[], float]) -> Iterator[None]:
-    """Count what `decide` takes without what it gathers."""
-    own = sequential.decide
+def deciding(found: Seconds, clock: Callable[[], float], engine: Any) -> Iterator[None]:
+    """Count what the `decide` of an engine takes without what it gathers."""
+    own = engine.decide
 
     def counted(ground: Any, action: Any, tensors: Any, alive: Any, gather: Any, *rest: Any) -> Any:
         within = 0.0
@@ -83,8 +87,8 @@ def deciding(found: Seconds, clock: Callable[[], float]) -> Iterator[None]:
         found.deciding += clock() - start - within
         return answer
 
-    sequential.decide = counted
+    engine.decide = counted
     try:
         yield
     finally:
-        sequential.decide = own
+        engine.decide = own
