@@ -38,12 +38,13 @@ void multiply(int64_t rounds) {
 void multiply_bytes(int64_t rounds) {
     I sums[CHAINS];
     for (I& s : sums) s = izero();
-    uint8_t ones[4 * W + CHAINS];
-    memset(ones, 1, sizeof ones);
+    alignas(64) uint8_t weights[CHAINS][4 * W], x[4 * W];
+    memset(weights, 1, sizeof weights);
+    memset(x, 1, sizeof x);
     for (int64_t round = 0; round < rounds; ++round) {
-        forget(ones);
-        const I x = iload(ones);
-        for (int k = 0; k < CHAINS; ++k) sums[k] = dot(sums[k], x, iload(ones + k));  // weights are read, as they are in a layer
+        forget(weights), forget(x);
+        const I mine = iload(x);
+        for (int k = 0; k < CHAINS; ++k) sums[k] = dot(sums[k], mine, iload(weights[k]));  // weights are read, as they are in a layer
     }
     for (I& s : sums) forget(s);
 }
