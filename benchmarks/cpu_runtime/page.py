@@ -83,7 +83,8 @@ def _limits(rows: Sequence[Row]) -> Iterator[str]:
         "| threads | kernels | memory GB/s | last cache GB/s | own cache GB/s | f32 GFLOP/s | int8 GOP/s |",
     )
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for limits in {row.setting.threads: row.limits for row in rows}.values():
+    first = {row.setting.threads: row.limits for row in reversed(rows)}
+    for _, limits in sorted(first.items()):
         rates = (limits.memory, limits.last_cache, limits.own_cache, limits.fma, limits.dot)
         yield f"| {limits.threads} | {limits.by} | " + " | ".join(f"{rate / 1e9:.1f}" for rate in rates) + " |"
     about = rows[-1].machine
