@@ -29,6 +29,8 @@ What stands in the way where a goal is missed:
   Blocks of 16 rows suffer first, since they are the fastest; in a network, `torch.compile` and the decoder leave the calls out.
 - **Convolutions with 64 channels at 56 x 56.** Few weights meet many pixels: laying out the input is a large part, and the dense
   engines are at their best there.
+- **int8 bitmasks without AVX-512.** AVX2 has no instruction that expands bytes. Tables do it, in dozens of instructions for 32
+  columns whether their weights live or not: more time than the bytes that are saved.
 - **A whole network on two threads.** Some layers are too small to share, and what is left to torch between the kernels takes its
   own time.
 - **Batches.** The limit counts nothing but multiplications. Each block of 8 weights also costs an index, two loads of X at a
