@@ -100,7 +100,7 @@ def _run(row: Row) -> Iterator[str]:
     yield from ("", f"## {row.setting}", "", f"{row.rounds} rounds; the best dense engine is {best.name}.{_bursts(row)}", "")
     yield "| contender | zeros % | MB | median ms | 10 % ms | times the best dense | of the limit |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for result in (r for r in row.results if r not in row.bursts):
+    for result in (r for r in row.results if r.side != "limit"):
         median, low, high = result.over(best)
         ratio = "1" if result is best else f"{median:.2f} ({low:.2f} to {high:.2f})"
         limit = f"{row.of_limit(result):.0%}" if result.operations else ""

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "../core/threads.h"
+#include "tile.h"
 #include "transpose.h"
 #include "values.h"
 
@@ -17,15 +18,11 @@ constexpr int BAND = 256;     // rows; panels of a band are numbered in a byte
 constexpr int64_t PART = 16;  // bands: the sums of so many rows and 64 samples are 1 MB, which L2 has
 constexpr int TILE = 64;      // samples at once, at most
 constexpr int AHEAD = 512;    // weights: 2 kB, some 60 blocks of 8 rows
-constexpr int ROWS = REGISTERS / 4;  // at once, at most
 
 constexpr int least(int a, int b) { return a < b ? a : b; }
 
-// Registers of samples in a tile of so many rows: sums, columns of X and one weight must fit, and sums of 16 are as good as more.
-// One row alone takes X from memory.
-constexpr int tile_for(int rows) {
-    return rows == 1 ? least(TILE / W, 16) : least(least(16 / rows, (REGISTERS - 1) / (rows + 1)), TILE / W);
-}
+// Registers of samples in a tile of so many rows: sums of 16 are as good as more, and one row alone takes X from memory.
+constexpr int tile_for(int rows) { return rows == 1 ? TILE / W : least(least(16 / rows, read_at_once(rows)), TILE / W); }
 
 // As in src/pomona/runtime/formats/blocks.py. Blocks lie cut by cut, band by band of 256 rows, panel by panel in their order.
 struct Blocks {
@@ -59,7 +56,7 @@ inline const float* floats(const typename K::Stored* values, int64_t count, floa
 // The panels of one band and cut against one tile of V * W samples: y (rows of the band, T) += blocks * x (cut, T).
 template <int R, int V>
 void band(const Blocks& w, int64_t first_panel, int64_t cut, const float* values, const float* x, float* y) {
-    constexpr int T = V * W, S = least(R, ROWS);  // S rows at once
+    constexpr int T = V * W, S = rows_at_once(R);  // S rows at once
     constexpr int U = S * V >= 4 ? 1 : 4;  // chains of additions hide each other's latency; the next panel hides that of four
     const uint8_t* order = w.order + cut * w.panels + first_panel;
     const uint8_t* lengths = w.lengths + cut * w.panels + first_panel;
@@ -131,7 +128,7 @@ void tile(const Blocks& w, const float* x, int n, int64_t begin, int64_t end, co
 
 template <class K, int R>
 int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads) {
-    constexpr int V = tile_for(least(R, ROWS)), T = V * W;
+    constexpr int V = tile_for(rows_at_once(R)), T = V * W;
     const int64_t tiles = (batch + T - 1) / T;
     if (tiles == 0 || w.bands == 0) return 0;
     if (threads < 1) threads = 1;
@@ -155,7 +152,7 @@ int blocks(const Blocks& w, const float* x, int64_t batch, float* y, int threads
             const int n = static_cast<int>(batch - number * T < T ? batch - number * T : T);
             const float* from = x + number * T * w.columns;
             float* to = y + number * T * w.rows;
-            constexpr int half = V == 3 ? 2 : (V + 1) / 2, little = (V + 3) / 4;
+            constexpr int half = (V + 1) / 2, little = (V + 3) / 4;
             if (n > half * W || V == 1)
                 tile<K, R, V>(w, from, n, begin, end, room, to);
             else if (n > little * W || half == little)

@@ -5,6 +5,7 @@
 #include "../core/threads.h"
 #include "../simd/simd.h"
 #include "convolution_input.h"
+#include "tile.h"
 #include "workspace.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -16,14 +17,8 @@
 namespace pomona::POMONA_ISA {
 namespace {
 
-constexpr int kRegisters = W == 16 ? 32 : 16;
-
-// Sums, one register a column and one for a weight must fit; more than eight columns gain nothing.
-constexpr int columns_for(int rows) {
-    const int most = (kRegisters - 1) / (rows + 1);
-    return most < 8 ? most : 8;
-}
-constexpr int rows_at_once(int rows) { return rows < kRegisters / 4 ? rows : kRegisters / 4; }
+// More than eight columns gain nothing.
+constexpr int columns_for(int rows) { return read_at_once(rows) < 8 ? read_at_once(rows) : 8; }
 
 // As in src/pomona/runtime/formats/conv_layer.py.
 struct Weight {

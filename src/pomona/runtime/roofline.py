@@ -82,11 +82,7 @@ def burst(parts: int, threads: int) -> float:
 
     One part takes some 10 microseconds of one core. 0 where there are no kernels, and nothing was done.
     """
-    kernel = library().kernel("roofline_fma")
-    done = ctypes.c_double()
-    if kernel is not None:
-        kernel(size(parts), ctypes.byref(done), threads_of(threads))
-    return done.value
+    return _multiplied("roofline_fma", parts, threads_of(threads))
 
 
 def _read(path: Path) -> Roofline | None:
@@ -128,17 +124,16 @@ def _bytes(buffer: torch.Tensor, threads: int) -> float:
 
 def _operations(name: str, threads: int) -> float:
     """Operations a second of a kernel that only computes; 0 where there are no kernels."""
-    kernel = library().kernel(name)
-    if kernel is None:
-        return 0.0
-    done = ctypes.c_double()
     parts = 4 * threads
-    return _best(lambda times: kernel(size(times * parts), ctypes.byref(done), threads), threads) * _each(kernel, parts)
+    each = _multiplied(name, parts, 1)
+    return each and each * _best(lambda times: _multiplied(name, times * parts, threads), threads)
 
 
-def _each(kernel: Callable[..., int], parts: int) -> float:
-    done = ctypes.c_double()
-    kernel(size(parts), ctypes.byref(done), 1)
+def _multiplied(name: str, parts: int, threads: int) -> float:
+    """How many operations so many parts of this kernel were; 0 where there are no kernels, and nothing was done."""
+    kernel, done = library().kernel(name), ctypes.c_double()
+    if kernel is not None:
+        kernel(size(parts), ctypes.byref(done), threads)
     return done.value
 
 
