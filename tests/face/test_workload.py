@@ -125,9 +125,12 @@ class Narrowing(nn.Module):
         return self.head(self.last(self.deep(self.stem(x).relu()).relu()).relu().mean((2, 3)))
 
 
-def test_without_a_method_no_layer_is_starved_for_a_goal_in_latency(monkeypatch):
-    """By magnitude, one threshold for all, the stem of this model is left with nothing."""
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_without_a_method_no_layer_is_starved_for_a_goal_in_latency(lanes, monkeypatch):
+    """By magnitude, one threshold for all, the stem of this model is left with nothing, whatever the processor's vectors hold."""
+    monkeypatch.setattr("pomona.runtime.forecast.step", lambda: lanes)
     monkeypatch.setattr("pomona.runtime.times.Times.seconds", lambda self, made: 1e-9 * made.bytes)
+    monkeypatch.setattr(Workload, "milliseconds", lambda self: 1.0)
     monkeypatch.setattr(Workload, "share", lambda self, plan, graph: 0.5)
     torch.manual_seed(0)
     model, x = Narrowing(), torch.randn(1, 3, 64, 64)

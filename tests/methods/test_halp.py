@@ -207,3 +207,18 @@ def test_a_margin_looks_through_noise_and_the_budget_still_holds():
     exact, tolerant = (Snapped(Uniform(), margin=margin).allocate(sites, {}, budget) for margin in (0.0, 0.05))
     assert any(k % 8 for k in counts(exact)) and not any(k % 8 for k in counts(tolerant))
     assert max(budget.price(exact), budget.price(tolerant)) <= budget.limit
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_where_prices_rise_slowly_a_margin_does_not_creep_up_to_the_whole_width(lanes):
+    """No step of such a price is above the margin by itself."""
+    slow = [0.0, *(float(-(-c // lanes) * lanes) for c in range(1, 513))]
+    budget = within(1000.0, {"a": slow, "b": slow}, least=1)
+
+    @dataclass(frozen=True)
+    class Thirteen:
+        def allocate(self, sites, scores, budget):
+            return {n: torch.tensor(13) for n in sites}
+
+    found = counts(Snapped(Thirteen(), margin=0.03).allocate(axes(a=512, b=512), {}, budget))
+    assert all(13 <= k <= 13 + lanes + 0.03 * 512 for k in found) and all(k % lanes == 0 for k in found)

@@ -175,9 +175,11 @@ def test_experts_read_the_same_however_they_are_run(make, how):
         which = "down" if which == "down_proj" else "up"
         one = [each[f"{place}.{which}.{e}.weight"] for e in range(site.shape[0])]
         norms, grams, moments = (found[site.name][need] for need in needs)
-        assert_close(norms, torch.stack([e[needs[0]] for e in one]))
+        # Inputs are products in float32, which the ways to run experts add up in unlike orders.
+        assert_close(norms, torch.stack([e[needs[0]] for e in one]), rtol=1e-5, atol=1e-5)
         assert_close(grams, torch.cat([e[needs[1]] for e in one]), rtol=1e-5, atol=1e-5)
         # Written out, an expert reads zeros where it is not sent a token: sums are the same, means are not.
         tokens = len(batch["input_ids"].flatten())
-        sent = torch.stack([e[needs[2]][0, 0] for e in one]) * tokens / moments[0]
-        assert_close(sent, sent[:, :1].round().expand_as(sent), rtol=1e-4, atol=1e-4)
+        sums = torch.stack([e[needs[2]][0, 0] for e in one]) * tokens
+        sent = (sums / moments[0]).median(1, keepdim=True).values.round()  # of a mean near zero the ratio says little
+        assert_close(sums, sent * moments[0], rtol=1e-5, atol=1e-5)

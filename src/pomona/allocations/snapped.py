@@ -24,7 +24,8 @@ class Snapped:
     Latency over width is a staircase with slow outliers: between two steps, units can stay for nothing. "up" keeps them;
     "nearest" and "down" may cut on to the step below. Prices without steps change nothing. Sites are moved one after the
     other, those that are left as they now are. Prices that differ by at most `margin` of what the site costs are taken as
-    equal, which measured ones need; where that makes the model too dear, `inner` is asked for a little less.
+    equal, which measured ones need, and are the most that moving can add at a site; where that makes the model too dear,
+    `inner` is asked for a little less.
     """
 
     inner: Allocation = field(default_factory=Global)
@@ -83,12 +84,21 @@ class Snapped:
 
 
 def right_edges(prices: Tensor, equal: float = 0.0) -> Tensor:
-    """Bool by count (ascending): every larger count costs more, by more than `equal`.
+    """Bool by count (ascending): every larger count costs more; of such edges that cost nearly the same, the last.
+
+    They do up to `equal` above the first of them, where the next ones begin: a slow rise has edges, too.
 
     >>> right_edges(torch.tensor([3.9, 4.0, 4.0, 7.5, 7.0, 7.0, 12.0, 10.0])).nonzero().flatten().add(1).tolist()
     [1, 3, 6, 8]
     >>> right_edges(torch.tensor([4.0, 4.1, 7.0, 7.2, 7.1]), equal=0.3).nonzero().flatten().add(1).tolist()
     [2, 5]
+    >>> right_edges(torch.arange(9.0), equal=2.0).nonzero().flatten().add(1).tolist()
+    [3, 6, 9]
     """
     least = prices.flip(0).cummin(0).values.flip(0)
-    return torch.cat([prices[:-1] + equal < least[1:], prices.new_ones(1, dtype=torch.bool)])
+    exact = torch.cat([prices[:-1] < least[1:], prices.new_ones(1, dtype=torch.bool)]).nonzero().flatten()
+    rising, found, start = prices[exact], torch.zeros(len(prices), dtype=torch.bool), 0
+    while start < len(exact):
+        start = int(torch.searchsorted(rising, rising[start] + equal, right=True))
+        found[exact[start - 1]] = True
+    return found
