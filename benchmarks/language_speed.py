@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from benchmarks.language_speed_billion import measure as billion
 from benchmarks.language_speed_layers import compare
+from benchmarks.language_speed_wanda import WAYS
 from benchmarks.language_speed_wanda import measure as wanda
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "language_speed.md"
@@ -64,16 +65,19 @@ def page(kept: dict[str, Any]) -> Iterator[str]:
     if rows := kept.get("wanda"):
         yield from ("", "## Wanda on 135M parameters", "")
         yield "`python -m benchmarks.language_speed wanda --threads N`: a random Llama of the sizes of SmolLM2-135M, windows"
-        yield "of 512. All of `pomona.prune` beside one plain pass over the same tokens; block by block, each block runs twice;"
-        yield "at once (`--at-once`), all weights are judged by one pass through the dense model."
+        yield "of 512. All of `pomona.prune` beside one plain pass over the same tokens. Block by block, each block runs twice;"
+        yield "layer by layer (`--true-sequential`), calls wait in the middle, and it runs once; at once (`--no-sequential`), all"
+        yield "weights are judged by one pass through the dense model."
         yield ""
-        yield "| way | tokens | batch | threads | all s | one plain pass s | scores and masks s | their share |"
-        yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+        head = "way", "tokens", "batch", "threads", "all s", "one plain pass s", "passes", "scores and masks s", "their share"
+        yield "| " + " | ".join((*head, "processor")) + " |"
+        yield "|" + " --- |" * (len(head) + 1)
         for key, one in sorted(rows.items()):
             batch, threads, way = key.split(", ")
             share = one["deciding"] / one["whole"]
-            numbers = f"{one['whole']:.1f} | {one['forward']:.1f} | {one['deciding']:.1f} | {share:.1%}"
-            yield f"| {way} | {one['tokens']} | {batch} | {threads} | {numbers} |"
+            passes = one["whole"] / one["forward"]
+            numbers = f"{one['whole']:.1f} | {one['forward']:.1f} | {passes:.2f} | {one['deciding']:.1f} | {share:.1%}"
+            yield f"| {way} | {one['tokens']} | {batch} | {threads} | {numbers} | {one.get('cpu', '')} |"
     if one := kept.get("billion"):
         yield from ("", "## 1.1B parameters within 3 GB", "")
         yield "`python -m benchmarks.language_speed billion --folder FOLDER`: a random Llama in float16 (22 blocks, hidden 2048,"
@@ -115,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=100_000, help="for wanda")
     parser.add_argument("--batch", type=int, default=2, help="windows of 512 in a pass, for wanda")
-    parser.add_argument("--at-once", action="store_true", help="for wanda: all weights judged by one pass, not block by block")
+    parser.add_argument("--way", choices=tuple(WAYS), default="block by block", help="for wanda")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     if given.part == "layers":
@@ -123,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error("layers needs --authors FOLDER, a clone of https://github.com/IST-DASLab/sparsegpt")
         layers(given.authors, given.threads, given.rounds)
     elif given.part == "wanda":
-        found = asdict(wanda(given.tokens, given.batch, given.threads, given.at_once))
-        keep("wanda", {f"{given.batch}, {given.threads}, {'at once' if given.at_once else 'block by block'}": found})
+        found = asdict(wanda(given.tokens, given.batch, given.threads, given.way))
+        keep("wanda", {f"{given.batch}, {given.threads}, {given.way}": found})
     else:
         if given.folder is None:
             parser.error("billion needs --folder FOLDER, where the model goes")

@@ -12,8 +12,14 @@ import torch
 
 import pomona
 from pomona.engines import oneshot, sequential
+from pomona.runtime import machine
 
 LENGTH = 512
+WAYS: dict[str, dict[str, bool]] = {
+    "block by block": {"sequential": True},
+    "layer by layer": {"true_sequential": True},
+    "at once": {"sequential": False},
+}
 
 
 @dataclass
@@ -24,6 +30,7 @@ class Seconds:
     forward: float = 0.0
     deciding: float = 0.0
     tokens: int = 0
+    cpu: str = ""
 
 
 def llama() -> torch.nn.Module:
@@ -43,16 +50,13 @@ def llama() -> torch.nn.Module:
     return LlamaForCausalLM(config).eval()
 
 
-def measure(tokens: int, batch: int, threads: int, at_once: bool = False) -> Seconds:
-    """Wanda to half of the weights, on random tokens; a plain forward pass of the blocks over the same tokens beside it.
-
-    Block by block, or `at_once`: all of it judged by one pass through the dense model.
-    """
+def measure(tokens: int, batch: int, threads: int, way: str) -> Seconds:
+    """Wanda to half of the weights, on random tokens; a plain forward pass of the blocks over the same tokens beside it."""
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
     model = llama()
     windows = torch.randint(0, 49152, (-(-tokens // LENGTH), LENGTH), generator=torch.Generator().manual_seed(0))
-    found = Seconds(tokens=windows.numel())
+    found = Seconds(tokens=windows.numel(), cpu=machine()["cpu"])
     pieces = list(windows.split(batch))
     start = clock()
     with torch.inference_mode():
@@ -60,9 +64,9 @@ def measure(tokens: int, batch: int, threads: int, at_once: bool = False) -> Sec
             model.model(piece, use_cache=False)
     found.forward = clock() - start
     how: dict[str, Any] = {"method": "wanda", "goal": "sparsity=0.5", "calibrate": None, "latency": False}
-    with deciding(found, clock, oneshot if at_once else sequential):
+    with deciding(found, clock, oneshot if way == "at once" else sequential):
         start = clock()
-        pomona.prune(model, pieces[0][:1], data=pieces, sequential=not at_once, **how)
+        pomona.prune(model, pieces[0][:1], data=pieces, **how, **WAYS[way])
         found.whole = clock() - start
     return found
 

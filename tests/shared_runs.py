@@ -70,6 +70,8 @@ JOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "flap": (llama, {"goal": "params=0.8x"}),
     "sparsegpt at once": (llama, {**_HALF, "sequential": False}),
     "wanda of one batch": (few, _HALF),
+    "sparsegpt, true sequential": (llama, {**_HALF, "true_sequential": True}),
+    "wanda of one batch, true sequential": (few, {**_HALF, "true_sequential": True}),
     "wanda with a head": (llama, {**_HALF, "only": ["lm_head", "model.layers"]}),
     "shortgpt": (llama, {"structure": "layers", "goal": "layers=0.67"}),
     "sparsegpt of experts": (experts, {**_HALF, "sequential": True}),
@@ -82,7 +84,7 @@ JOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 def planned(job: str, **more: Any) -> pomona.Plan:
     make, wish = JOBS[job]
     model, data = make()
-    return pomona.plan(model, data[0], method=job.split()[0], data=data, **wish, **more)
+    return pomona.plan(model, data[0], method=job.split()[0].rstrip(","), data=data, **wish, **more)
 
 
 def as_text(plan: pomona.Plan) -> dict[str, Any]:
@@ -96,7 +98,7 @@ STREAMED: dict[str, Any] = {
     "continued": lambda folder: {"method": "sparsegpt", "checkpoint": folder / "begun"},
     "tight": lambda folder: {"method": "sparsegpt", "max_memory": "150MB"},
 }
-QUICK = ("wanda", "sparsegpt of experts", "wanda of one batch", "streamed continued")
+QUICK = ("wanda", "sparsegpt of experts", "sparsegpt, true sequential", "wanda of one batch", "streamed continued")
 SLOW = tuple(name for name in (*JOBS, *(f"streamed {name}" for name in STREAMED)) if name not in QUICK)
 
 

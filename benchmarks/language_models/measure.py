@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from benchmarks.language_models import authors
-from benchmarks.language_models.methods import AUTHORS, PATTERNS, RECIPES, SIZES, SPARSITIES
+from benchmarks.language_models.methods import AUTHORS, PATTERNS, RECIPES, SIZES, SPARSITIES, TRUE_SEQUENTIAL
 from benchmarks.language_models.rows import Protocol, Row, Wanted
 from benchmarks.language_models.text import Text
 from torch import Tensor, nn
@@ -97,7 +97,7 @@ class Bench:
         )
         data = TokenLoader(calibration, _BATCH)
         # Through the blocks in any case: what reads no data would otherwise prune the head as well.
-        how |= {} if point in SIZES else {"sequential": True}
+        how |= {} if point in SIZES else {"sequential": True, "true_sequential": method in TRUE_SEQUENTIAL}
         result = pomona.prune(dense, self._graph, method=RECIPES[method], data=data, seed=wanted.seed, latency=False, **how)
         return result.model
 

@@ -38,6 +38,7 @@ WITH_OWL: dict[str, Recipe] = {
     "sparsegpt-owl": sparsegpt.but(allocation=Owl(per="site")),
     "alps-owl": alps_owl,
 }
+TRUE_SEQUENTIAL: dict[str, Recipe] = {"wanda-true-sequential": wanda, "sparsegpt-true-sequential": sparsegpt}
 REORDERED: dict[str, Recipe] = {
     "wanda-swaps": wanda.but(order=Swaps()),
     "alps-swaps": alps.but(order=Swaps()),
@@ -53,7 +54,7 @@ SMALLER: Mapping[str, Recipe] = {
     "random-units": _UNITS.but(criterion=Random(), allocation=Uniform()),
 }
 AUTHORS = ("authors-wanda", "authors-sparsegpt")
-RECIPES: Mapping[str, Recipe] = {**SPARSE, **WITH_OWL, **REORDERED, **SMALLER}
+RECIPES: Mapping[str, Recipe] = {**SPARSE, **TRUE_SEQUENTIAL, **WITH_OWL, **REORDERED, **SMALLER}
 METHODS = ("dense", *RECIPES, *AUTHORS)
 ONE_SEED = ("dense", "magnitude", "magnitude-units")  # no chance, no calibration: every seed gives the same
 

@@ -21,7 +21,9 @@ torch.set_num_threads(1)
 draw = torch.Generator().manual_seed(0)
 data = [{"input_ids": torch.randint(0, 2000, (1, 256), generator=draw)} for _ in range(2)]
 method, path = sys.argv[2:]
-found = pomona.prune_folder(path + "/dense", path + "/out", method=method, goal="sparsity=0.5", data=data)
+true = method.startswith("true ")
+wish = {"method": method.removeprefix("true "), "goal": "sparsity=0.5", "data": data, "true_sequential": true}
+found = pomona.prune_folder(path + "/dense", path + "/out", **wish)
 print(json.dumps(dict(found.report.memory)))
 """
 COMMON = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
@@ -45,7 +47,7 @@ def memory(shape, method, path):
     ("shape", "method"),
     [
         *(("wide", "wanda"), ("wide", "sparsegpt"), ("wide", "alps"), ("wide", "sparsegpt-asymmetric")),
-        *(("deep", "sparsegpt"), ("large vocabulary", "wanda")),
+        *(("wide", "true wanda"), ("wide", "true sparsegpt"), ("deep", "sparsegpt"), ("large vocabulary", "wanda")),
     ],
 )
 def test_what_is_foretold_is_not_passed_and_not_far_away(shape, method, tmp_path):

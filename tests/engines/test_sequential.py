@@ -7,43 +7,17 @@ import pytest
 import torch
 
 import language
-from pomona import registry
 from pomona.allocations.everywhere import Global
 from pomona.allocations.owl import Owl
 from pomona.engines import oneshot, sequential
-from pomona.engines.blocks import chains, parted, seen_by
+from pomona.engines.blocks import chains, parted
 from pomona.engines.decide import Ground, counted
 from pomona.engines.prices import price
 from pomona.engines.sweep import Room
 from pomona.graph import survey
 from pomona.structures import narrowed, structure
-from pomona.vocabulary import Batch, Goal, InputError
-
-LISTS = {
-    "llama": [("model.layers", 3)],
-    "gemma3": [("model.layers", 3)],
-    "gpt2": [("transformer.h", 3)],
-    "opt": [("model.decoder.layers", 3)],
-    "bert": [("encoder.layer", 3)],
-    "t5": [("encoder.block", 2), ("decoder.block", 2)],
-    "bart": [("model.encoder.layers", 2), ("model.decoder.layers", 2)],
-    "whisper": [("model.encoder.layers", 2), ("model.decoder.layers", 2)],
-}
-
-
-def ground_of(name, method, goal="sparsity=0.5"):
-    model, data = language.model(name)
-    graph = survey(model, (), {**data[0], **({} if name == "bert" else {"use_cache": False})})
-    found = chains(model, graph)
-    recipe = registry.recipe(method)
-    recipe = recipe.but(structure=narrowed(recipe.structure, [chain.container for chain in found]))
-    sites, wish = tuple(recipe.structure.sites(graph)), Goal.parse(goal)
-    return (
-        model,
-        [Batch.of(d) for d in data],
-        found,
-        Ground(recipe, sites, price(wish, seen_by(graph, sites, found), sites, recipe.structure), wish),
-    )
+from pomona.vocabulary import Batch, InputError
+from stepwise import LISTS, ground_of, norms_of
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -58,26 +32,6 @@ def test_methods_that_read_no_data_cut_the_same_as_at_once(method):
     ours = sequential.run(model, ground, found, batches=batches).plan
     theirs = oneshot.run(model, ground, batches=batches).plan
     assert all(torch.equal(ours.keep(name), theirs.keep(name)) for name in theirs.sites)
-
-
-def norms_of(model, names, batches):
-    """Squares of what each weight reads, summed over the tokens of all batches that are no padding."""
-    squares, now = {name: 0.0 for name in names}, []
-
-    def reading(name):
-        def hook(module, args):
-            squares[name] = squares[name] + visible(args[0], now[0]).double().square().sum(0)
-
-        return hook
-
-    handles = [model.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(reading(name)) for name in names]
-    with torch.no_grad():
-        for batch in batches:
-            now[:] = [batch]
-            model(**batch.kwargs)
-    for handle in handles:
-        handle.remove()
-    return squares
 
 
 def by_hand(model, batches, found, ground):
@@ -96,12 +50,6 @@ def by_hand(model, batches, found, ground):
                 masks[name] = keep.T if site.weight.in_dim == 0 else keep
                 weight.mul_(masks[name])
     return model, masks
-
-
-def visible(x, batch):
-    mask = batch.kwargs.get("attention_mask")
-    hidden = mask is not None and x.dim() == 3 and mask.shape == x.shape[:2]
-    return x[mask.bool()] if hidden else x.reshape(-1, x.shape[-1])
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -36,10 +36,10 @@ def folder_of(name, path, dtype=torch.float32, **save):
     return path / "dense", model.float(), data
 
 
-@pytest.mark.parametrize("name", language.MAKERS)
-def test_streamed_is_what_in_memory_gives_and_opens_without_us(name, tmp_path):
+@pytest.mark.parametrize(("name", "true"), [*((name, False) for name in language.MAKERS), ("llama", True), ("t5", True)])
+def test_streamed_is_what_in_memory_gives_and_opens_without_us(name, true, tmp_path):
     folder, model, data = folder_of(name, tmp_path, max_shard_size="20kB")
-    wish = {"method": "wanda", "goal": "sparsity=0.5", "data": data}
+    wish = {"method": "wanda", "goal": "sparsity=0.5", "data": data, "true_sequential": true}
     streamed = prune_folder(folder, tmp_path / "small", **wish)
     plan = pomona.plan(model, data[0], **wish)
     assert all(torch.equal(streamed.plan.keep(site), plan.keep(site)) for site in plan.sites)

@@ -103,6 +103,10 @@ def prune(
             help="Prune block by block, each judged by what the pruned ones before it give.",
         ),
     ] = None,
+    true_sequential: Annotated[
+        bool,
+        typer.Option("--true-sequential", help="Decide the layers of a block one by one, each on what those before it give."),
+    ] = False,
     blocks: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", show_default="found", help="A list of blocks, like model.layers; may be repeated."),
@@ -165,7 +169,7 @@ def prune(
         allowed, wanted = words.limits(min or (), max or (), multiple), words.loss(loss)
         drawn = words.drawn(sample, calibrate)
         where: dict[str, Any] = {"only": tuple(only or ()), "keep": tuple(keep or ()), "blocks": tuple(blocks or ())}
-        where["calibrate"] = calibrate
+        where |= {"calibrate": calibrate, "true_sequential": true_sequential}
         if max_memory is not None:
             unfit = {
                 "--recover": recover,

@@ -36,6 +36,11 @@ class Activations:
         self._kept: dict[tuple[int, int], tuple[list[Any], TreeSpec]] = {}
 
     @property
+    def bounded(self) -> bool:
+        """Whether there is a budget."""
+        return self._budget is not None
+
+    @property
     def bytes(self) -> int:
         """How much is in memory."""
         return self._held

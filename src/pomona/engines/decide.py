@@ -48,8 +48,9 @@ class Ground:
     """What stays the same during a run: the recipe, where it acts, what it costs, the wish and its limits, the seed.
 
     `method` is what the user calls the recipe. `measure` is there where the price only foretells: the share of the dense
-    price that a plan really leaves, by which the last cut is aimed. `processes` do the run together. Raises InputError where
-    the goal names families that no site has.
+    price that a plan really leaves, by which the last cut is aimed. `processes` do the run together. `layerwise`: block by block,
+    the layers of a block are decided in the order in which they are read, each on what those before it give by then. Raises
+    InputError where the goal names families that no site has.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Ground:
     method: str = "custom"
     measure: Callable[[Plan], float] | None = None
     processes: Processes = field(default_factory=Processes)
+    layerwise: bool = False
 
     def __post_init__(self) -> None:
         parted(self.goal, self.sites)

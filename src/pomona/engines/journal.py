@@ -41,6 +41,7 @@ class Journal:
             "limits": limits,
             "seed": str(ground.seed),
             "data": fingerprint(nn.Module(), {"batches": batches}, first or Batch()),
+            "order of layers": str(ground.layerwise),
         }
         return cls(folder, run, ground.processes)
 

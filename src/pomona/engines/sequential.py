@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,7 @@ from pomona.engines.journal import Journal
 from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.engines.memory import resident, told
 from pomona.engines.oneshot import Outcome
+from pomona.engines.paused import Paused
 from pomona.engines.remembered import Remembered
 from pomona.engines.shared_out import exchanged, owners
 from pomona.engines.sweep import Room, Store, Turn, Walk, change
@@ -230,13 +232,18 @@ def _taken(
         return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "lost", "error")})
     dense = turn.look()
     decisions: dict[str, Decision] = {}
-    for some, taps in _steps(turn, sites):
-        # What was gathered beside the dense model holds for this cut alone.
-        gather = _gathering(turn, some, ground, taps)
-        gather = gather if turn.twin else _kept(gather, remembered, turn.block, some)
-        decisions |= _decided(ground, some, turn.shell, gather)
-    weights = store.settle(turn.block)
-    moved = change(dense, turn.hand_on())
+    steps = _steps(turn, sites, ground.layerwise)
+    with _paused(turn, steps) as paused:
+        for number, (some, taps) in enumerate(steps):
+            if paused is not None:
+                gather = _gathering(turn, some, ground, paused.reading(number))
+            elif turn.twin:
+                gather = _gathering(turn, some, ground, turn.pairs(taps))
+            else:
+                gather = _kept(_gathering(turn, some, ground), remembered, turn.block, some)
+            decisions |= _decided(ground, some, turn.shell, gather)
+        weights = store.settle(turn.block)
+        moved = change(dense, turn.hand_on(paused.outputs() if paused else None))
     cut = Cut(turn.block, *_parts(decisions), ground.processes.of_first(lambda: moved))
     if journal:
         done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "lost": cut.lost, "error": cut.error}
@@ -287,30 +294,39 @@ def _kept(gather: Gather, remembered: Remembered | None, place: str, sites: Sequ
     return remembered.over(place, sites, gather) if remembered else gather
 
 
-def _steps(turn: Turn, sites: Sequence[Site]) -> list[tuple[list[Site], Mapping[str, Tap]]]:
-    """The sites of a block that are decided together, with their taps: all at once where nothing is compared."""
-    if turn.twin is None or not all(site.weight for site in sites):
+def _steps(turn: Turn, sites: Sequence[Site], layerwise: bool) -> list[tuple[list[Site], Mapping[str, Tap]]]:
+    """The sites of a block that are decided together, with their taps: all at once where nobody asks for their order."""
+    if not (layerwise or turn.twin) or not all(site.weight for site in sites):
         return [(list(sites), {})] if sites else []
 
     def found() -> list[dict[str, Tap | None]]:
         with seeded(turn.seed, 1), ready(turn.shell):
             first = next(iter(turn.calls or ()), None)
-            return [dict.fromkeys(names)] if first is None else groups(turn.shell, first, names)
+            return [dict.fromkeys(names)] if first is None else groups(turn.shell, first, names, streams=turn.twin is not None)
 
     names = [site.weight.tensor for site in sites if site.weight]
     steps = turn.processes.of_first(found) if sites else []
     taken = [[site for site in sites if site.weight and site.weight.tensor in step] for step in steps]
+    if not turn.twin and not all(tap for step in steps for tap in step.values()):
+        return [(list(sites), {})]  # where a call would have to wait is unknown
     return [(some, {name: tap for name, tap in step.items() if tap}) for some, step in zip(taken, steps, strict=True)]
 
 
-def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground, taps: Mapping[str, Tap] | None = None) -> Gather:
-    """`taps`: what is compared with the dense model, where anything is."""
+def _paused(turn: Turn, steps: Sequence[tuple[Sequence[Site], Mapping[str, Tap]]]) -> AbstractContextManager[Paused | None]:
+    """The calls that wait before the layers of every step; None where the block is run as a whole."""
+    taps = [step for _, step in steps if step]
+    if turn.twin or turn.calls is None or not taps:
+        return nullcontext()
+    return Paused(turn.shell, turn.calls, taps, held=not turn.kept.bounded)
+
+
+def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground, calls: Iterable[Batch] | None = None) -> Gather:
+    """`calls`: None for the block's own, run to the end."""
 
     def gather(needs: Sequence[Statistic]) -> Mapping[str, Gathered]:
-        calls = turn.pairs(taps or {}) if turn.twin else turn.calls or ()
         # Loaders that shuffle by torch's global generator give the same batches in every pass, in a resumed run too.
         with seeded(ground.seed, 1), ready(turn.shell), ready(turn.twin.shell if turn.twin else turn.shell):
-            return collect(turn.shell, sites, needs, calls, processes=ground.processes)
+            return collect(turn.shell, sites, needs, (turn.calls or ()) if calls is None else calls, processes=ground.processes)
 
     return gather
 

@@ -164,15 +164,15 @@ class Turn:
         """What the block gives for the first batch as it is now; None where nothing is run."""
         return None if self.calls is None else next((_main(output) for output in self._outputs()), None)
 
-    def hand_on(self) -> Tensor | None:
+    def hand_on(self, outputs: Iterable[Any] | None = None) -> Tensor | None:
         """Run the block as it is now, keep what it gives for the next one, and return what `look` would; its twin likewise.
 
-        Raises InputError where that is NaN or infinite.
+        `outputs` are what it gives, where that is known. Raises InputError where that is NaN or infinite.
         """
         first = None
         if self.twin is not None:
             self.twin.hand_on()
-        for number, output in enumerate(self._outputs()):
+        for number, output in enumerate(self._outputs() if outputs is None else outputs):
             main = _main(output)
             if main is not None and not finite(main):
                 place = self.processes.place(number + 1)

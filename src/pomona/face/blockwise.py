@@ -11,6 +11,7 @@ from pomona.engines.blocks import Chain, chains, parted
 from pomona.engines.sequential import needs_of, why_not
 from pomona.face.wish import sites_of
 from pomona.graph import Graph
+from pomona.probes.forward import Forward
 from pomona.structures import narrowed
 from pomona.vocabulary import Goal, InputError, Recipe
 
@@ -35,7 +36,13 @@ class Way:
 
 
 def way(
-    model: nn.Module, graph: Graph, recipe: Recipe, goal: Goal | None, sequential: bool | None, blocks: Sequence[str]
+    model: nn.Module,
+    graph: Graph,
+    recipe: Recipe,
+    goal: Goal | None,
+    sequential: bool | None,
+    blocks: Sequence[str],
+    true_sequential: bool = False,
 ) -> Way | None:
     """The way through the blocks, or None for the whole model at once.
 
@@ -50,18 +57,29 @@ def way(
             raise InputError(
                 "This recipe compares blocks with those of the dense model; leave out --no-sequential (sequential=)."
             )
+        if true_sequential:
+            raise InputError("A run is true sequential or not sequential at all; leave one of the two out.")
         return None
     wish = goal or Goal("sparsity", 0.5)
-    if sequential or blocks or "beside" in recipe.needs:
+    if sequential or true_sequential or blocks or "beside" in recipe.needs:
         if (why := why_not(recipe, wish)) is not None:
             raise InputError(f"This recipe cannot go block by block: {why}; use --no-sequential (sequential=False).")
-        return _bound(recipe, graph, chains(model, graph, blocks))
+        found = _bound(recipe, graph, chains(model, graph, blocks))
+        if true_sequential and not _layerwise(found.recipe, graph, wish):
+            raise InputError("--true-sequential (true_sequential=) is for weights that are judged by what they read.")
+        return found
     if why_not(recipe, wish) is not None or not needs_of(recipe, wish) or not _lists(model):
         return None
     try:
         return _bound(recipe, graph, chains(model, graph))
     except InputError:  # whole blocks, the residual stream, experts of one list: the engine for the whole model does those
         return None
+
+
+def _layerwise(recipe: Recipe, graph: Graph, goal: Goal) -> bool:
+    """Whether sites are single weights and all that is gathered is what they read."""
+    reading = all(isinstance(need.probe, Forward) for need in needs_of(recipe, goal))
+    return reading and all(site.weight is not None for site in sites_of(recipe.structure, graph))
 
 
 def _lists(model: nn.Module) -> bool:

@@ -75,6 +75,7 @@ def prune(
     tasks: Asked | None = None,
     valid: Any = None,
     sequential: bool | None = None,
+    true_sequential: bool = False,
     blocks: Sequence[str] = (),
     statistics: str | Path | None = None,
     checkpoint: str | Path | None = None,
@@ -99,9 +100,10 @@ def prune(
     pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`, axes
     under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. A method that reads
     activations prunes a model with a list of blocks block by block, each judged by what the pruned ones before it give;
-    `sequential` asks for that or forbids it, `blocks` names the lists (`model.layers`). `latency` may hold `batch`, `threads`,
-    `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round, block and epoch; called
-    again with the same arguments after a kill, it goes on and ends bit-identical.
+    `sequential` asks for that or forbids it, `blocks` names the lists (`model.layers`); `true_sequential` (GPTQ's word) decides
+    the layers of a block one by one, each on what the pruned ones before it in the block give, in a single pass. `latency` may
+    hold `batch`, `threads`, `pairs`, `seconds`. With `checkpoint`, a folder, the run is written down there after every round,
+    block and epoch; called again with the same arguments after a kill, it goes on and ends bit-identical.
 
     Statistics that are kept in the folder `statistics` serve another goal or structure without a new pass over the data:
     exactly where the whole model is pruned at once, nearly where blocks were judged by what others, cut to another goal, gave.
@@ -147,7 +149,18 @@ def prune(
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
     job = furnished(parted(job, recipe, release), recipe, release)
     job, graph, ground, outcome = _planned(
-        job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
+        job,
+        recipe,
+        wish,
+        limits,
+        name,
+        calibrate,
+        release,
+        sequential,
+        true_sequential,
+        blocks,
+        statistics,
+        processes or Processes(),
     )
     for note in heard(outcome.plan.provenance.get("notes", ())):
         job.progress.note(note)
@@ -176,6 +189,7 @@ def plan(
     exact: bool = False,
     release: Release | None = None,
     sequential: bool | None = None,
+    true_sequential: bool = False,
     blocks: Sequence[str] = (),
     statistics: str | Path | None = None,
     checkpoint: str | Path | None = None,
@@ -205,7 +219,18 @@ def plan(
     )
     job = furnished(parted(job, recipe, release), recipe, release)
     return _planned(
-        job, recipe, wish, limits, name, calibrate, release, sequential, blocks, statistics, processes or Processes()
+        job,
+        recipe,
+        wish,
+        limits,
+        name,
+        calibrate,
+        release,
+        sequential,
+        true_sequential,
+        blocks,
+        statistics,
+        processes or Processes(),
     )[3].plan
 
 
@@ -218,6 +243,7 @@ def _planned(
     calibrate: int | None,
     release: Release | None,
     sequential: bool | None,
+    true_sequential: bool,
     blocks: Sequence[str],
     statistics: str | Path | None,
     processes: Processes,
@@ -226,9 +252,10 @@ def _planned(
     check_needs(recipe.but(recovery=None).needs, f"The method '{method}'", job.batches, job.loss)
     check_shared(recipe, goal, processes)
     graph = job.trace(release)
-    through = way(job.model, graph, recipe, goal, sequential, blocks)
+    through = way(job.model, graph, recipe, goal, sequential, blocks, true_sequential)
     chains, recipe = (through.chains, through.recipe) if through else ((), recipe)
-    ground = replace(_ground(job, recipe, goal, graph, limits or Limits(), method, chains), processes=processes)
+    ground = _ground(job, recipe, goal, graph, limits or Limits(), method, chains)
+    ground = replace(ground, processes=processes, layerwise=true_sequential)
     if through:
         job.progress.note(through.told)
     calibration, found = job.batches.first(calibrate) if job.batches else None, None

@@ -59,6 +59,7 @@ def prune_folder(
     only: Sequence[str] = (),
     keep: Sequence[str] = (),
     blocks: Sequence[str] = (),
+    true_sequential: bool = False,
     checkpoint: str | Path | None = None,
     processes: Processes | None = None,
     progress: Progress | None = None,
@@ -73,7 +74,8 @@ def prune_folder(
     the limit allows and goes to disk beyond it. The limit is on what the process takes above what it had at the start; what
     the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
     goes on behind its last block and ends bit-identical. Of several `processes` (see `joined`) each reads the whole model,
-    takes up to `max_memory`, and runs and decides its share; the first writes. Everything else is as in `prune`, which also
+    takes up to `max_memory`, and runs and decides its share; the first writes. `true_sequential` runs a block once for each of
+    its layers, since calls that wait would have to stay in memory. Everything else is as in `prune`, which also
     proves and measures; here the whole model is never there. Raises InputError where the limit cannot be met, with the least
     that will do, and for recipes that need more than activations.
     """
@@ -92,8 +94,8 @@ def prune_folder(
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
     check_unordered(recipe, "the model is never whole in memory")
-    found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches)
-    ground = replace(ground, processes=processes)
+    found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches, true_sequential)
+    ground = replace(ground, processes=processes, layerwise=true_sequential)
     foretold, pieces = _foretold(ground, found.chains, graph, batches, limit, shards)
     for note in (found.told, foretold.sentence(limit)):
         progress.note(note)
@@ -149,9 +151,10 @@ def _asked(
     seed: int,
     blocks: Sequence[str],
     batches: Batches | None,
+    true_sequential: bool,
 ) -> tuple[Way, Ground]:
     wish = goal_for(goal)
-    found = way(bare, graph, recipe, wish, True, blocks)
+    found = way(bare, graph, recipe, wish, True, blocks, true_sequential)
     assert found is not None  # it was asked for
     if (recovery := found.recipe.recovery) is not None:
         raise InputError(
@@ -212,6 +215,7 @@ def _journal(folder: Path, shards: Shards, ground: Ground, chains: Sequence[Chai
         "limits": json.dumps(asdict(ground.limits), sort_keys=True),
         "seed": str(ground.seed),
         "data": fingerprint(nn.Module(), {"batches": len(batches) if batches else 0}, first or Batch()),
+        "order of layers": str(ground.layerwise),
         "list of blocks": " ".join(block for chain in chains for block in chain.blocks),
     }
     return Journal(folder, run, ground.processes)

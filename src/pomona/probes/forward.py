@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from pomona.probes.recording import examples, recording, tokens, values
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch, evaluating
+from pomona.vocabulary.beside import Waiting
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,30 @@ class Forward:
     per_example: ClassVar[bool] = False
 
     def run(self, model: nn.Module, batch: Batch, loss: Loss | None, watch: Watch) -> Seen:
-        """What the watched weights read and what the watched blocks did, at tokens that an attention mask lets be seen."""
+        """What the watched weights read and what the watched blocks did, at tokens that an attention mask lets be seen.
+
+        A call that waits before layers (`Waiting`) is not run: what these read is all that there is to see.
+        """
+        if isinstance(batch.target, Waiting):
+            return self._seen(model, batch, watch, {name: batch.target.reads[name] for name in sorted(watch.inputs)})
         with evaluating(model), torch.no_grad(), recording(model, watch) as record:
             model(*batch.args, **batch.kwargs)
         missing = watch.blocks - record.blocks.keys()
         if missing:
             raise InputError(f"The block {min(missing)} is never called on this data, so its influence is unknown; skip it.")
-        weights, mask = values(model, watch), None if self.whole else batch.visible
-        # Convolutions have channels where token sequences have positions, so only what matrices read is looked at.
-        inputs, seen = record.inputs(watch.inputs), _Visible(mask)
-        inputs = {name: seen(x) if weights[name].dim() == 2 else x for name, x in inputs.items()}
+        mask = self._mask(batch)
         blocks = {name: (tokens(a, mask), tokens(b, mask)) for name, (a, b) in record.blocks.items()}
         experts = {name: record.routed(name) for name in sorted(watch.experts)}
-        return Seen(examples(batch), inputs=inputs, weights=weights, blocks=blocks, experts=experts)
+        return replace(self._seen(model, batch, watch, record.inputs(watch.inputs)), blocks=blocks, experts=experts)
+
+    def _seen(self, model: nn.Module, batch: Batch, watch: Watch, inputs: Mapping[str, Tensor]) -> Seen:
+        # Convolutions have channels where token sequences have positions, so only what matrices read is looked at.
+        weights, seen = values(model, watch), _Visible(self._mask(batch))
+        inputs = {name: seen(x) if weights[name].dim() == 2 else x for name, x in inputs.items()}
+        return Seen(examples(batch), inputs=inputs, weights=weights)
+
+    def _mask(self, batch: Batch) -> Any:
+        return None if self.whole else batch.visible
 
 
 class _Visible:

@@ -1,11 +1,11 @@
-"""A pruned block beside the dense one."""
+"""What a block's call may bring as its target: the same block of the dense model, or what layers read where the call waits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from pomona.vocabulary.batch import Batch
 
@@ -46,3 +46,10 @@ class Twin:
     dense: nn.Module
     call: Batch
     taps: Mapping[str, Tap]
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """The target of a call that waits before some layers, which it has gone on to already: what they read, by weight."""
+
+    reads: Mapping[str, Tensor]
