@@ -11,8 +11,12 @@ from torch import nn
 import pomona
 from blocky import blocky
 from pomona.engines import sequential
+from pomona.engines.capture import Calls
+from pomona.engines.paused import Paused
+from pomona.engines.shell import Shell
 from pomona.engines.sweep import Room
-from pomona.vocabulary import InputError
+from pomona.probes.tapping import groups
+from pomona.vocabulary import Batch, InputError
 from stepwise import LISTS, ground_of, norms_of
 
 
@@ -52,6 +56,56 @@ def test_calls_that_wait_and_calls_that_are_run_anew_give_the_same_bits(method, 
     waiting = sequential.run(model, ground, found, batches=batches).model
     anew = sequential.run(model, ground, found, batches=batches, room=Room(3000, tmp_path)).model
     assert all(torch.equal(a, b) for a, b in zip(waiting.parameters(), anew.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_beside_the_dense_model_calls_that_wait_give_the_bits_of_calls_that_are_run_anew(name, tmp_path, monkeypatch):
+    model, batches, found, ground = ground_of(name, "sparsegpt-asymmetric")
+    entered, enter = [], Paused.__enter__
+    monkeypatch.setattr(Paused, "__enter__", lambda self: entered.append(self) or enter(self))
+    waiting = sequential.run(model, ground, found, batches=batches).model
+    assert len(entered) == sum(len(chain.blocks) for chain in found)
+    anew = sequential.run(model, ground, found, batches=batches, room=Room(3000, tmp_path)).model
+    assert all(torch.equal(a, b) for a, b in zip(waiting.parameters(), anew.parameters(), strict=True))
+    monkeypatch.setattr("pomona.engines.sweep.available", lambda: 1000)
+    small = sequential.run(model, ground, found, batches=batches).model
+    assert len(entered) == sum(len(chain.blocks) for chain in found)  # too little memory for calls that wait
+    assert all(torch.equal(a, b) for a, b in zip(waiting.parameters(), small.parameters(), strict=True))
+
+
+class Parallel(nn.Module):
+    """What its two branches give is added up before the stream is."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.one, self.two = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = self.norm(x)
+        return x + (self.one(y) + self.two(y.relu()))
+
+
+def taps_of(block, call):
+    names = [name for name, _ in block.named_parameters() if name.endswith("weight") and "norm" not in name]
+    found = {name: tap for step in groups(block, call, names) for name, tap in step.items()}
+    return {name.split(".")[-2]: (tap.base, tap.stream) for name, tap in found.items()}
+
+
+def test_the_stream_is_found_as_a_sum_of_what_was_heard_or_else_by_what_moves():
+    model, batches, *_ = ground_of("llama", "wanda")
+    block, norm = "model.layers.0", "model.layers.0.post_attention_layernorm"
+    taps = taps_of(Shell(block, model.get_submodule(block)), next(iter(Calls(model, block, batches))))
+    assert {name: ends for name, ends in taps.items() if ends != (None, None)} == {"o_proj": ("", norm), "down_proj": (norm, "")}
+    torch.manual_seed(0)
+    parallel = taps_of(Parallel(), Batch((torch.randn(3, 8),)))
+    assert parallel == {"one": (None, ""), "two": (None, "")}
+
+
+def test_a_stream_that_is_no_sum_of_what_was_heard_is_compared_by_running_the_block_anew():
+    torch.manual_seed(0)
+    model, x = Listed(Parallel), torch.randn(16, 8)
+    plan = pomona.plan(model, x, data=[x], method="sparsegpt-asymmetric", goal="sparsity=0.5")
+    assert plan.removes and all(decision.tensors for decision in plan.decisions.values())
 
 
 def test_a_block_runs_once_for_every_batch_but_the_first():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import resource
 import sys
@@ -40,6 +41,16 @@ def told(size: float) -> str:
 def resident() -> int:
     """Bytes of this process in memory now."""
     return _status("VmRSS") or _highest()
+
+
+def available() -> int:
+    """Bytes that the system could give to this process, as far as it says; where it does not, as many as it has."""
+    path = Path("/proc/meminfo")
+    if path.is_file():
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", path.read_text(encoding="ascii"), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Peak:

@@ -7,129 +7,211 @@ call that is stopped lies in a thread of its own, with the model's code in the m
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from pomona.engines.capture import Calls, ready
-from pomona.probes.recording import main
+from pomona.probes.tapping import End, hearing, stream_end
 from pomona.vocabulary import Batch, InputError
 from pomona.vocabulary.beside import Tap, Waiting
+
+Steps: TypeAlias = Sequence[Mapping[str, Tap]]  # the layers that read the same, by weight, in the order of reading
+_Kind: TypeAlias = Literal["reads", "before", "gives", "behind"]  # as in `Waiting`
 
 _this = threading.local()
 
 
-class _Closed(BaseException):
-    """Nobody waits for the call any more. Not an Exception: what a model's own code catches must not be this."""
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One that is called: alone in its shell, with its calls."""
+
+    shell: nn.Module
+    calls: Calls
 
 
 class Paused:
-    """A block (`shell`) in the middle of all its `calls`; `steps` are the layers that read the same, in the order of reading.
+    """A block in the middle of all its calls, and the `dense` one beside it, if there is one, in the middle of its own.
 
     `held`: every call waits where it is, with all that its code holds there. Otherwise calls are run anew for every step as
     far as they must be, and one at a time is in memory. Within the context the hooks are there, and at its end no threads.
     """
 
-    def __init__(self, shell: nn.Module, calls: Calls, steps: Sequence[Mapping[str, Tap]], held: bool) -> None:
-        self._shell, self._calls, self._steps, self._held = shell, calls, steps, held
-        self._places = {tap.layer: number for number, step in enumerate(steps) for tap in step.values()}
-        self._waiting: list[_Call] = []
-        self._stack = ExitStack()
+    def __init__(self, own: Block, steps: Steps, dense: Block | None = None, held: bool = True) -> None:
+        self._steps, self._held = steps, held
+        self._own = _Side(own, [_read(step) for step in steps], first=True)
+        self._dense = None if dense is None else _Side(dense, [_compared(step) for step in steps], first=False)
 
     def __enter__(self) -> Paused:
-        self._stack.enter_context(ready(self._shell))
-        for layer, number in self._places.items():
-            module = self._shell.get_submodule(layer)
-            self._stack.callback(module.register_forward_pre_hook(_gate(layer, number), with_kwargs=True).remove)
+        with ExitStack() as stack:
+            for side in self._sides:
+                stack.enter_context(side)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._stack:
-            for call in self._waiting:
-                call.close()
+        self._stack.close()
 
     def reading(self, step: int) -> Iterator[Batch]:
         """The calls, whose targets are what the layers of this step read (`Waiting`); all steps before it are decided.
 
         Raises InputError where a call comes to layers in another order than the first one, or more than once.
         """
-        for call in self._started():
+        taps = self._steps[step]
+        for calls in zip(*(side.started(self._held) for side in self._sides), strict=True):
             try:
-                read = dict.fromkeys(self._steps[step], call.until(step))
-                yield replace(call.batch, target=Waiting(read))
+                own, *dense = (call.until(step) for call in calls)
+                here = Waiting(dict.fromkeys(taps, next(iter(own["reads"].values()))))
+                if dense:
+                    here = replace(here, taps=taps, gives=dense[0]["gives"], behind=dense[0]["behind"], before=own["before"])
+                yield replace(calls[0].batch, target=here)
             finally:
                 if not self._held:
-                    call.close()
+                    for call in calls:
+                        call.close()
 
-    def outputs(self) -> Iterator[Any] | None:
-        """What the block gives once all steps are decided; None where nothing waits, so that it must be run as usual."""
-        return self._ends() if self._waiting else None
+    @property
+    def outputs(self) -> list[Iterator[Any] | None]:
+        """What the block gives once all steps are decided, and the dense one; None for those that must be run as usual."""
+        return [side.ends() if side.waiting else None for side in self._sides]
 
-    def _started(self) -> Iterator[_Call]:
-        if self._waiting:
-            yield from self._waiting
+    @property
+    def _sides(self) -> list[_Side]:
+        return [self._own] if self._dense is None else [self._own, self._dense]
+
+
+@dataclass(frozen=True)
+class _Note:
+    """Something to be noted when it goes by; a call waits for those that are `due`."""
+
+    place: tuple[str, End]
+    kind: _Kind
+    weight: str
+    due: bool = True
+
+
+def _read(step: Mapping[str, Tap]) -> list[_Note]:
+    """What layers read, before which a call waits, and the stream as it was before them."""
+    reads = [_Note((tap.layer, "reads"), "reads", name) for name, tap in step.items()]
+    return reads + [_Note((tap.base, "reads"), "before", name, False) for name, tap in step.items() if tap.base is not None]
+
+
+def _compared(step: Mapping[str, Tap]) -> list[_Note]:
+    """What layers give, and the stream behind them."""
+    gives = [_Note((tap.layer, "gives"), "gives", name) for name, tap in step.items()]
+    streams = {name: tap.stream for name, tap in step.items() if tap.stream is not None}
+    return gives + [_Note((place, stream_end(place)), "behind", name) for name, place in streams.items()]
+
+
+class _Side:
+    """A block with hooks, and its calls that wait. Those of a step wait for the `first` of its notes, or for all of them."""
+
+    def __init__(self, block: Block, steps: Sequence[Sequence[_Note]], first: bool) -> None:
+        self.block, self.steps, self.waiting = block, steps, list[_Call]()
+        self.due = [1 if first else sum(note.due for note in notes) for notes in steps]
+        self.strict = first  # the order of layers must be that of the steps
+        self.notes: dict[tuple[str, End], list[tuple[int, _Note]]] = defaultdict(list)
+        for number, notes in enumerate(steps):
+            for note in notes:
+                self.notes[note.place].append((number, note))
+
+    def __enter__(self) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(ready(self.block.shell))
+            stack.enter_context(hearing(self.block.shell, {place for place, _ in self.notes}, _hear))
+            self._stack = stack.pop_all()
+
+    def __exit__(self, *_: object) -> None:
+        with self._stack:
+            for call in self.waiting:
+                call.close()
+
+    def started(self, held: bool) -> Iterator[_Call]:
+        """The calls that wait, or new ones, which do from now on if they are `held`."""
+        if self.waiting:
+            yield from self.waiting
             return
-        for batch in self._calls:
-            call = _Call(self._shell, batch, len(self._steps))
-            if self._held:
-                self._waiting.append(call)
+        for batch in self.block.calls:
+            call = _Call(self, batch)
+            if held:
+                self.waiting.append(call)
             yield call
 
-    def _ends(self) -> Iterator[Any]:
-        while self._waiting:
-            yield self._waiting[0].until(len(self._steps))
-            self._waiting.pop(0)
+    def ends(self) -> Iterator[Any]:
+        """What the calls give, which are over then."""
+        while self.waiting:
+            yield self.waiting[0].end()
+            self.waiting.pop(0)
 
 
 class _Call:
-    """One call of a block, which runs on to the layers of a `step` and waits before them."""
+    """One call of a block, in its thread."""
 
-    def __init__(self, shell: nn.Module, batch: Batch, steps: int) -> None:
-        self.batch, self._shell, self._steps = batch, shell, steps
-        self._step, self._called = -1, set[str]()
-        self._found: Any = None
+    def __init__(self, side: _Side, batch: Batch) -> None:
+        self.batch, self._side = batch, side
+        self._step, self._due, self._heard = -1, list(side.due), Counter[tuple[str, End]]()
+        self._found: dict[_Kind, dict[str, Tensor]] = {"reads": {}, "before": {}, "gives": {}, "behind": {}}
+        self._output: Any = None
         self._error: BaseException | None = None
         self._ended = self._closed = False
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def until(self, step: int) -> Any:
-        """What the layers of this step read, or what the block gives after the last; raises what its own code raises."""
+    def until(self, step: int) -> Mapping[_Kind, Mapping[str, Tensor]]:
+        """Run on to the layers of a step; what was noted for it by then. Raises what the code of the block raises."""
         if step > self._step:
+            later = {note.weight for notes in self._side.steps[step:] for note in notes}
+            self._found = {kind: {n: x for n, x in found.items() if n in later} for kind, found in self._found.items()}
             self._step = step
-            self._turn()
-        if self._error is not None:
-            raise self._error
-        if self._ended and step < self._steps:
+            if self._due[step] > 0:
+                self._turn()
+        if self._due[step] > 0:
             raise _unlike("a layer")
         return self._found
 
-    def gate(self, layer: str, number: int, read: Tensor | None) -> None:
-        """Called by the call's own thread before this layer is: wait while its step is not decided."""
-        if layer in self._called or number > self._step or read is None:
-            raise _unlike(layer)
-        self._called.add(layer)
-        if number == self._step:
-            self._found = read
-            self._back.release()
-            self._go.acquire()
-            if self._closed:
-                raise _Closed
+    def end(self) -> Any:
+        """Run on to the end; what the block gives."""
+        self._step = len(self._side.steps)
+        self._found.clear()
+        if not self._ended:
+            self._turn()
+        return self._output
+
+    def hear(self, place: str, end: End, tensor: Tensor) -> None:
+        """Called by the call's own thread when this goes by: note it, and wait where a step has all that it is due."""
+        self._heard[place, end] += 1
+        for step, note in self._side.notes.get((place, end), ()):
+            if note.due and self._side.strict and (step > self._step or self._heard[place, end] > 1):
+                raise _unlike(place)
+            if step >= self._step:  # what comes next may write to it, but not to what a layer is about to read
+                self._found[note.kind].setdefault(note.weight, tensor if note.kind == "reads" else tensor.clone())
+            self._due[step] -= note.due
+            if note.due and self._due[step] == 0 and step == self._step:
+                self._back.release()
+                self._go.acquire()
+                if self._closed:
+                    raise _Closed
 
     def close(self) -> None:
         """Leave the code where it is; nothing is left of the thread."""
         self._closed = True
         if self._thread.ident is not None:
             if not self._ended:
-                self._turn()
+                self._pass()
             self._thread.join()
 
     def _turn(self) -> None:
         """Let the call run until it waits or ends."""
+        self._pass()
+        if self._error is not None:
+            raise self._error
+
+    def _pass(self) -> None:
         if self._thread.ident is None:
             self._thread.start()
         else:
@@ -140,7 +222,7 @@ class _Call:
         _this.call = self
         try:
             with torch.no_grad():  # which is each thread's own
-                self._found = self._shell(*self.batch.args, **self.batch.kwargs)
+                self._output = self._side.block.shell(*self.batch.args, **self.batch.kwargs)
         except _Closed:
             pass
         # The code is the user's; what it raises is raised where the call is asked for.
@@ -151,13 +233,14 @@ class _Call:
             self._back.release()
 
 
-def _gate(layer: str, number: int) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call: _Call | None = getattr(_this, "call", None)
-        if call is not None:
-            call.gate(layer, number, main(args, kwargs)[1])
+class _Closed(BaseException):
+    """Nobody waits for the call any more. Not an Exception: what a model's own code catches must not be this."""
 
-    return hook
+
+def _hear(place: str, end: End, tensor: Tensor) -> None:
+    call: _Call | None = getattr(_this, "call", None)
+    if call is not None:
+        call.hear(place, end, tensor)
 
 
 def _unlike(what: str) -> InputError:

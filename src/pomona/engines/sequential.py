@@ -26,7 +26,7 @@ from pomona.engines.journal import Journal
 from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.engines.memory import resident, told
 from pomona.engines.oneshot import Outcome
-from pomona.engines.paused import Paused
+from pomona.engines.paused import Block, Paused
 from pomona.engines.remembered import Remembered
 from pomona.engines.shared_out import exchanged, owners
 from pomona.engines.sweep import Room, Store, Turn, Walk, change
@@ -243,7 +243,7 @@ def _taken(
                 gather = _kept(_gathering(turn, some, ground), remembered, turn.block, some)
             decisions |= _decided(ground, some, turn.shell, gather)
         weights = store.settle(turn.block)
-        moved = change(dense, turn.hand_on(paused.outputs() if paused else None))
+        moved = change(dense, turn.hand_on(*(paused.outputs if paused else ())))
     cut = Cut(turn.block, *_parts(decisions), ground.processes.of_first(lambda: moved))
     if journal:
         done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "lost": cut.lost, "error": cut.error}
@@ -313,11 +313,17 @@ def _steps(turn: Turn, sites: Sequence[Site], layerwise: bool) -> list[tuple[lis
 
 
 def _paused(turn: Turn, steps: Sequence[tuple[Sequence[Site], Mapping[str, Tap]]]) -> AbstractContextManager[Paused | None]:
-    """The calls that wait before the layers of every step; None where the block is run as a whole."""
-    taps = [step for _, step in steps if step]
-    if turn.twin or turn.calls is None or not taps:
+    """The calls that wait before the layers of every step; None where the block is run anew for every step, or as a whole."""
+    taps = [step for _, step in steps]
+    if turn.calls is None or not all(len(step) == len(some) for some, step in steps) or not taps:
         return nullcontext()
-    return Paused(turn.shell, turn.calls, taps, held=not turn.kept.bounded)
+    own = Block(turn.shell, turn.calls)
+    if turn.twin is None:
+        return Paused(own, taps, held=turn.holds(taps))
+    told = all(tap.stream is None or tap.base is not None for step in taps for tap in step.values())
+    if not told or turn.twin.calls is None or not turn.holds(taps):
+        return nullcontext()
+    return Paused(own, taps, Block(turn.twin.shell, turn.twin.calls))
 
 
 def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground, calls: Iterable[Batch] | None = None) -> Gather:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from pomona.engines.activations import Activations
 from pomona.engines.blocks import Chain
 from pomona.engines.capture import Calls, Done, ready, replaced
+from pomona.engines.memory import available
 from pomona.engines.shell import Shell
 from pomona.graph.export import without_cache
 from pomona.processes import Processes
@@ -164,14 +165,28 @@ class Turn:
         """What the block gives for the first batch as it is now; None where nothing is run."""
         return None if self.calls is None else next((_main(output) for output in self._outputs()), None)
 
-    def hand_on(self, outputs: Iterable[Any] | None = None) -> Tensor | None:
+    def holds(self, steps: Sequence[Mapping[str, Tap]]) -> bool:
+        """Whether all calls may wait before the layers of these steps: half of the memory that there is must do for them.
+
+        In the middle of a call there is no more than what its layers read and give, and the stream twice.
+        """
+        if self.kept.bounded or self.calls is None:
+            return False
+        rows, width = next(((_rows(x), x.shape[-1]) for x in map(_main, self._inputs()) if x is not None), (0, 0))
+        shapes = [self.shell.get_parameter(name).shape for step in steps for name in step]
+        each = rows * (2 * width + sum(sum(shape) for shape in shapes))
+        bytes_ = 4 * each * len(self.calls) * (2 if self.twin else 1)
+        return bytes_ <= available() / 2
+
+    def hand_on(self, outputs: Iterable[Any] | None = None, beside: Iterable[Any] | None = None) -> Tensor | None:
         """Run the block as it is now, keep what it gives for the next one, and return what `look` would; its twin likewise.
 
-        `outputs` are what it gives, where that is known. Raises InputError where that is NaN or infinite.
+        `outputs` are what it gives, where that is known, and `beside` what its twin does. Raises InputError where what it gives
+        is NaN or infinite.
         """
         first = None
         if self.twin is not None:
-            self.twin.hand_on()
+            self.twin.hand_on(beside)
         for number, output in enumerate(self._outputs() if outputs is None else outputs):
             main = _main(output)
             if main is not None and not finite(main):
@@ -182,6 +197,11 @@ class Turn:
             first = main if number == 0 else first
             self.kept.put((self.place, number), output)
         return first
+
+    def _inputs(self) -> Iterator[Any]:
+        with seeded(self.seed, 1), ready(self.shell):
+            for call in self.calls or ():
+                yield call.args, call.kwargs
 
     def _outputs(self) -> Iterator[Any]:
         if self.calls is None:
@@ -203,6 +223,10 @@ def change(before: Tensor | None, after: Tensor | None) -> float | None:
 def _main(output: Any) -> Tensor | None:
     """The hidden states among what a block gives: its first tensor of floating-point numbers."""
     return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+
+
+def _rows(x: Tensor) -> int:
+    return x.numel() // max(1, x.shape[-1]) if x.ndim else 0
 
 
 def _kept(room: Room) -> Activations:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pomona.probes.recording import examples, recording, values
 from pomona.probes.tapping import heard
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
-from pomona.vocabulary.beside import Twin
+from pomona.vocabulary.beside import Tap, Twin, Waiting
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Paired:
 
         Raises InputError where the call has no twin, and where the two models differ in width.
         """
+        if isinstance(batch.target, Waiting):
+            reads = {name: batch.target.reads[name] for name in sorted(watch.inputs)}
+            return self._seen(model, batch, watch, reads, batch.target.taps, *self._ends(model, batch.target))
         twin = batch.target
         if not isinstance(twin, Twin):
             raise InputError(
@@ -46,8 +51,31 @@ class Paired:
         with recording(model, watch) as record:
             given = heard(model, batch, taps, self.stream, through=len(taps) < len(watch.inputs | watch.experts))
         wanted = heard(twin.dense, twin.call, taps, self.stream) if taps else {}
+        experts = {name: record.routed(name) for name in sorted(watch.experts)}
+        return replace(self._seen(model, batch, watch, record.inputs(watch.inputs), taps, given, wanted), experts=experts)
+
+    def _ends(self, model: nn.Module, here: Waiting) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What there is at the taps of a call that waits, and in the dense model: the layers are called with what they read."""
+        given, wanted = {}, {}
+        for name, tap in here.taps.items():
+            given[name] = next(x for x in tree_leaves(model.get_submodule(tap.layer)(here.reads[name])) if isinstance(x, Tensor))
+            wanted[name] = here.gives[name]
+            if self.stream and tap.stream is not None:
+                given[name], wanted[name] = here.before[name] + given[name], here.behind[name]
+        return given, wanted
+
+    def _seen(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        watch: Watch,
+        reads: Mapping[str, Tensor],
+        taps: Mapping[str, Tap],
+        given: Mapping[str, Tensor],
+        wanted: Mapping[str, Tensor],
+    ) -> Seen:
         weights, rows = values(model, watch), _Rows(batch.visible)
-        inputs = {name: rows(x) if weights[name].dim() == 2 else x for name, x in record.inputs(watch.inputs).items()}
+        inputs = {name: rows(x) if weights[name].dim() == 2 else x for name, x in reads.items()}
         missing: dict[str, Tensor] = {}
         for name, tap in taps.items():
             here, there = rows(given[name]), rows(wanted[name])
@@ -58,8 +86,7 @@ class Paired:
                 there = there if there.dtype == torch.float64 else there.float()
                 size = there.square().mean(-1, keepdim=True).sqrt().clamp_min(torch.finfo(there.dtype).tiny)
                 inputs[name], missing[name] = inputs[name] / size, missing[name] / size
-        experts = {name: record.routed(name) for name in sorted(watch.experts)}
-        return Seen(examples(batch), inputs=inputs, weights=weights, experts=experts, missing=missing)
+        return Seen(examples(batch), inputs=inputs, weights=weights, missing=missing)
 
 
 class _Rows:

@@ -20,9 +20,9 @@ _MOVED = 1e-2  # how far a stream may move from what was added to it
 _ROUNDED = 4  # roundings of a number that either may be off besides
 _ROWS = 64  # tokens that are looked at
 
-_End = Literal["reads", "gives"]
-_Hear: TypeAlias = Callable[[str, _End, Tensor], Tensor | None]  # returns what to give instead, None for the same
-_Trail: TypeAlias = dict[tuple[str, _End], Tensor]  # some rows of what went by, in order
+End = Literal["reads", "gives"]
+_Hear: TypeAlias = Callable[[str, End, Tensor], Tensor | None]  # returns what to give instead, None for the same
+_Trail: TypeAlias = dict[tuple[str, End], Tensor]  # some rows of what went by, in order
 
 
 class _Enough(BaseException):
@@ -35,13 +35,13 @@ def groups(block: nn.Module, call: Batch, weights: Sequence[str], streams: bool 
 
     Each with its tap: None where its layer does more than multiply with it and add, or is not called just once; such a weight
     comes with the one before it in `weights`, which are in the order of first use. `call` is what the block is called with.
-    Without `streams` none is looked for, which takes a pass each.
+    Without `streams` none is looked for, which takes a pass for each product that is not simply added to what was read before.
     """
     read: dict[str, list[Tensor]] = {}
     given: dict[str, list[Tensor]] = {}
     trail: _Trail = {}
 
-    def note(place: str, end: _End, tensor: Tensor) -> None:
+    def note(place: str, end: End, tensor: Tensor) -> None:
         (read if end == "reads" else given).setdefault(place, []).append(tensor)
         trail.setdefault((place, end), _rows(tensor))
 
@@ -52,7 +52,10 @@ def groups(block: nn.Module, call: Batch, weights: Sequence[str], streams: bool 
         if name in weights and len(read.get(layer, ())) == len(given.get(layer, ())) == 1:
             x, y = read[layer][0], given[layer][0]
             if (turned := _across(parameter, x, y)) is not None:
-                taps[name] = Tap(name, layer, turned, _stream(block, call, layer, trail) if streams else None)
+                base, stream = (_sum(layer, trail) if streams else None) or (None, None)
+                if streams and stream is None:
+                    stream = _stream(block, call, layer, trail)
+                taps[name] = Tap(name, layer, turned, stream, base)
     order = {layer: number for number, layer in enumerate(read)}
     found: dict[Any, dict[str, Tap | None]] = {None: {}}
     keys: dict[str, Any] = {}
@@ -73,15 +76,15 @@ def heard(block: nn.Module, call: Batch, taps: Mapping[str, Tap], stream: bool, 
 
     The block runs until all of it was heard, or `through` to its end.
     """
-    places: dict[tuple[str, _End], list[str]] = {}
+    places: dict[tuple[str, End], list[str]] = {}
     for name, tap in taps.items():
-        place: tuple[str, _End] = (tap.layer, "gives")
+        place: tuple[str, End] = (tap.layer, "gives")
         if stream and tap.stream is not None:
-            place = (tap.stream, "reads" if tap.stream != END else "gives")
+            place = (tap.stream, stream_end(tap.stream))
         places.setdefault(place, []).append(name)
     found: dict[str, Tensor] = {}
 
-    def note(place: str, end: _End, tensor: Tensor) -> None:
+    def note(place: str, end: End, tensor: Tensor) -> None:
         for name in places.get((place, end), ()):
             found.setdefault(name, tensor.clone())  # what comes next may write to it
         if len(found) == len(taps) and not through:
@@ -98,7 +101,7 @@ def products(block: nn.Module, call: Batch, layers: Collection[str]) -> dict[str
     read: dict[str, Tensor] = {}
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def note(place: str, end: _End, tensor: Tensor) -> None:
+    def note(place: str, end: End, tensor: Tensor) -> None:
         if end == "reads":
             read.setdefault(place, tensor)
         else:
@@ -133,7 +136,7 @@ def _stream(block: nn.Module, call: Batch, layer: str, trail: _Trail) -> str | N
     found: list[str] = []
     added: list[Tensor] = []
 
-    def note(place: str, end: _End, tensor: Tensor) -> Tensor | None:
+    def note(place: str, end: End, tensor: Tensor) -> Tensor | None:
         if place == layer and end == "gives":
             more = torch.randn(tensor.shape, generator=generator(0)).to(tensor) * tensor.std()
             added[:] = [_rows(more)]
@@ -150,6 +153,27 @@ def _stream(block: nn.Module, call: Batch, layer: str, trail: _Trail) -> str | N
     with suppress(_Enough):
         _run(block, call, _modules(block), note)
     return found[0] if found else None
+
+
+def _sum(layer: str, trail: _Trail) -> tuple[str, str] | None:
+    """Where the stream was read before, and where it is first read with the product, if it is exactly the sum of the two."""
+    own, end = trail[layer, "gives"], trail.get((END, "gives"))
+    if end is None or end.shape != own.shape or not own.any():
+        return None
+    heard = list(trail)
+    made = heard.index((layer, "gives"))
+    read = [(place, trail[place, end]) for place, end in heard[:made] if end == "reads"]
+    for place in (place for place, end in heard[made:] if end == stream_end(place)):
+        behind = trail[place, stream_end(place)]
+        base = next((name for name, rows in read if rows.shape == own.shape and torch.equal(rows + own, behind)), None)
+        if base is not None:
+            return base, place
+    return None
+
+
+def stream_end(place: str) -> End:
+    """Whether the stream is what this module reads, or what the block gives."""
+    return "gives" if place == END else "reads"
 
 
 def _moved(after: Tensor, before: Tensor, added: Tensor) -> bool:
@@ -171,12 +195,14 @@ def _modules(block: nn.Module) -> set[str]:
 
 def _run(block: nn.Module, call: Batch, places: Collection[str], hear: _Hear) -> None:
     """Run the block while what these modules of it read and give is heard: the first floating-point tensor of each."""
-    with evaluating(block), _hearing(block, places, hear):
+    with evaluating(block), hearing(block, places, hear):
         block(*call.args, **call.kwargs)
 
 
 @contextmanager
-def _hearing(block: nn.Module, places: Collection[str], hear: _Hear) -> Iterator[None]:
+def hearing(block: nn.Module, places: Collection[str], hear: _Hear) -> Iterator[None]:
+    """Hooks that tell what these modules read and give: the first floating-point tensor; what `hear` returns is given instead."""
+
     def before(place: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             _, read = main(args, kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -30,13 +30,15 @@ class Tap:
 
     `layer` is the module that multiplies with the weight, stored as (columns, rows) if it is `across`, and gives the product, up
     to a constant. `stream` is where the stream is first read that the product is added to: the module that reads it, "" for the
-    end of the block, None where it is added to none of its width.
+    end of the block, None where it is added to none of its width. `base` is where it was read before that: the stream is just
+    this and the product; None where that is nowhere, "" for what the block is given.
     """
 
     weight: str
     layer: str
     across: bool
     stream: str | None
+    base: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,14 @@ class Twin:
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """The target of a call that waits before some layers, which it has gone on to already: what they read, by weight."""
+    """The target of a call that waits before some layers, which it has gone on to already: what they read, by weight.
+
+    Beside a dense block that waits as well: what its layers give there (`gives`), what is in the stream behind them (`behind`),
+    and here what was in the stream before (`before`), by weight, with the taps.
+    """
 
     reads: Mapping[str, Tensor]
+    taps: Mapping[str, Tap] = field(default_factory=dict)
+    gives: Mapping[str, Tensor] = field(default_factory=dict)
+    behind: Mapping[str, Tensor] = field(default_factory=dict)
+    before: Mapping[str, Tensor] = field(default_factory=dict)
