@@ -1,6 +1,7 @@
 """Layer by layer within a block, in one pass: a layer reads what the pruned ones before it give, and nothing is left behind."""
 
 import threading
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 
@@ -12,9 +13,8 @@ import pomona
 from blocky import blocky
 from pomona.engines import sequential
 from pomona.engines.capture import Calls
-from pomona.engines.paused import Paused
 from pomona.engines.shell import Shell
-from pomona.engines.sweep import Room
+from pomona.engines.sweep import Room, Turn
 from pomona.probes.tapping import groups
 from pomona.vocabulary import Batch, InputError
 from stepwise import LISTS, ground_of, norms_of
@@ -50,27 +50,47 @@ def test_every_layer_is_judged_by_what_the_cut_layers_before_it_give(name):
     assert any(not torch.equal(by_blocks.keep(site), keep) for site, keep in masks.items())
 
 
+def bits(model, ground, found, batches, **wish):
+    return list(sequential.run(model, ground, found, batches=batches, **wish).model.parameters())
+
+
+def same(ones, others):
+    return all(torch.equal(a, b) for a, b in zip(ones, others, strict=True))
+
+
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
-def test_calls_that_wait_and_calls_that_are_run_anew_give_the_same_bits(method, tmp_path):
+def test_calls_that_wait_and_calls_that_are_run_anew_give_the_same_bits(method, tmp_path, monkeypatch):
     model, batches, found, ground = layerwise("llama", method)
-    waiting = sequential.run(model, ground, found, batches=batches).model
-    anew = sequential.run(model, ground, found, batches=batches, room=Room(3000, tmp_path)).model
-    assert all(torch.equal(a, b) for a, b in zip(waiting.parameters(), anew.parameters(), strict=True))
+    waiting, anew = (bits(model, ground, found, batches, room=room) for room in (None, Room(3000, tmp_path)))
+    monkeypatch.setattr(Turn, "holds", lambda self, steps: 1)
+    assert same(waiting, anew) and same(waiting, bits(model, ground, found, batches))
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_beside_the_dense_model_calls_that_wait_give_the_bits_of_calls_that_are_run_anew(name, tmp_path, monkeypatch):
+def test_beside_the_dense_model_calls_that_wait_give_the_bits_of_calls_that_are_run_anew(name, monkeypatch):
     model, batches, found, ground = ground_of(name, "sparsegpt-asymmetric")
-    entered, enter = [], Paused.__enter__
-    monkeypatch.setattr(Paused, "__enter__", lambda self: entered.append(self) or enter(self))
-    waiting = sequential.run(model, ground, found, batches=batches).model
-    assert len(entered) == sum(len(chain.blocks) for chain in found)
-    anew = sequential.run(model, ground, found, batches=batches, room=Room(3000, tmp_path)).model
-    assert all(torch.equal(a, b) for a, b in zip(waiting.parameters(), anew.parameters(), strict=True))
-    monkeypatch.setattr("pomona.engines.sweep.available", lambda: 1000)
-    small = sequential.run(model, ground, found, batches=batches).model
-    assert len(entered) == sum(len(chain.blocks) for chain in found)  # too little memory for calls that wait
-    assert all(torch.equal(a, b) for a, b in zip(waiting.parameters(), small.parameters(), strict=True))
+    held, hold = [], Turn.holds
+    monkeypatch.setattr(Turn, "holds", lambda self, steps: held.append(most := hold(self, steps)) or most)
+    waiting = bits(model, ground, found, batches)
+    assert len(held) == sum(len(chain.blocks) for chain in found) and min(held) >= len(batches)
+    for most in (0, 1):
+        monkeypatch.setattr(Turn, "holds", lambda self, steps, most=most: most)
+        assert same(waiting, bits(model, ground, found, batches))
+    monkeypatch.setattr("pomona.engines.sequential._paused", lambda turn, steps: nullcontext())  # as where no sum is found
+    assert same(waiting, bits(model, ground, found, batches))
+
+
+def test_how_many_calls_wait_is_told_by_what_memory_there_is(monkeypatch):
+    model, batches, found, ground = ground_of("llama", "sparsegpt-asymmetric")
+    told, hold = [], Turn.holds
+    monkeypatch.setattr(Turn, "holds", lambda self, steps: told.append(most := hold(self, steps)) or most)
+    rows = batches[0].kwargs["input_ids"].numel()
+    most_of_all = rows * 4 * 32 * 40  # far above what a call of this width can hold
+    for there, least, most in ((1000, 0, 0), (2 * most_of_all, 1, 50), (200 * most_of_all, 100, 5000)):
+        told.clear()
+        monkeypatch.setattr("pomona.engines.sweep.available", lambda there=there: there)
+        sequential.run(model, ground, found, batches=batches)
+        assert told and all(least <= number <= most for number in told)
 
 
 class Parallel(nn.Module):

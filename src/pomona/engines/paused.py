@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from pomona.engines.capture import Calls, ready
 from pomona.probes.tapping import End, hearing, stream_end
 from pomona.vocabulary import Batch, InputError
-from pomona.vocabulary.beside import Tap, Waiting
+from pomona.vocabulary.beside import Tap, Twin, Waiting
 
 Steps: TypeAlias = Sequence[Mapping[str, Tap]]  # the layers that read the same, by weight, in the order of reading
 _Kind: TypeAlias = Literal["reads", "before", "gives", "behind"]  # as in `Waiting`
@@ -38,14 +39,14 @@ class Block:
 class Paused:
     """A block in the middle of all its calls, and the `dense` one beside it, if there is one, in the middle of its own.
 
-    `held`: every call waits where it is, with all that its code holds there. Otherwise calls are run anew for every step as
-    far as they must be, and one at a time is in memory. Within the context the hooks are there, and at its end no threads.
+    `most` calls wait where they are, with all that their code holds there; more are run anew for every step as far as they must
+    be, one at a time in memory, to the same bits. Within the context the hooks are there, and at its end no threads.
     """
 
-    def __init__(self, own: Block, steps: Steps, dense: Block | None = None, held: bool = True) -> None:
-        self._steps, self._held = steps, held
-        self._own = _Side(own, [_read(step) for step in steps], first=True)
-        self._dense = None if dense is None else _Side(dense, [_compared(step) for step in steps], first=False)
+    def __init__(self, own: Block, steps: Steps, dense: Block | None = None, most: int = 0) -> None:
+        self._steps = steps
+        self._own = _Side(own, [_read(step) for step in steps], most, first=True)
+        self._dense = None if dense is None else _Side(dense, [_compared(step) for step in steps], most, first=False)
 
     def __enter__(self) -> Paused:
         with ExitStack() as stack:
@@ -60,25 +61,25 @@ class Paused:
     def reading(self, step: int) -> Iterator[Batch]:
         """The calls, whose targets are what the layers of this step read (`Waiting`); all steps before it are decided.
 
-        Raises InputError where a call comes to layers in another order than the first one, or more than once.
+        Those that do not wait beside a dense block are the block's own, for a pass of both (`Twin`). Raises InputError where a
+        call comes to layers in another order than the first one, or more than once.
         """
         taps = self._steps[step]
-        for calls in zip(*(side.started(self._held) for side in self._sides), strict=True):
-            try:
-                own, *dense = (call.until(step) for call in calls)
-                here = Waiting(dict.fromkeys(taps, next(iter(own["reads"].values()))))
-                if dense:
-                    here = replace(here, taps=taps, gives=dense[0]["gives"], behind=dense[0]["behind"], before=own["before"])
-                yield replace(calls[0].batch, target=here)
-            finally:
-                if not self._held:
-                    for call in calls:
-                        call.close()
+        if self._dense is None:
+            for call in self._own.started():
+                yield replace(call.batch, target=Waiting(_one(taps, call.until(step))))
+            return
+        for call, other in zip(self._own.started(), self._dense.started(), strict=True):
+            if not self._own.holds(call):
+                yield replace(call.batch, target=Twin(self._dense.block.shell, other.batch, taps))
+                continue
+            here, there = call.until(step), other.until(step)
+            yield replace(call.batch, target=Waiting(_one(taps, here), taps, there["gives"], there["behind"], here["before"]))
 
     @property
-    def outputs(self) -> list[Iterator[Any] | None]:
-        """What the block gives once all steps are decided, and the dense one; None for those that must be run as usual."""
-        return [side.ends() if side.waiting else None for side in self._sides]
+    def outputs(self) -> list[Iterator[Any]]:
+        """What the block gives once all steps are decided, and the dense one."""
+        return [side.ends() for side in self._sides]
 
     @property
     def _sides(self) -> list[_Side]:
@@ -93,6 +94,11 @@ class _Note:
     kind: _Kind
     weight: str
     due: bool = True
+
+
+def _one(taps: Mapping[str, Tap], found: Mapping[_Kind, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What all layers of a step read: a call waits before the first of them."""
+    return dict.fromkeys(taps, next(iter(found["reads"].values())))
 
 
 def _read(step: Mapping[str, Tap]) -> list[_Note]:
@@ -111,8 +117,8 @@ def _compared(step: Mapping[str, Tap]) -> list[_Note]:
 class _Side:
     """A block with hooks, and its calls that wait. Those of a step wait for the `first` of its notes, or for all of them."""
 
-    def __init__(self, block: Block, steps: Sequence[Sequence[_Note]], first: bool) -> None:
-        self.block, self.steps, self.waiting = block, steps, list[_Call]()
+    def __init__(self, block: Block, steps: Sequence[Sequence[_Note]], most: int, first: bool) -> None:
+        self.block, self.steps, self._most, self._waiting = block, steps, most, list[_Call]()
         self.due = [1 if first else sum(note.due for note in notes) for notes in steps]
         self.strict = first  # the order of layers must be that of the steps
         self.notes: dict[tuple[str, End], list[tuple[int, _Note]]] = defaultdict(list)
@@ -128,25 +134,42 @@ class _Side:
 
     def __exit__(self, *_: object) -> None:
         with self._stack:
-            for call in self.waiting:
+            for call in self._waiting:
                 call.close()
 
-    def started(self, held: bool) -> Iterator[_Call]:
-        """The calls that wait, or new ones, which do from now on if they are `held`."""
-        if self.waiting:
-            yield from self.waiting
+    def started(self) -> Iterator[_Call]:
+        """The calls that wait, and new ones, of which the first do from now on."""
+        yield from list(self._waiting)
+        if len(self._waiting) == len(self.block.calls):
             return
-        for batch in self.block.calls:
-            call = _Call(self, batch)
-            if held:
-                self.waiting.append(call)
-            yield call
+        for number, batch in enumerate(self.block.calls):
+            if number >= len(self._waiting):
+                call = _Call(self, batch)
+                if number < self._most:
+                    self._waiting.append(call)
+                try:
+                    yield call
+                finally:
+                    self.leave(call)
+
+    def holds(self, call: _Call) -> bool:
+        """Whether the call waits."""
+        return call in self._waiting
+
+    def leave(self, call: _Call) -> None:
+        """End a call that does not wait."""
+        if not self.holds(call):
+            call.close()
 
     def ends(self) -> Iterator[Any]:
-        """What the calls give, which are over then."""
-        while self.waiting:
-            yield self.waiting[0].end()
-            self.waiting.pop(0)
+        """What the calls give, which are over then; those that do not wait are run as usual."""
+        held = len(self._waiting)
+        while self._waiting:
+            yield self._waiting[0].end()
+            self._waiting.pop(0)
+        if held < len(self.block.calls):
+            for batch in islice(self.block.calls, held, None):
+                yield self.block.shell(*batch.args, **batch.kwargs)
 
 
 class _Call:

@@ -313,17 +313,17 @@ def _steps(turn: Turn, sites: Sequence[Site], layerwise: bool) -> list[tuple[lis
 
 
 def _paused(turn: Turn, steps: Sequence[tuple[Sequence[Site], Mapping[str, Tap]]]) -> AbstractContextManager[Paused | None]:
-    """The calls that wait before the layers of every step; None where the block is run anew for every step, or as a whole."""
+    """The calls that wait before the layers of every step; None where a block is run as a whole for each of them."""
     taps = [step for _, step in steps]
-    if turn.calls is None or not all(len(step) == len(some) for some, step in steps) or not taps:
+    if turn.calls is None or not taps or not all(len(step) == len(some) for some, step in steps):
         return nullcontext()
-    own = Block(turn.shell, turn.calls)
+    own, most = Block(turn.shell, turn.calls), turn.holds(taps)
     if turn.twin is None:
-        return Paused(own, taps, held=turn.holds(taps))
+        return Paused(own, taps, most=most)
     told = all(tap.stream is None or tap.base is not None for step in taps for tap in step.values())
-    if not told or turn.twin.calls is None or not turn.holds(taps):
+    if not told or turn.twin.calls is None:
         return nullcontext()
-    return Paused(own, taps, Block(turn.twin.shell, turn.twin.calls))
+    return Paused(own, taps, Block(turn.twin.shell, turn.twin.calls), most)
 
 
 def _gathering(turn: Turn, sites: Sequence[Site], ground: Ground, calls: Iterable[Batch] | None = None) -> Gather:

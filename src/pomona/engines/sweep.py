@@ -29,6 +29,8 @@ from pomona.training.checkpoint import restore
 from pomona.vocabulary import Batch, InputError, finite
 from pomona.vocabulary.beside import Tap, Twin
 
+_STREAMS = 6  # how often the stream is there in the middle of a call: as given, read, normed, in parts of attention, ...
+
 
 class Store(Protocol):
     """Where the weights of blocks are while nobody works on them."""
@@ -165,18 +167,20 @@ class Turn:
         """What the block gives for the first batch as it is now; None where nothing is run."""
         return None if self.calls is None else next((_main(output) for output in self._outputs()), None)
 
-    def holds(self, steps: Sequence[Mapping[str, Tap]]) -> bool:
-        """Whether all calls may wait before the layers of these steps: half of the memory that there is must do for them.
+    def holds(self, steps: Sequence[Mapping[str, Tap]]) -> int:
+        """How many calls may wait before the layers of these steps: they take half of the memory that there is.
 
-        In the middle of a call there is no more than what its layers read and give, and the stream twice.
+        In the middle of a call there is the stream, several times, and what its layers read; beside a dense block, what those of
+        a step give there.
         """
         if self.kept.bounded or self.calls is None:
-            return False
+            return 0
         rows, width = next(((_rows(x), x.shape[-1]) for x in map(_main, self._inputs()) if x is not None), (0, 0))
-        shapes = [self.shell.get_parameter(name).shape for step in steps for name in step]
-        each = rows * (2 * width + sum(sum(shape) for shape in shapes))
-        bytes_ = 4 * each * len(self.calls) * (2 if self.twin else 1)
-        return bytes_ <= available() / 2
+        shapes = [[sorted(self.shell.get_parameter(name).shape) for name in step] for step in steps]
+        each = _STREAMS * width + 2 * max(shape[-1] for step in shapes for shape in step)
+        if self.twin is not None:
+            each += _STREAMS * width + 2 * max(sum(shape[-1] for shape in step) for step in shapes)
+        return int(available() / 2 / max(1, 4 * rows * each))
 
     def hand_on(self, outputs: Iterable[Any] | None = None, beside: Iterable[Any] | None = None) -> Tensor | None:
         """Run the block as it is now, keep what it gives for the next one, and return what `look` would; its twin likewise.
@@ -184,10 +188,14 @@ class Turn:
         `outputs` are what it gives, where that is known, and `beside` what its twin does. Raises InputError where what it gives
         is NaN or infinite.
         """
-        first = None
         if self.twin is not None:
             self.twin.hand_on(beside)
-        for number, output in enumerate(self._outputs() if outputs is None else outputs):
+        with seeded(self.seed, 1):
+            return self._keep(self._outputs() if outputs is None else outputs)
+
+    def _keep(self, outputs: Iterable[Any]) -> Tensor | None:
+        first = None
+        for number, output in enumerate(outputs):
             main = _main(output)
             if main is not None and not finite(main):
                 place = self.processes.place(number + 1)
