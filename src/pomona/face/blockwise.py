@@ -35,37 +35,38 @@ class Way:
         return f"Pruned block by block, {lists}: each is judged by what the pruned ones before it give."
 
 
-def way(
-    model: nn.Module,
-    graph: Graph,
-    recipe: Recipe,
-    goal: Goal | None,
-    sequential: bool | None,
-    blocks: Sequence[str],
-    true_sequential: bool = False,
-) -> Way | None:
+@dataclass(frozen=True)
+class Course:
+    """What the user says about it: block by block or not, the layers of a block one by one or together, the lists of blocks."""
+
+    sequential: bool | None = None
+    true_sequential: bool = False
+    blocks: Sequence[str] = ()
+
+
+def way(model: nn.Module, graph: Graph, recipe: Recipe, goal: Goal | None, course: Course) -> Way | None:
     """The way through the blocks, or None for the whole model at once.
 
-    Left to itself (`sequential=None`), a recipe that reads activations goes through the blocks that a module list holds. What
+    Left to itself (`sequential` is None), a recipe that reads activations goes through the blocks that a module list holds. What
     lies outside of them stays whole, unless the structure names it. Raises InputError where blocks are asked for and there are
     none, or where the recipe cannot go through them; and where it can go no other way, but this one is barred.
     """
-    if sequential is False:
-        if blocks:
+    if course.sequential is False:
+        if course.blocks:
             raise InputError("Blocks were named and sequential is off; leave one of them out.")
         if "beside" in recipe.needs:
             raise InputError(
                 "This recipe compares blocks with those of the dense model; leave out --no-sequential (sequential=)."
             )
-        if true_sequential:
+        if course.true_sequential:
             raise InputError("A run is true sequential or not sequential at all; leave one of the two out.")
         return None
     wish = goal or Goal("sparsity", 0.5)
-    if sequential or true_sequential or blocks or "beside" in recipe.needs:
+    if course.sequential or course.true_sequential or course.blocks or "beside" in recipe.needs:
         if (why := why_not(recipe, wish)) is not None:
             raise InputError(f"This recipe cannot go block by block: {why}; use --no-sequential (sequential=False).")
-        found = _bound(recipe, graph, chains(model, graph, blocks))
-        if true_sequential and not _layerwise(found.recipe, graph, wish):
+        found = _bound(recipe, graph, chains(model, graph, course.blocks))
+        if course.true_sequential and not _layerwise(found.recipe, graph, wish):
             raise InputError("--true-sequential (true_sequential=) is for weights that are judged by what they read.")
         return found
     if why_not(recipe, wish) is not None or not needs_of(recipe, wish) or not _lists(model):

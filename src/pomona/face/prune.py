@@ -20,7 +20,7 @@ from pomona.engines.sequential import run as sequential_run
 from pomona.evaluate import Tasks
 from pomona.face.biases import furnished
 from pomona.face.biases import noted as told_of_biases
-from pomona.face.blockwise import way
+from pomona.face.blockwise import Course, way
 from pomona.face.carry_out import carry_out
 from pomona.face.job import Job
 from pomona.face.opening import brought
@@ -148,19 +148,9 @@ def prune(
     if recipe.recovery is not None:
         check_needs(recipe.recovery.requires, f"The recovery {spell(recipe.recovery)}", job.batches, loss)
     job = furnished(parted(job, recipe, release), recipe, release)
+    course = Course(sequential, true_sequential, blocks)
     job, graph, ground, outcome = _planned(
-        job,
-        recipe,
-        wish,
-        limits,
-        name,
-        calibrate,
-        release,
-        sequential,
-        true_sequential,
-        blocks,
-        statistics,
-        processes or Processes(),
+        job, recipe, wish, limits, name, calibrate, release, course, statistics, processes or Processes()
     )
     for note in heard(outcome.plan.provenance.get("notes", ())):
         job.progress.note(note)
@@ -218,20 +208,8 @@ def plan(
         given.model, given.args, given.kwargs, data=given.data, loss=loss, seed=seed, checkpoint=checkpoint, progress=progress
     )
     job = furnished(parted(job, recipe, release), recipe, release)
-    return _planned(
-        job,
-        recipe,
-        wish,
-        limits,
-        name,
-        calibrate,
-        release,
-        sequential,
-        true_sequential,
-        blocks,
-        statistics,
-        processes or Processes(),
-    )[3].plan
+    course = Course(sequential, true_sequential, blocks)
+    return _planned(job, recipe, wish, limits, name, calibrate, release, course, statistics, processes or Processes())[3].plan
 
 
 def _planned(
@@ -242,9 +220,7 @@ def _planned(
     method: str,
     calibrate: int | None,
     release: Release | None,
-    sequential: bool | None,
-    true_sequential: bool,
-    blocks: Sequence[str],
+    course: Course,
     statistics: str | Path | None,
     processes: Processes,
 ) -> tuple[Job, Graph, Ground, Outcome]:
@@ -252,10 +228,10 @@ def _planned(
     check_needs(recipe.but(recovery=None).needs, f"The method '{method}'", job.batches, job.loss)
     check_shared(recipe, goal, processes)
     graph = job.trace(release)
-    through = way(job.model, graph, recipe, goal, sequential, blocks, true_sequential)
+    through = way(job.model, graph, recipe, goal, course)
     chains, recipe = (through.chains, through.recipe) if through else ((), recipe)
     ground = _ground(job, recipe, goal, graph, limits or Limits(), method, chains)
-    ground = replace(ground, processes=processes, layerwise=true_sequential)
+    ground = replace(ground, processes=processes, layerwise=course.true_sequential)
     if through:
         job.progress.note(through.told)
     calibration, found = job.batches.first(calibrate) if job.batches else None, None

@@ -23,7 +23,7 @@ from pomona.engines.prices import price
 from pomona.engines.sequential import cuts, needs_of
 from pomona.engines.streaming import INDEX, FromShards
 from pomona.engines.sweep import Room, Walk
-from pomona.face.blockwise import Way, way
+from pomona.face.blockwise import Course, Way, way
 from pomona.face.folders import check_free, scratch_beside, whole_folder
 from pomona.face.opening import Opened, calibration
 from pomona.face.packing import declare_packed
@@ -94,7 +94,9 @@ def prune_folder(
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
     check_unordered(recipe, "the model is never whole in memory")
-    found, ground = _asked(bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, blocks, batches, true_sequential)
+    found, ground = _asked(
+        bare, graph, recipe, name_of(method), goal, limits or Limits(), seed, Course(True, true_sequential, blocks), batches
+    )
     ground = replace(ground, processes=processes, layerwise=true_sequential)
     foretold, pieces = _foretold(ground, found.chains, graph, batches, limit, shards)
     for note in (found.told, foretold.sentence(limit)):
@@ -149,12 +151,11 @@ def _asked(
     goal: str | Goal | None,
     limits: Limits,
     seed: int,
-    blocks: Sequence[str],
+    course: Course,
     batches: Batches | None,
-    true_sequential: bool,
 ) -> tuple[Way, Ground]:
     wish = goal_for(goal)
-    found = way(bare, graph, recipe, wish, True, blocks, true_sequential)
+    found = way(bare, graph, recipe, wish, course)
     assert found is not None  # it was asked for
     if (recovery := found.recipe.recovery) is not None:
         raise InputError(
