@@ -75,7 +75,7 @@ def prune_folder(
     the run will take is told before it starts. With `checkpoint`, a folder, a run that was killed
     goes on behind its last block and ends bit-identical. Of several `processes` (see `joined`) each reads the whole model,
     takes up to `max_memory`, and runs and decides its share; the first writes. `true_sequential` runs a block once for each of
-    its layers, since calls that wait would have to stay in memory. Everything else is as in `prune`, which also
+    its layers, since calls that wait would lie in memory. Everything else is as in `prune`, which also
     proves and measures; here the whole model is never there. Raises InputError where the limit cannot be met, with the least
     that will do, and for recipes that need more than activations.
     """
