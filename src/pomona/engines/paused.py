@@ -269,5 +269,5 @@ def _hear(place: str, end: End, tensor: Tensor) -> None:
 def _unlike(what: str) -> InputError:
     return InputError(
         f"For one of the batches {what} is called in another order than for the first one, or more or less often, so layers "
-        "cannot be decided one by one; leave out --true-sequential (true_sequential=), or take a method that decides blocks whole."
+        "cannot be decided one by one; leave out --true-sequential (true_sequential=), or take a method that reads whole blocks."
     )
