@@ -23,6 +23,7 @@ from pomona.native import library
 from pomona.runtime.roofline import roofline
 
 OUT = Path(__file__).parents[2] / "docs" / "results"
+ROUNDS = 21
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="runs whose names hold all of these")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true", help="three rounds, not into the docs")
     parser.add_argument("--deepsparse", type=Path, metavar="PYTHON", help="a Python that has DeepSparse")
     parser.add_argument("--out", type=Path, default=None, metavar="FOLDER", help=f"where the page and rows go [default: {OUT}]")
@@ -45,8 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         notes.append("DeepSparse, which was not named by `--deepsparse`.")
     made = out / "cpu_runtime.md"
     made.parent.mkdir(parents=True, exist_ok=True)
-    made.write_text(page(_ordered(kept.read(path)), notes, "python -m benchmarks.cpu_runtime"), encoding="utf-8")
+    rows = _ordered(kept.read(path))
+    made.write_text(page(rows, notes, _command(out, rows)), encoding="utf-8")
     print(made)
+
+
+def _command(out: Path, rows: Sequence[kept.Row]) -> str:
+    """What makes such rows in such a place; those that were made with more rounds than others stay."""
+    words, least = ["python -m benchmarks.cpu_runtime"], min((row.rounds for row in rows), default=ROUNDS)
+    if any(result.side == "deepsparse" for row in rows for result in row.results):
+        words.append("--deepsparse PYTHON")
+    if out.resolve() != OUT:
+        root = OUT.parents[1]
+        words.append(f"--out {out.resolve().relative_to(root) if out.resolve().is_relative_to(root) else out}")
+    return " ".join(words + ([f"--rounds {least}"] if least != ROUNDS else []))
 
 
 def _measure(given: argparse.Namespace, path: Path, rounds: int, notes: list[str]) -> None:
