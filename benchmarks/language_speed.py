@@ -64,10 +64,10 @@ def page(kept: dict[str, Any]) -> Iterator[str]:
             )
     if rows := kept.get("wanda"):
         yield from ("", "## Wanda on 135M parameters", "")
-        yield "`python -m benchmarks.language_speed wanda --threads N --batch B --tokens T --way WAY`: a random Llama of the sizes of"
-        yield "SmolLM2-135M, windows of 512. All of `pomona.prune`, trace and proof included, beside one plain pass over the same"
-        yield "tokens. Block by block, each block runs twice; layer by layer (`--true-sequential`), calls wait in the middle, and it"
-        yield "runs once; at once (`--no-sequential`), all weights are judged by one pass through the dense model."
+        yield "`python -m benchmarks.language_speed wanda --threads N --batch B --tokens T --way WAY`: a random Llama of the"
+        yield "sizes of SmolLM2-135M, windows of 512. All of `pomona.prune`, trace and proof included, beside one plain pass over"
+        yield "the same tokens. Block by block, each block runs twice; layer by layer (`--true-sequential`), calls wait in the"
+        yield "middle, and it runs once; at once (`--no-sequential`), all weights are judged by one pass through the dense model."
         yield ""
         head = "way", "tokens", "batch", "threads", "all s", "one plain pass s", "passes", "scores and masks s", "their share"
         yield "| " + " | ".join((*head, "processor")) + " |"
