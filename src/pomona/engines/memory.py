@@ -14,6 +14,7 @@ from pathlib import Path
 from pomona.vocabulary import InputError
 
 _MMAP_THRESHOLD, _OWN, _SHARED = -3, 1 << 23, 1 << 25  # of glibc's mallopt; bytes: here, and what it goes up to by itself
+_GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))  # v2, v1
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
@@ -43,14 +44,20 @@ def resident() -> int:
     return _status("VmRSS") or _highest()
 
 
-def available() -> int:
-    """Bytes that the system could give to this process, as far as it says; where it does not, as many as it has."""
-    path = Path("/proc/meminfo")
-    if path.is_file():
+def available(system: Path = Path("/")) -> int:
+    """Bytes that this process can still get: of the machine and, in a container, of what the container may take.
+
+    All that the machine has, where it does not say what is free.
+    """
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if (path := system / "proc/meminfo").is_file():
         found = re.search(r"^MemAvailable:\s*(\d+) kB", path.read_text(encoding="ascii"), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = int(found[1]) * 1024 if found else free
+    for most, taken in _GROUPS:
+        limit, used = (system / "sys/fs/cgroup" / name for name in (most, taken))
+        if limit.is_file() and used.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
+            free = min(free, max(0, int(text) - int(used.read_text(encoding="ascii"))))
+    return free
 
 
 class Peak:
