@@ -128,6 +128,31 @@ def test_a_stream_that_is_no_sum_of_what_was_heard_is_compared_by_running_the_bl
     assert plan.removes and all(decision.tensors for decision in plan.decisions.values())
 
 
+class Bare(nn.Module):
+    """No norms: what a layer reads is the stream itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = x + self.one(x)
+        return x + self.two(x)
+
+
+def test_a_layer_that_reads_the_stream_it_adds_to_is_compared_as_when_run_anew(monkeypatch):
+    torch.manual_seed(0)
+    model, x = Listed(Bare), torch.randn(64, 8)
+    assert taps_of(Bare(), Batch((x,))) == {"one": ("", "two"), "two": ("two", "")}
+    wish = {"data": [x, x + 1], "method": "sparsegpt-asymmetric", "goal": "sparsity=0.5"}
+    waiting = pomona.plan(model, x, **wish)
+    monkeypatch.setattr(Turn, "holds", lambda self, steps: 0)
+    anew = pomona.plan(model, x, **wish)
+    for site, decision in waiting.decisions.items():
+        assert all(torch.equal(value, anew.decisions[site].tensors[name]) for name, value in decision.tensors.items())
+        assert torch.equal(waiting.keep(site), anew.keep(site)) and decision.tensors
+
+
 def test_a_block_runs_once_for_every_batch_but_the_first():
     model, batches, found, ground = layerwise("llama")
     calls = dict.fromkeys(("gate_proj", "down_proj"), 0)

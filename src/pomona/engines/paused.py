@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -150,16 +150,12 @@ class _Side:
                 try:
                     yield call
                 finally:
-                    self.leave(call)
+                    if not self.holds(call):
+                        call.close()
 
     def holds(self, call: _Call) -> bool:
         """Whether the call waits."""
         return call in self._waiting
-
-    def leave(self, call: _Call) -> None:
-        """End a call that does not wait."""
-        if not self.holds(call):
-            call.close()
 
     def ends(self) -> Iterator[Any]:
         """What the calls give, which are over then; those that do not wait are run as usual."""
@@ -208,17 +204,19 @@ class _Call:
     def hear(self, place: str, end: End, tensor: Tensor) -> None:
         """Called by the call's own thread when this goes by: note it, and wait where a step has all that it is due."""
         self._heard[place, end] += 1
+        complete = False
         for step, note in self._side.notes.get((place, end), ()):
             if note.due and self._side.strict and (step > self._step or self._heard[place, end] > 1):
                 raise _unlike(place)
             if step >= self._step:  # what comes next may write to it, but not to what a layer is about to read
                 self._found[note.kind].setdefault(note.weight, tensor if note.kind == "reads" else tensor.clone())
             self._due[step] -= note.due
-            if note.due and self._due[step] == 0 and step == self._step:
-                self._back.release()
-                self._go.acquire()
-                if self._closed:
-                    raise _Closed
+            complete |= note.due and self._due[step] == 0 and step == self._step
+        if complete:
+            self._back.release()
+            self._go.acquire()
+            if self._closed:
+                raise _Closed
 
     def close(self) -> None:
         """Leave the code where it is; nothing is left of the thread."""
@@ -244,10 +242,8 @@ class _Call:
     def _run(self) -> None:
         _this.call = self
         try:
-            with torch.no_grad():  # which is each thread's own
+            with suppress(_Closed), torch.no_grad():  # gradients are each thread's own
                 self._output = self._side.block.shell(*self.batch.args, **self.batch.kwargs)
-        except _Closed:
-            pass
         # The code is the user's; what it raises is raised where the call is asked for.
         except BaseException as error:
             self._error = error
