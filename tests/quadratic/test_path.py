@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from layers import fitted, lost, random_layer
+from pomona.native import walk as walks
 from pomona.quadratic import Quadratic
-from pomona.quadratic import path as paths
 from pomona.quadratic.path import walked
 
 
@@ -32,8 +32,8 @@ def slow(w, gram, steps, quota=None, window=1):
 
 @pytest.mark.parametrize(("burst", "candidates"), [(1, 1), (4, 6), (32, 128)])
 def test_every_step_is_the_cheapest_and_every_weight_the_best(burst, candidates, monkeypatch):
-    monkeypatch.setattr(paths, "_BURST", burst)
-    monkeypatch.setattr(paths, "_CANDIDATES", candidates)
+    monkeypatch.setattr(walks, "_BURST", burst)
+    monkeypatch.setattr(walks, "_CANDIDATES", candidates)
     problem = Quadratic.of(random_layer(6, 14))
     steps = torch.tensor([[7, 3, 14, 0, 7, 10]])
     found = walked(problem.inverse, problem.weight, steps)
@@ -49,8 +49,8 @@ def test_every_step_is_the_cheapest_and_every_weight_the_best(burst, candidates,
 
 @pytest.mark.parametrize("candidates", [4, 128])
 def test_windows_lose_no_more_than_their_quota(candidates, monkeypatch):
-    monkeypatch.setattr(paths, "_BURST", 4)
-    monkeypatch.setattr(paths, "_CANDIDATES", candidates)
+    monkeypatch.setattr(walks, "_BURST", 4)
+    monkeypatch.setattr(walks, "_CANDIDATES", candidates)
     problem = Quadratic.of(random_layer(5, 16))
     quota = torch.full((1, 5, 4), 2)
     found = walked(problem.inverse, problem.weight, torch.full((1, 5), 8), quota, 4)
