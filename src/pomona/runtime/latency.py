@@ -94,7 +94,8 @@ def measure_latency(
 
     `args` and `kwargs` are example inputs (a tensor, a tuple or a dict); `batch` repeats or cuts them along dimension 0.
     `threads` is torch's thread count for the run (None: as it is). At most `pairs` pairs are timed, fewer when
-    `seconds` are over, five at least.
+    `seconds` are over, five at least. Where the weights of either happen to lie in memory is part of what is timed: on shared
+    virtual machines that moved the ratio of two models of the same work by a tenth; in doubt, measure in another process, too.
 
     `cold` empties the caches before every call, as a model larger than they are finds them. `clock="cpu"` counts processor
     time, summed over threads, for machines that do other things as well. `pin` keeps the process on as many processors as it
