@@ -50,23 +50,27 @@ void replace_top(float* heap, int size, float value) {
 }
 
 // One row on its way. With U the columns that left, each as it was then and over the root of its pivot, what became of P is
-// P - U^T U. U lies in bands of T columns, one step below the other, as products read it.
+// P - U^T U. U lies in bands of T columns, one step below the other, as products read it. Columns have slots, and once a quarter of
+// those is empty, the others move up.
 class Walk {
   public:
     static int64_t floats(int64_t columns, int64_t most) {
         const int64_t width = whole(columns, T);
-        return 5 * width + (width + 2 * kPlaces + kBurst) * (most + kBurst);
+        return 7 * width + (width + 2 * kPlaces + kBurst) * (most + kBurst);
     }
 
     Walk(const Given& given, int64_t most, float* room)
-        : given_(given), width_(whole(given.columns, T)), depth_(most + kBurst) {
+        : given_(given), depth_(most + kBurst) {
+        const int64_t width = whole(given.columns, T);
         weight_ = room;
-        diagonal_ = weight_ + width_;
-        closed_ = diagonal_ + width_;
-        others_ = closed_ + width_;
-        worth_ = others_ + width_;
-        taken_ = worth_ + width_;
-        left_ = taken_ + width_ * depth_;
+        diagonal_ = weight_ + width;
+        closed_ = diagonal_ + width;
+        others_ = closed_ + width;
+        worth_ = others_ + width;
+        column_ = reinterpret_cast<int32_t*>(worth_ + width);
+        gone_ = reinterpret_cast<uint8_t*>(worth_ + 2 * width);
+        taken_ = worth_ + 3 * width;
+        left_ = taken_ + width * depth_;
         right_ = left_ + kPlaces * depth_;
         chosen_ = right_ + kPlaces * depth_;
     }
@@ -75,27 +79,53 @@ class Walk {
     void run(float* weight, int64_t steps, int64_t* quota, int64_t* order, float* loss) {
         const int64_t n = given_.columns;
         quota_ = quota;
-        done_ = 0;
-        for (int64_t c = 0; c < width_; ++c) {
-            weight_[c] = c < n ? weight[c] : 0;
-            diagonal_[c] = c < n ? given_.inverse[c * n + c] : 1;
-            closed_[c] = c < n && (!quota || quota[c / given_.window] > 0) ? 0 : INFINITY;
+        done_ = empty_ = 0;
+        for (int64_t c = 0; c < n; ++c) {
+            weight_[c] = weight[c];
+            diagonal_[c] = given_.inverse[c * n + c];
+            closed_[c] = quota && quota[c / given_.window] <= 0 ? INFINITY : 0;
+            column_[c] = static_cast<int32_t>(c);
+            gone_[c] = 0;
         }
+        fill_up(n);
         while (done_ < steps && find_places() > 0) {
             look_ahead(steps - done_);
             make_columns();
             for (int b = 0; b < holds_; ++b) {
-                order[done_ + b] = places_[at_[b]];
+                order[done_ + b] = column_[places_[at_[b]]];
                 loss[done_ + b] = price_[b];
             }
             settle();
+            if (4 * empty_ > slots_) move_up();
         }
-        memcpy(weight, weight_, sizeof(float) * static_cast<size_t>(n));
+        for (int64_t c = 0; c < slots_; ++c) weight[column_[c]] = weight_[c];
         for (int64_t k = 0; k < done_; ++k) weight[order[k]] = 0;
     }
 
   private:
-    // The cheapest columns, in ascending order.
+    int64_t family_of(int64_t slot) const { return column_[slot] / given_.window; }
+
+    // So many slots, and what fills the last band up.
+    void fill_up(int64_t slots) {
+        slots_ = slots, width_ = whole(slots, T);
+        for (int64_t c = slots; c < width_; ++c) weight_[c] = 0, diagonal_[c] = 1, closed_[c] = INFINITY, column_[c] = 0;
+    }
+
+    void move_up() {
+        int64_t to = 0;
+        for (int64_t c = 0; c < slots_; ++c) {
+            if (gone_[c]) continue;
+            weight_[to] = weight_[c], diagonal_[to] = diagonal_[c], closed_[to] = closed_[c], column_[to] = column_[c], gone_[to] = 0;
+            const float* old = taken_ + c / T * T * depth_ + c % T;
+            float* now = taken_ + to / T * T * depth_ + to % T;
+            for (int64_t i = 0; to < c && i < done_; ++i) now[i * T] = old[i * T];
+            ++to;
+        }
+        empty_ = 0;
+        fill_up(to);
+    }
+
+    // The cheapest slots, in ascending order.
     int find_places() {
         float heap[kPlaces];
         for (float& each : heap) each = INFINITY;
@@ -111,7 +141,7 @@ class Walk {
         int ties = 0;  // that still fit in
         for (float each : heap) ties += each == edge_;
         count_ = 0;
-        for (int64_t c = 0; c < given_.columns && count_ < kPlaces; ++c)
+        for (int64_t c = 0; c < slots_ && count_ < kPlaces; ++c)
             if (worth_[c] < edge_ || (worth_[c] == edge_ && edge_ < INFINITY && ties-- > 0)) places_[count_++] = c;
         memcpy(others_, closed_, sizeof(float) * static_cast<size_t>(width_));
         for (int k = 0; k < count_; ++k) others_[places_[k]] = INFINITY;
@@ -122,7 +152,7 @@ class Walk {
     void gather() {
         for (int k = 0; k < kPlaces; ++k) {
             const int64_t c = k < count_ ? places_[k] : 0;
-            const float* from = taken_ + c / T * T * depth_ + c % T;
+            const float *from = taken_ + c / T * T * depth_ + c % T, *row = given_.inverse + column_[c] * given_.columns;
             float *left = left_ + k / R * R * depth_ + k % R, *right = right_ + k / T * T * depth_ + k % T;
             for (int64_t i = 0; i < done_; ++i) {
                 const float u = from[i * T];
@@ -130,7 +160,7 @@ class Walk {
                 right[i * T] = u;
             }
             for (int j = 0; j < kPlaces; ++j)
-                matrix_[k * kPlaces + j] = k < count_ && j < count_ ? given_.inverse[c * given_.columns + places_[j]] : 0;
+                matrix_[k * kPlaces + j] = k < count_ && j < count_ ? row[column_[places_[j]]] : 0;
         }
         for (int k = 0; k < count_; k += R)
             for (int j = 0; j < count_; j += T) add_product(left_ + k * depth_, right_ + j * depth_, done_, matrix_ + k * kPlaces + j, kPlaces);
@@ -175,11 +205,11 @@ class Walk {
 
     // Where a burst has used up what may leave of a window, its other places are closed.
     void close_family(int at, float* closed) {
-        const int64_t family = places_[at] / given_.window;
+        const int64_t family = family_of(places_[at]);
         int64_t left = quota_[family];
-        for (int b = 0; b <= ahead_; ++b) left -= places_[at_[b]] / given_.window == family;
+        for (int b = 0; b <= ahead_; ++b) left -= family_of(places_[at_[b]]) == family;
         for (int k = 0; left <= 0 && k < count_; ++k)
-            if (places_[k] / given_.window == family) closed[k] = INFINITY;
+            if (family_of(places_[k]) == family) closed[k] = INFINITY;
     }
 
     // The new rows of U at all columns, and how many of them hold: those before any other column was cheaper.
@@ -192,11 +222,9 @@ class Walk {
         holds_ = ahead_;
         for (int64_t c = 0; c < width_; c += T) {
             float *band = taken_ + c * depth_, *units = band + done_ * T;
-            const int64_t left = given_.columns - c;
             for (int b = 0; b < whole(holds_, R); ++b) {
-                memset(units + b * T, 0, sizeof(float) * T);
-                if (b < holds_)
-                    memcpy(units + b * T, given_.inverse + places_[at_[b]] * given_.columns + c, sizeof(float) * static_cast<size_t>(left < T ? left : T));
+                const float* row = given_.inverse + column_[places_[at_[b < holds_ ? b : 0]]] * given_.columns;
+                for (int k = 0; k < T; ++k) units[b * T + k] = row[column_[c + k]];
             }
             for (int b = 0; b < holds_; b += R) add_product(chosen_ + b * depth_, band, done_, units + b * T, T);
             for (int b = 0; b < holds_; ++b) make_orthogonal(units, b);
@@ -244,17 +272,23 @@ class Walk {
             }
         }
         for (int b = 0; b < holds_; ++b) {
-            const int64_t c = places_[at_[b]], family = c / given_.window * given_.window;
+            const int64_t c = places_[at_[b]], family = family_of(c);
             closed_[c] = INFINITY;
-            if (quota_ && --quota_[c / given_.window] <= 0)
-                for (int64_t k = family; k < family + given_.window; ++k) closed_[k] = INFINITY;
+            gone_[c] = 1;
+            if (!quota_ || --quota_[family] > 0) continue;
+            for (int64_t k = c; k >= 0 && family_of(k) == family; --k) closed_[k] = INFINITY;
+            for (int64_t k = c; k < slots_ && family_of(k) == family; ++k) closed_[k] = INFINITY;
         }
         done_ += holds_;
+        empty_ += holds_;
     }
 
     const Given& given_;
-    const int64_t width_, depth_;
-    float *weight_, *diagonal_, *closed_, *others_, *worth_;  // a number a column; closed and others 0, or inf where none may leave
+    const int64_t depth_;
+    int64_t slots_ = 0, width_ = 0, empty_ = 0;  // in use; with what fills the last band up; of them empty
+    float *weight_, *diagonal_, *closed_, *others_, *worth_;  // a number a slot; closed and others 0, or inf where none may leave
+    int32_t* column_;
+    uint8_t* gone_;
     float* taken_;             // U
     float *left_, *right_, *chosen_;  // U at the places: negative by R, by T; those of the burst by R
     int64_t* quota_ = nullptr;

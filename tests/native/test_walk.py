@@ -104,3 +104,10 @@ def test_inputs_stay_as_they_are():
     before = [part.clone() for part in (inverse, weight, quota)]
     walk(inverse, weight, torch.full((3,), 20), quota, 4)
     assert all(torch.equal(one, two) for one, two in zip((inverse, weight, quota), before, strict=True))
+
+
+def test_long_rows_move_up_on_their_way():
+    """A row whose slots are emptied several times over, with windows that close on the way."""
+    inverse, weight = problem(2, 400)
+    quota = torch.full((2, 100), 3)
+    same(library().isa, inverse, weight, torch.tensor([300, 290]), quota, 4)
