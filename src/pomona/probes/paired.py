@@ -14,6 +14,7 @@ from pomona.probes.recording import examples, recording, values
 from pomona.probes.tapping import heard
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
 from pomona.vocabulary.beside import Tap, Twin, Waiting
+from pomona.vocabulary.precision import single_or_double
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Paired:
                 raise InputError(f"{tap.layer} is of another width than in the dense model, so they cannot be compared.")
             missing[name] = there - here
             if self.stream and tap.stream is not None:
-                there = there if there.dtype == torch.float64 else there.float()
+                there = single_or_double(there)
                 size = there.square().mean(-1, keepdim=True).sqrt().clamp_min(torch.finfo(there.dtype).tiny)
                 inputs[name], missing[name] = inputs[name] / size, missing[name] / size
         return Seen(examples(batch), inputs=inputs, weights=weights, missing=missing)

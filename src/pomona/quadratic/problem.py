@@ -12,6 +12,7 @@ from pomona.quadratic.root import Root, root
 from pomona.statistics.input_gram import InputGram
 from pomona.vocabulary import Decision, InputError, Statistic, View, finite
 from pomona.vocabulary.layout import from_product, to_product
+from pomona.vocabulary.precision import single_or_double
 
 _AT_ONCE = 1024
 
@@ -54,7 +55,7 @@ class Quadratic:
             raise InputError(
                 f"The inputs of {given.tensor} cannot be made positive definite by any damping; check the model and data."
             )
-        weight = to_product(given, stored if stored.dtype == torch.float64 else stored.float())
+        weight = to_product(given, single_or_double(stored))
         if found.dead.any():
             weight = weight.masked_fill(found.dead[:, None], 0.0)
         return cls(view, weight, gram, found, _said(given.tensor, found.strength, damping))

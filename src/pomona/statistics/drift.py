@@ -12,6 +12,7 @@ from pomona.statistics.input_gram import InputGram
 from pomona.statistics.sums import added
 from pomona.vocabulary import Probe, Seen, Site, State, Watch
 from pomona.vocabulary.layout import product_shape
+from pomona.vocabulary.precision import single_or_double
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class Drift:
             given = seen.weights[weight.tensor]
             state = {"sum": torch.zeros(groups, columns, rows, dtype=torch.float64, device=given.device)}
         if missing is not None:
-            x, m = (value.reshape(-1, value.shape[-1]) for value in (seen.inputs[weight.tensor], missing))
-            x, m = (value if value.dtype == torch.float64 else value.float() for value in (x, m))
+            x, m = (single_or_double(v.reshape(-1, v.shape[-1])) for v in (seen.inputs[weight.tensor], missing))
             state["sum"] += x.mT @ m
         return state
 

@@ -14,6 +14,7 @@ from pomona.statistics.columns import patches, straight
 from pomona.statistics.sums import added, only_weight, watched
 from pomona.vocabulary import InputError, Probe, Seen, Site, State, Watch, Weight
 from pomona.vocabulary.layout import product_shape
+from pomona.vocabulary.precision import single_or_double
 
 _BLOCK = 256  # columns of the gram that are added at once: the half below the diagonal is never computed
 _UNFOLDED = 1 << 24  # numbers that an unfolded piece of a convolution's input may hold
@@ -60,7 +61,7 @@ class InputGram:
         if state is None:
             state = {"sum": torch.zeros(groups, columns, columns, dtype=torch.float64, device=device(weight, seen))}
         for here, read in pieces(weight, seen):
-            piece = read if read.dtype == torch.float64 else read.float()
+            piece = single_or_double(read)
             for i in range(0, columns, _BLOCK):
                 state["sum"][here, i : i + _BLOCK, i:] += piece[..., i : i + _BLOCK].mT @ piece[..., i:]
         return state

@@ -15,6 +15,7 @@ from pomona.probes.forward import Forward
 from pomona.statistics.input_gram import InputGram
 from pomona.statistics.sums import added, only_weight, watched
 from pomona.vocabulary import Convolution, InputError, Probe, Seen, Site, State, Watch, Weight
+from pomona.vocabulary.precision import single_or_double
 
 _FEW = 64
 
@@ -95,7 +96,7 @@ def _squares(rows: Tensor) -> Tensor:
 
     To square and add all in float64 takes as long as the product of a narrow layer.
     """
-    rows = rows if rows.dtype == torch.float64 else rows.float()
+    rows = single_or_double(rows)
     whole = len(rows) // _FEW * _FEW
     few = rows[:whole].square().view(-1, _FEW, rows.shape[1]).sum(1)
     return few.sum(0, dtype=torch.float64) + rows[whole:].square().sum(0, dtype=torch.float64)
