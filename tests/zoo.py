@@ -6,6 +6,7 @@ BatchNorm statistics and all affine parameters are random, so that a wrong coupl
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -364,3 +365,5 @@ def mixtral(batch: int = 2):
 
 
 EVERY = (mlp, vgg, resnet, densenet, mobilenet, senet, convnext, vit, lstm, bert, gpt2, llama)
+# For tests that take the axes one by one: these two have many, and llama's are much like theirs.
+BY_AXIS = [pytest.param(make, marks=pytest.mark.slow) if make in (bert, gpt2) else make for make in EVERY]

@@ -40,7 +40,10 @@ def tensors(folder):
     return {key: value for path in sorted(folder.glob("*.safetensors")) for key, value in load_file(path).items()}
 
 
-@pytest.mark.parametrize(("make", "method"), [(mixtral, "sparsegpt"), (qwen2, "wanda"), (qwen3, "sparsegpt")])
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [pytest.param(mixtral, "sparsegpt", marks=pytest.mark.slow), (qwen2, "wanda"), (qwen3, "sparsegpt")],
+)
 def test_streamed_is_what_in_memory_gives_and_opens_without_us(make, method, tmp_path):
     model = make()
     streamed = prune_folder(folder_of(model, tmp_path / "dense"), tmp_path / "small", method=method, **WISH)

@@ -57,7 +57,7 @@ def test_each_family_of_axes_goes_alone(make):
         assert realised.form == "eager", (family, realised.notes)
 
 
-@every_model
+@pytest.mark.parametrize("make", zoo.BY_AXIS, ids=lambda make: make.__name__)
 def test_each_axis_alone_is_proven_in_one_form_or_the_other(make):
     model, graph, args, kwargs = traced(make)
     for number, name in enumerate(prunable(graph)):
