@@ -174,6 +174,35 @@ def test_rounded_values_are_used_when_asked_for(bitmask_wins):
 
 
 @native
+def test_layers_that_rounding_moves_too_far_keep_more_bits(bitmask_wins):
+    torch.manual_seed(0)
+    net, x = thinned(nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 32))), torch.randn(2, 64)
+    with torch.no_grad():
+        net[0].weight[:, 5] = 0.0
+    x[:, 5] = 1000.0  # beside which the others are next to nothing in a byte
+    fast = pomona.accelerate(net, x, values="int8", latency=False)
+    assert {name: str(how) for name, how in fast.packed.items()} == {"0": "bitmask bf16", "1": "bitmask int8"}
+    assert fast.error < 0.05
+
+
+@native
+def test_where_the_whole_is_off_by_too_much_the_roughest_layers_keep_more_bits(bitmask_wins, monkeypatch):
+    torch.manual_seed(0)
+    net, x = thinned(nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))), torch.randn(2, 64)
+    monkeypatch.setattr(home, "_ALLOWED", {"int8": 0.0})
+    with pytest.raises(InputError, match="more than the 0 allowed"):
+        pomona.accelerate(net, x, values="int8", latency=False)
+    whole = {}
+    for allowed in (1.0, 0.01, 0.004):
+        monkeypatch.setattr(home, "_ALLOWED", {"int8": allowed})
+        fast = pomona.accelerate(net, x, values="int8", latency=False)
+        whole[allowed] = [str(how) for how in fast.packed.values()].count("bitmask int8"), fast.error
+        assert fast.error <= allowed
+    assert [count for count, _ in whole.values()] == sorted((count for count, _ in whole.values()), reverse=True)
+    assert whole[1.0][0] == 4 > whole[0.004][0]
+
+
+@native
 def test_outputs_that_differ_never_leave(bitmask_wins, monkeypatch):
     net, x = thinned(nn.Sequential(nn.Linear(64, 32))), torch.randn(2, 64)
     right = home.packed_layer
