@@ -2,8 +2,9 @@
 
 `python -m benchmarks.language_speed layers --authors FOLDER`: one block of a 1B-class Llama with SparseGPT, beside the
 published code, a clone of https://github.com/IST-DASLab/sparsegpt in FOLDER. `wanda`: what of a run are forward passes.
-`billion --folder FOLDER`: 1.1B parameters on disk within 3 GB. Every round is written down as soon as it is there, in the
-JSON beside the page; rounds of `layers` add up over calls, and `billion` goes on where it was broken off.
+`billion --folder FOLDER`: 1.1B parameters on disk within 3 GB. `walk`: OBC's way down, row by row. Every round is written down
+as soon as it is there, in the JSON beside the page; rounds of `layers` add up over calls, and `billion` goes on where it was
+broken off.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from benchmarks.language_speed_billion import measure as billion
 from benchmarks.language_speed_layers import compare
+from benchmarks.language_speed_walk import measure as walk
 from benchmarks.language_speed_wanda import WAYS
 from benchmarks.language_speed_wanda import measure as wanda
 
@@ -88,6 +90,22 @@ def page(kept: dict[str, Any]) -> Iterator[str]:
         yield "| --- | --- | --- | --- | --- | --- | --- |"
         sizes = " | ".join(f"{one[name] / 1e9:.2f} GB" for name in ("limit", "foretold", "peak"))
         yield f"| {one['windows']} x {one['length']} | {one['threads']} | {one['seconds']:.0f} | {sizes} | {one['zeros']:.2%} |"
+    if rows := kept.get("walk"):
+        yield from ("", "## OBC's walk", "")
+        yield "`python -m benchmarks.language_speed walk`: milliseconds a row to half of its weights, one thread, turn by turn."
+        yield "As published every row has an inverse of its own, which each step changes; the kernel and torch look ahead in"
+        yield "bursts (`native/walk.py`). Ratios are taken round by round, to the kernel."
+        yield ""
+        yield "| columns | rounds | kernel ms | torch ms | ratio | as published ms | ratio | equal steps | processor |"
+        yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        for columns, one in sorted(rows.items(), key=lambda row: int(row[0])):
+            kernel = one["ms"]["kernel"]
+            others = [
+                f"{spread(one['ms'][name])} | {spread([a / b for a, b in zip(one['ms'][name], kernel, strict=True)])}"
+                for name in ("torch", "published")
+            ]
+            counts = f"{len(kernel)} | {spread(kernel)} | {' | '.join(others)} | {one['agreement']:.2%}"
+            yield f"| {columns} | {counts} | {one['cpu']} |"
 
 
 def keep(part: str, value: Any) -> None:
@@ -112,7 +130,7 @@ def layers(authors: Path, threads: int, rounds: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("layers", "wanda", "billion"))
+    parser.add_argument("part", choices=("layers", "wanda", "billion", "walk"))
     parser.add_argument("--authors", type=Path, help="a clone of https://github.com/IST-DASLab/sparsegpt")
     parser.add_argument("--folder", type=Path, help="where the model of 1.1B parameters goes: 5 GB")
     parser.add_argument("--threads", type=int, default=1)
@@ -129,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.part == "wanda":
         found = asdict(wanda(given.tokens, given.batch, given.threads, given.way))
         keep("wanda", {f"{given.batch}, {given.threads}, {given.way}": found})
+    elif given.part == "walk":
+        keep("walk", {columns: asdict(found) for columns, found in walk(given.rounds).items()})
     else:
         if given.folder is None:
             parser.error("billion needs --folder FOLDER, where the model goes")
