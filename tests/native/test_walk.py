@@ -91,6 +91,16 @@ def test_what_nothing_was_seen_of_leaves_first(isa):
     assert (order[:, :2].sort(1).values == torch.tensor([17, 50])).all() and (loss[:, :2] == 0).all()
 
 
+@pytest.mark.parametrize("isa", [*ISAS, None])
+@pytest.mark.parametrize(("large", "allowed"), [(False, 1), (True, 4)])
+def test_a_row_that_cannot_take_its_steps_is_refused(isa, large, allowed):
+    inverse, weight = (part.float() for part in problem(3, 32))
+    if large:
+        weight[1, 3:] = 1e30
+    with using(isa), pytest.raises(InputError, match="no weight left that may leave"):
+        walk(inverse, weight, torch.tensor([2, 9, 0]), torch.full((3, 8), allowed), 4)
+
+
 def test_windows_that_do_not_fit_are_refused():
     if not library().isas:
         pytest.skip("torch alone")

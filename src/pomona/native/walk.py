@@ -28,6 +28,8 @@ def walk(
     a row needs (steps x columns) memory. And steps are taken in bursts: among the columns that are cheapest now, on their own
     small part of P; what the burst means for all others comes after it in one product, and where one of them would have been
     cheaper the burst ends before that. A kernel walks rows of float32 on the CPU one by one, torch all others side by side.
+
+    Raises InputError where a row cannot take its steps: its quota allows fewer, or what it costs is no finite number.
     """
     most = int(steps.max()) if steps.numel() else 0
     order = torch.full((len(steps), most), -1, dtype=torch.int64, device=weight.device)
@@ -37,12 +39,15 @@ def walk(
     kernel = library().kernel("walk") if weight.is_cpu and weight.dtype == torch.float32 else None
     if kernel is not None:
         _by_kernel(kernel, inverse, found, steps, quota, window, floor, order, loss, threads)
+        if bool(((order >= 0).sum(1) < steps).any()):
+            raise _stuck()
         return order, loss, found
     number = max(1, _AT_ONCE // max(1, (most + _BURST) * weight.shape[1]))
     for rest in torch.split(torch.argsort(steps), number):
         side = _Walk(inverse, weight[rest], steps[rest], None if quota is None else quota[rest], window, floor)
         while bool((side.done < side.steps).any()):
-            side.burst()
+            if not side.burst():
+                raise _stuck()
         far = side.order.shape[1]
         order[rest, :far], loss[rest, :far], found[rest] = side.order, side.loss, side.weight
     return order, loss, found
@@ -66,6 +71,13 @@ def _by_kernel(
         raise MemoryError(f"There is no memory to walk rows of {columns} columns {order.shape[1]} steps.")
 
 
+def _stuck() -> InputError:
+    return InputError(
+        "A row has no weight left that may leave: its windows' quota is less than its steps, or its weights are so large that "
+        "their squares are no finite numbers."
+    )
+
+
 class _Walk:
     """Some rows on their way; lives as long as the call."""
 
@@ -84,8 +96,8 @@ class _Walk:
         self.taken = weight.new_zeros(rows, most + _BURST, columns)  # U; rows that a burst did not take are zero
         self.filled = 0
 
-    def burst(self) -> None:
-        """Some steps of every row, at least one where any are left."""
+    def burst(self) -> bool:
+        """Some steps of every row, at least one where any are left; whether any were taken."""
         closed = self.gone if self.quota is None else self.gone | (self.quota <= 0).repeat_interleave(self.window, 1)
         worth = (self.weight.square() / self.diagonal.clamp_min(self.floor)).masked_fill_(closed, torch.inf)
         places = worth.topk(min(_CANDIDATES, worth.shape[1]), dim=1, largest=False, sorted=False).indices
@@ -98,6 +110,7 @@ class _Walk:
         moves, squares = (sums * share[:, None]) @ units, sums @ units.square()
         taken = self._taken(price, moves, squares, closed.scatter(1, places, True))
         self._settle(at, price, taken, units, moves, squares)
+        return bool(taken.any())
 
     def _ahead(self, places: Tensor, closed: Tensor, had: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(which candidates, losses, w_p / root of the pivot, the triangle of U there) of a burst; `had` is U at all of them."""
