@@ -59,8 +59,7 @@ class Walk {
         return 7 * width + (width + 2 * kPlaces + kBurst) * (most + kBurst);
     }
 
-    Walk(const Given& given, int64_t most, float* room)
-        : given_(given), depth_(most + kBurst) {
+    Walk(const Given& given, int64_t most, float* room) : given_(given), depth_(most + kBurst) {
         const int64_t width = whole(given.columns, T);
         weight_ = room;
         diagonal_ = weight_ + width;
@@ -163,7 +162,8 @@ class Walk {
                 matrix_[k * kPlaces + j] = k < count_ && j < count_ ? row[column_[places_[j]]] : 0;
         }
         for (int k = 0; k < count_; k += R)
-            for (int j = 0; j < count_; j += T) add_product(left_ + k * depth_, right_ + j * depth_, done_, matrix_ + k * kPlaces + j, kPlaces);
+            for (int j = 0; j < count_; j += T)
+                add_product(left_ + k * depth_, right_ + j * depth_, done_, matrix_ + k * kPlaces + j, kPlaces);
     }
 
     // Steps among the places alone, up to `most`.
@@ -289,7 +289,7 @@ class Walk {
     float *weight_, *diagonal_, *closed_, *others_, *worth_;  // a number a slot; closed and others 0, or inf where none may leave
     int32_t* column_;
     uint8_t* gone_;
-    float* taken_;             // U
+    float* taken_;                    // U
     float *left_, *right_, *chosen_;  // U at the places: negative by R, by T; those of the burst by R
     int64_t* quota_ = nullptr;
     int64_t done_ = 0, places_[kPlaces];
