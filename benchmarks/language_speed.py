@@ -92,7 +92,7 @@ def page(kept: dict[str, Any]) -> Iterator[str]:
         yield f"| {one['windows']} x {one['length']} | {one['threads']} | {one['seconds']:.0f} | {sizes} | {one['zeros']:.2%} |"
     if rows := kept.get("walk"):
         yield from ("", "## OBC's walk", "")
-        yield "`python -m benchmarks.language_speed walk`: milliseconds a row to half of its weights, one thread, turn by turn."
+        yield "`python -m benchmarks.language_speed walk --rounds N`: milliseconds a row to half of its weights, one thread."
         yield "As published every row has an inverse of its own, which each step changes; the kernel and torch look ahead in"
         yield "bursts (`native/walk.py`). Ratios are taken round by round, to the kernel."
         yield ""

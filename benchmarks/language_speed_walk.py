@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,9 +64,9 @@ def measure(rounds: int, share: float = 0.5) -> dict[str, Found]:
         steps = torch.full((rows,), number)
         one = found[str(columns)] = Found(rows, share, machine()["cpu"])
         walks: dict[str, Callable[[], Tensor]] = {
-            "kernel": lambda i=inverse, w=weight, s=steps: walk(i, w, s)[0],  # type: ignore[misc]
-            "torch": lambda i=inverse, w=weight, s=steps: by_torch(i, w, s),  # type: ignore[misc]
-            "published": lambda i=inverse, w=weight, n=number: as_published(i, w, n),  # type: ignore[misc]
+            "kernel": partial(order_of, inverse, weight, steps),
+            "torch": partial(by_torch, inverse, weight, steps),
+            "published": partial(as_published, inverse, weight, number),
         }
         orders = {}
         for _ in range(rounds):
@@ -77,7 +78,12 @@ def measure(rounds: int, share: float = 0.5) -> dict[str, Found]:
     return found
 
 
+def order_of(inverse: Tensor, weight: Tensor, steps: Tensor) -> Tensor:
+    """The order in which columns leave, by the kernel where there is one."""
+    return walk(inverse, weight, steps)[0]
+
+
 def by_torch(inverse: Tensor, weight: Tensor, steps: Tensor) -> Tensor:
-    """As where there are no kernels."""
+    """The same where there are no kernels."""
     with using(None):
-        return walk(inverse, weight, steps)[0]
+        return order_of(inverse, weight, steps)

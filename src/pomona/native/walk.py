@@ -29,8 +29,11 @@ def walk(
     small part of P; what the burst means for all others comes after it in one product, and where one of them would have been
     cheaper the burst ends before that. A kernel walks rows of float32 on the CPU one by one, torch all others side by side.
 
-    Raises InputError where a row cannot take its steps: its quota allows fewer, or what it costs is no finite number.
+    Raises InputError where the columns are not the quota's windows, and where a row cannot take its steps: its quota allows
+    fewer, or what it costs is no finite number.
     """
+    if quota is not None and quota.shape[1] * window != weight.shape[1]:
+        raise InputError(f"{weight.shape[1]} columns are not {quota.shape[1]} windows of {window}.")
     most = int(steps.max()) if steps.numel() else 0
     order = torch.full((len(steps), most), -1, dtype=torch.int64, device=weight.device)
     loss = torch.full((len(steps), most), torch.inf, dtype=weight.dtype, device=weight.device)
@@ -59,8 +62,6 @@ def _by_kernel(
 ) -> None:  # fmt: skip
     rows, columns = found.shape
     inverse, steps, quota = inverse.contiguous(), steps.contiguous(), None if quota is None else quota.clone()
-    if quota is not None and quota.shape[1] * window != columns:
-        raise InputError(f"{columns} columns are not {quota.shape[1]} windows of {window}.")
     code = kernel(
         array(inverse, torch.float32, (columns, columns), "inverse"), array(found, torch.float32, found.shape, "weight"),
         array(steps, torch.int64, (rows,), "steps"), optional(quota, torch.int64, (rows, columns // window), "quota"),
