@@ -82,6 +82,7 @@ def contenders(setting: Setting) -> Iterator[Contender]:
 def _single() -> Iterator[Contender]:
     for values in ("bf16", "int8"):
         yield Contender("dense", values, "weights", 0)
+    yield Contender("rowlanes", "f32", "weights", 0, (("rows", 32),))
     for values in ("f32", "bf16", "int8"):
         for sparsity in (50, 80, 90):
             yield Contender("bitmask", values, "weights", sparsity)
@@ -95,6 +96,7 @@ def _single() -> Iterator[Contender]:
 
 
 def _batched(batch: int) -> Iterator[Contender]:
+    yield Contender("blocks", "f32", "weights", 0, (("rows", 8),))
     for sparsity in (50, 80, 90):
         for rows in (1, 2, 4, 8, 16):
             yield Contender("blocks", "f32", f"{rows}x1" if rows > 1 else "weights", sparsity, (("rows", rows),))
@@ -102,6 +104,7 @@ def _batched(batch: int) -> Iterator[Contender]:
             for rows in (16, 32):
                 yield Contender("rowlanes", "f32", f"{rows}x1", sparsity, (("rows", rows),))
     if batch <= 8:
+        yield Contender("rowlanes", "f32", "weights", 0, (("rows", 32),))
         yield Contender("nm", "f32", "8:16", 50, (("n", 8), ("m", 16)))
         yield Contender("bitmask", "f32", "weights", 50)
 

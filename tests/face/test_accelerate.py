@@ -120,18 +120,28 @@ def test_what_cannot_be_packed_is_left_with_its_reason(bitmask_wins):
     nn.init.uniform_(net.full.weight, 1, 2)
     fast = pomona.accelerate(net, torch.randn(6, 6), latency=False)
     assert not fast.packed
-    assert (
-        why(fast)
-        == {
-            "read": "its weight is read by the code around it",
-            "never": "its forward is not called on these inputs",
-            "hooked": "it has hooks",
-            "full": "it has too few zeros",
-            "sub": "a NonDynamicallyQuantizableLinear is not a plain Linear",
-            "circular": "it pads with circular",
-        }
-        or why(fast)["full"] == "it has too few zeros"
-    )
+    assert why(fast) == {
+        "read": "its weight is read by the code around it",
+        "never": "its forward is not called on these inputs",
+        "hooked": "it has hooks",
+        "full": "dense is as fast",
+        "sub": "a NonDynamicallyQuantizableLinear is not a plain Linear",
+        "circular": "it pads with circular",
+    }
+
+
+@native
+def test_layers_without_zeros_are_packed_where_that_is_faster(monkeypatch):
+    def choose(layer, x, cold, values, table):
+        tried = [c for c in candidates_of(layer, x.shape[:-1].numel(), values) if c.layout == "blocks"]
+        return Choice(tried[0], 2.0, 1.0, {str(c): 1.0 for c in tried})
+
+    monkeypatch.setattr(home, "choose", choose)
+    net, x = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4)).eval(), torch.randn(20, 24)
+    fast = pomona.accelerate(net, x, latency=False)
+    assert set(fast.packed) == {"0", "2"} and all(layer.sparsity == 0 for layer in fast.layers)
+    with torch.no_grad():
+        assert torch.allclose(fast.model(x), net(x), atol=1e-5)
 
 
 @native

@@ -25,6 +25,7 @@ def curves(monkeypatch, tmp_path):
         return known.get(pattern, blocks)
 
     monkeypatch.setattr("pomona.face.advise.curve", curve)
+    monkeypatch.setattr("pomona.face.advise.unpruned", lambda *_: 1.0)
     return asked
 
 
@@ -62,6 +63,16 @@ def test_a_wish_that_pays_is_told_by_how_much():
     found = advise(structure="block:8x1", sparsity=0.9)
     option = next(o for o in found.options if o.structure == "block:8x1")
     assert found.pays and option.shares[0.9] < 0.97 and f"{option.shares[0.9]:.2f} of the dense latency" in found.told
+
+
+def test_zeros_pay_only_where_they_help_more_than_packing_alone(monkeypatch):
+    monkeypatch.setattr("pomona.face.advise.unpruned", lambda *_: 0.5)
+    found = advise(sparsity=0.9)
+    weights, blocks = (next(o for o in found.options if o.structure == name) for name in ("weights", "block:8x1"))
+    assert weights.shares[0.9] == weights.unpruned == pytest.approx(1 - 0.5 * found.layers_share)  # 0.7 by the zeros: stored
+    assert not found.pays and not weights.pays(0.9) and weights.pays_from is None
+    assert blocks.pays(0.9) and 0.5 < blocks.pays_from < 0.6  # the line from 0.7 to 0.05 passes 0.5 at 50 %
+    assert f"Packed without any zeros the model would take {weights.unpruned:.2f}." in found.told
 
 
 def test_the_whole_is_its_layers_and_what_lies_between():
@@ -145,7 +156,7 @@ def test_the_command_prints_a_verdict_and_a_table(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     assert run(["advise", "nets.py:net", "--threads", "1", "--batch", "2", "--no-channels"]) == 0
     out = capsys.readouterr().out
-    assert "would not be faster at batch 2" in out and "block:16x1" in out and "never" in out
+    assert "would not be faster at batch 2" in out and " 0% " in out and "block:16x1" in out and "never" in out
     assert run(["advise", "nets.py:net", "--threads", "1", "--no-channels", "--json", "--structure", "block:4x1"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["structure"] == "block:4x1" and set(found["options"][0]["shares"]) == {"0.5", "0.7", "0.8", "0.9"}

@@ -66,10 +66,11 @@ def _said(found: Advice) -> list[Text | Table]:
     head = f"{found.dense_ms:.3g} ms dense, {found.layers_share:.0%} of it in layers that can be packed; {weights} weights."
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     sparsities = sorted({sparsity for option in found.options for sparsity in option.shares})
-    for heading in ("share of the dense latency", *(f"{sparsity:.0%}" for sparsity in sparsities), "pays from"):
+    for heading in ("share of the dense latency", "0%", *(f"{sparsity:.0%}" for sparsity in sparsities), "pays from"):
         table.add_column(heading, justify="left" if heading.startswith("share") else "right")
     for option in found.options:
-        cells = [f"{option.shares[s]:.2f}" if s in option.shares else "" for s in sparsities]
+        cells = [f"{option.unpruned:.2f}"]
+        cells += [f"{option.shares[s]:.2f}" if s in option.shares else "" for s in sparsities]
         table.add_row(option.structure, *cells, "never" if option.pays_from is None else f"{option.pays_from:.0%}")
     verdict = Text(found.told, "bold green" if found.pays else "bold yellow")
     return [verdict, Text(), table, Text(), Text(head, "dim"), *(Text(note, "yellow") for note in found.notes)]

@@ -50,8 +50,9 @@ def accelerate(
     `args` and `kwargs` are example inputs, repeated or cut to `batch`; with them and `threads` (None: torch's number) everything
     is measured, once a machine and kind of layer. `values` says how weights may be stored: "f32" is exact, "bf16" and "int8"
     round them (int8 the activations, too) where that is faster and moves the layer's own output on these inputs by less than 5 %,
-    in so many layers that the model's outputs are off by less than 3 % (bf16) or 15 % (int8). Packed layers are frozen; where
-    nothing is faster packed, the copy is as dense as the model, and `told` says what would pay.
+    in so many layers that the model's outputs are off by less than 3 % (bf16) or 15 % (int8). A Linear without zeros is packed,
+    too, where torch's product is slower than ours. Packed layers are frozen; where nothing is faster packed, the copy is as
+    dense as the model, and `told` says what would pay.
 
     With `fused`, packed convolutions take BatchNorm, residual additions and ReLU along wherever the traced program shows that
     nobody else reads what is in between. The copy is then a torch.fx.GraphModule for inputs of these shapes, with any batch, in
@@ -65,8 +66,8 @@ def accelerate(
     outputs too far; ProofError where exact ones do.
 
     >>> import pomona, torch
-    >>> net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
-    >>> fast = pomona.accelerate(net, torch.randn(1, 8), latency=False)
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    >>> fast = pomona.accelerate(net, torch.randn(1, 3, 8, 8), latency=False)
     >>> fast.told
     'Nothing is packed: no layer has zeros to leave out. Prune single weights or blocks first (--structure weights, block:8x1).'
     """

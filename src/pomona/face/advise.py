@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pomona.face.workload import forecast
 from pomona.graph.export import inputs_of
 from pomona.native import library
-from pomona.runtime.breakeven import SPARSITIES, Curve, Shape, curve
+from pomona.runtime.breakeven import SPARSITIES, Curve, Shape, curve, unpruned
 from pomona.runtime.inputs import batch_of, resized
 from pomona.runtime.latency import FASTER
 from pomona.runtime.machine import caches
@@ -35,12 +35,18 @@ LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)  # exactly these: w
 class Option:
     """One structure: by sparsity the `shares` of the dense model's latency, and the least sparsity that pays, None for none.
 
-    For channels, sparsity is that of the parameters where all widths shrink alike.
+    `unpruned` is the share that packing alone leaves, without a zero; zeros pay where less is left than that. For channels,
+    which are not packed, it is 1, and sparsity is that of the parameters where all widths shrink alike.
     """
 
     structure: str
     shares: Mapping[float, float]
     pays_from: float | None
+    unpruned: float = 1.0
+
+    def pays(self, sparsity: float) -> bool:
+        """Whether so many zeros make the model faster than it can be without."""
+        return self.shares.get(sparsity, self.unpruned) <= FASTER * self.unpruned
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def advise(
     >>> import pomona, torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).eval()
     >>> found = pomona.advise(net, torch.randn(1, 64), threads=1, sparsity=0.9, channels=False)
-    >>> found.pays == (found.options[0].shares[0.9] <= 0.97)
+    >>> found.pays == found.options[0].pays(0.9)
     True
     """
     _check(structure, sparsity, values)
@@ -100,6 +106,11 @@ def advise(
     table = Table.of(threads or torch.get_num_threads())
     with table.measuring():
         whole, dense = _heard(model, given, named, progress)
+        with progress.stage("timing dense layers", len(dense)) as stage:
+            full = {}
+            for shape in dense:
+                full[shape] = unpruned(shape, cold, values, table)
+                stage.advance(1)
         options = []
         for name, pattern in STRUCTURES.items():
             with progress.stage(f"timing {name}", len(dense)) as stage:
@@ -107,7 +118,7 @@ def advise(
                 for shape in dense:
                     curves[shape] = curve(shape, pattern, cold, values, table)
                     stage.advance(1)
-            options.append(_option(name, dense, whole, asked, curves))
+            options.append(_option(name, dense, whole, asked, curves, full))
     notes = list(table.notes)
     if library().isa is None:
         notes.append(f"There are no native kernels ({library().reason}), so packed layers cannot be faster.")
@@ -121,9 +132,9 @@ def advise(
         raise InputError(f"Removed channels cannot be foretold for this model: {notes[-1]}")
     sparsity = 0.5 if structure == N_M else sparsity
     size = batch_of(given, named)
-    pays = wish.shares[sparsity] <= FASTER
     told = _told(wish, sparsity, options, size, table.threads)
     share = sum(dense.values()) / whole
+    pays = wish.pays(sparsity)
     found = (size, table.threads, 1e3 * whole, share, cold, tuple(options), structure, sparsity, pays, told, tuple(notes))
     return Advice(*found)
 
@@ -183,18 +194,26 @@ def _heard(
 
 
 def _option(
-    structure: str, dense: Mapping[Shape, float], whole: float, asked: Sequence[float], curves: Mapping[Shape, Curve]
+    structure: str,
+    dense: Mapping[Shape, float],
+    whole: float,
+    asked: Sequence[float],
+    curves: Mapping[Shape, Curve],
+    full: Mapping[Shape, float],
 ) -> Option:
-    """A layer that is not faster packed stays dense."""
+    """A layer that is not faster packed stays dense; zeros that do not help are stored."""
+
+    def left(shares: Mapping[Shape, float]) -> float:
+        return 1 - sum(seconds * (1 - shares[shape]) for shape, seconds in dense.items()) / whole
 
     def share(sparsity: float) -> float:
-        return 1 - sum(seconds * (1 - curves[shape].at(sparsity)) for shape, seconds in dense.items()) / whole
+        return left({shape: min(full[shape], curves[shape].at(sparsity)) for shape in dense})
 
-    if structure == N_M:
-        only = share(0.5)
-        return Option(structure, {0.5: only}, 0.5 if only <= FASTER else None)
+    least = left(full)
     steps = [step / 100 for step in range(round(100 * SPARSITIES[0]), round(100 * SPARSITIES[-1]) + 1)]
-    return Option(structure, {s: share(s) for s in asked}, next((s for s in steps if share(s) <= FASTER), None))
+    if structure == N_M:
+        asked = steps = [0.5]
+    return Option(structure, {s: share(s) for s in asked}, next((s for s in steps if share(s) <= FASTER * least), None), least)
 
 
 def _removed(
@@ -221,13 +240,15 @@ def _removed(
 def _told(wish: Option, sparsity: float, options: Sequence[Option], batch: int, threads: int) -> str:
     share = wish.shares[sparsity]
     where = f"at batch {batch} on {threads} thread{'' if threads == 1 else 's'}"
-    if share <= FASTER:
+    if wish.pays(sparsity):
         first = f"{wish.structure} at {sparsity:.0%} would take {share:.2f} of the dense latency {where}."
     else:
         first = f"{wish.structure} at {sparsity:.0%} would not be faster {where}: {share:.2f} of the dense latency."
-        if wish.pays_from is not None:
-            first += f" It pays from {wish.pays_from:.0%} on."
-    others = [o for o in options if o.structure != wish.structure and o.shares.get(sparsity, 1.0) <= min(FASTER, share)]
+    if wish.unpruned <= FASTER:
+        first += f" Packed without any zeros the model would take {wish.unpruned:.2f}."
+    if not wish.pays(sparsity) and wish.pays_from is not None:
+        first += f" It pays from {wish.pays_from:.0%} on."
+    others = [o for o in options if o.structure != wish.structure and o.pays(sparsity) and o.shares[sparsity] <= share]
     if not others:
         return f"{first} Nothing else would be faster at that sparsity."
     best = min(others, key=lambda o: o.shares[sparsity])

@@ -38,13 +38,20 @@ def names(weight, batch, values="f32"):
 
 def test_single_zeros_allow_what_holds_single_weights():
     found = names(scattered(64, 64, 0.5), 1)
-    assert ("bitmask", "f32") in found and not {f for f in found if f[0] in ("rowlanes", "nm", "dense")}
-    assert names(torch.ones(64, 64), 1) == set() and names(torch.zeros(0, 4), 1) == set()
+    assert ("bitmask", "f32") in found and not {f for f in found if f[0] in ("nm", "dense")}
+
+
+def test_full_weights_are_tried_in_the_blocks_that_are_fastest_full():
+    assert names(torch.ones(64, 64), 1) == {("rowlanes", "f32", 32)}
+    assert names(torch.ones(64, 64), 64) == {("blocks", "f32", 8)}
+    assert names(torch.ones(64, 64), 8) == {("rowlanes", "f32", 32), ("blocks", "f32", 8)}
+    assert names(scattered(64, 64, 0.1), 64) >= {("blocks", "f32", 8)}  # a few zeros are stored
+    assert names(torch.zeros(0, 4), 1) == names(torch.zeros(4, 0), 64) == set()
 
 
 def test_blocks_are_tried_as_tall_as_they_are_and_no_taller():
     found = {f[2] for f in names(scattered(64, 64, 0.8, block=4), 64) if f[0] == "blocks"}
-    assert found == {1, 2, 4} & found and found >= {4}
+    assert found == {1, 2, 4, 8} & found and found >= {4, 8}  # 8: as if it were full
     rows = {dict(c.options)["rows"] for c in conv_candidates(scattered(64, 64, 0.8, block=8).reshape(64, 64, 1, 1), 1)}
     assert rows == {1, 2, 4, 8}
 

@@ -20,6 +20,7 @@ _WASTE = 1.25  # stored values of blocks for one survivor; with more, single wei
 _FULL = 0.95  # of the blocks alive: nothing to gain
 _SMALL = 16  # rows of x up to which layouts for single rows are worth a try
 _BATCH = 4  # rows of x from which layouts for batches are
+_WHOLE = {"rowlanes": 32, "blocks": 8}  # rows of blocks that are fastest where none is zero
 _PATTERNS = ((2, 4), (1, 4), (4, 8), (8, 16), (4, 16), (2, 16))
 
 
@@ -64,11 +65,14 @@ class Candidate:
 def linear_candidates(weight: Tensor, batch: int, values: str = "f32") -> list[Candidate]:
     """Layouts for a matrix that is multiplied with `batch` rows at a time, exact or with `values` as coarse as is allowed.
 
-    Those for single weights where there are zeros at all; blocks where whole ones are zero, n:m where the pattern holds.
+    Those for single weights where there are zeros at all; blocks where whole ones are zero, n:m where the pattern holds. And
+    for any weight blocks that are all stored, since torch's own products are slow on some processors and for some batches.
     Raises InputError for values of an unknown kind.
     """
     if values not in VALUES:
         raise InputError(f"Values are {', '.join(VALUES)}, not {values!r}.")
+    if not weight.numel():
+        return []
     known = linear_layouts()
     found = [
         Candidate(layout, kind, options)
@@ -93,14 +97,14 @@ def _linear(weight: Tensor, batch: int) -> Iterator[tuple[str, tuple[tuple[str, 
         if sparsity_of(weight) > 1 - _FULL:
             yield "bitmask", ()
             yield "csr16", ()
-        for rows in _blocks(weight, (16, 32), len(weight)):
+        for rows in {_WHOLE["rowlanes"], *_blocks(weight, (16, 32), len(weight))}:
             yield "rowlanes", (("rows", rows),)
         for n, m in _PATTERNS:
             if _holds(weight, n, m):
                 yield "nm", (("m", m), ("n", n))
                 break
     if batch >= _BATCH:
-        for rows in _blocks(weight, (1, 2, 4, 8, 16), len(weight)):
+        for rows in {_WHOLE["blocks"], *_blocks(weight, (1, 2, 4, 8, 16), len(weight))}:
             yield "blocks", (("rows", rows),)
 
 
