@@ -100,10 +100,11 @@ POMONA_KERNEL(decode_feed)(void* handle, const int64_t* tokens, int64_t count, i
     if (count < 0 || count > model->context - model->length) return kNoRoom;
     for (int64_t i = 0; i < count; ++i)
         if (tokens[i] < 0 || tokens[i] >= model->vocabulary) return kUnknownToken;
-    for (int64_t done = 0; done < count; done += kBatch) {
-        const int now = count - done < kBatch ? static_cast<int>(count - done) : kBatch;
+    for (int64_t done = 0, now; done < count; done += now) {
+        const int64_t left = count - done, most = left < kMany ? kBatch : kPrompt;
+        now = left < most ? left : most;
         float* wanted = logits == nullptr ? nullptr : every ? logits + done * model->vocabulary : done + now == count ? logits : nullptr;
-        if (!Step{*model, now, threads}.run(tokens + done, wanted, every != 0)) return kNotFinite;
+        if (!Step{*model, static_cast<int>(now), threads}.run(tokens + done, wanted, every != 0)) return kNotFinite;
     }
     return 0;
 }

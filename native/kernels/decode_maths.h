@@ -13,14 +13,6 @@ inline void each_register(int64_t n, Each&& f) {
     if (k < n) f(k, static_cast<int>(n - k));
 }
 
-inline F load_up_to(const float* p, int lanes) { return lanes == W ? load(p) : load_some(p, lanes); }
-inline void store_up_to(float* p, F f, int lanes) {
-    if (lanes == W)
-        store(p, f);
-    else
-        store_some(p, f, lanes);
-}
-
 // e^x of x cut to [-87, 88], relative error below 2e-7: 2^n e^r, |r| <= ln(2) / 2, (e^r - 1 - r) / r^2 by Chebyshev interpolation (1e-8).
 // NaN stays NaN: max and min give their second argument then.
 inline F exp(F x) {

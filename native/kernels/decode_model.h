@@ -19,10 +19,12 @@ struct Layer {
     float *keys, *values;  // (key_heads, tiles, key_width, W) and (key_heads, context, value_width)
 };
 
-// What the stages of a step hand on, for kBatch tokens; stages take turns, so each array is as long as its longest use.
+constexpr int kPrompt = 120;  // tokens at once of a long prompt: a multiple of what meets a panel at once
+
+// What the stages of a step hand on, for kPrompt tokens; stages take turns, so each array is as long as its longest use.
 struct Scratch {
     float *stream, *normed, *query, *key, *value, *heads, *gate, *up, *scores;
-    float* room;   // the input of a stage in the forms that its layers want: kForms times 2 kBatch times `stride` floats
+    float* room;   // the input of a stage, of up to kBatch tokens, in the forms that its layers want: kForms times 2 kBatch times `stride` floats
     float* rest;   // what bytes leave of an input
     float* twice;  // the outputs of a stage's layers for both, (2 kBatch, rows) each
     int64_t stride;
@@ -86,14 +88,14 @@ inline void lay_out(Model& model, Arena& arena) {
     }
     Scratch& scratch = model.scratch;
     scratch.stride = room_of(larger(model.hidden, larger(heads, neurons)));
-    scratch.stream = arena.floats(kBatch * model.hidden);
-    scratch.normed = arena.floats(kBatch * model.hidden);
-    scratch.query = arena.floats(kBatch * query);
-    scratch.key = arena.floats(kBatch * key);
-    scratch.value = arena.floats(kBatch * value);
-    scratch.heads = arena.floats(kBatch * heads);
-    scratch.gate = arena.floats(kBatch * neurons);
-    scratch.up = arena.floats(kBatch * neurons);
+    scratch.stream = arena.floats(kPrompt * model.hidden);
+    scratch.normed = arena.floats(kPrompt * model.hidden);
+    scratch.query = arena.floats(kPrompt * query);
+    scratch.key = arena.floats(kPrompt * key);
+    scratch.value = arena.floats(kPrompt * value);
+    scratch.heads = arena.floats(kPrompt * heads);
+    scratch.gate = arena.floats(kPrompt * neurons);
+    scratch.up = arena.floats(kPrompt * neurons);
     scratch.scores = arena.floats(scores);
     scratch.room = arena.floats(kForms * 2 * kBatch * scratch.stride);
     scratch.rest = arena.floats(scratch.stride);

@@ -1,7 +1,8 @@
-// Up to eight tokens in a row through a Llama-like model: one while text is made, eight while a prompt is read.
+// Some tokens in a row through a Llama-like model: one while text is made, up to kPrompt while a prompt is read.
 #pragma once
 #include "../core/threads.h"
 #include "decode_model.h"
+#include "panel.h"
 
 namespace pomona::POMONA_ISA {
 namespace {
@@ -16,21 +17,39 @@ inline void rest_of(const float* x, int64_t n, float* out) {
     });
 }
 
+// How threads share a layer's rows: by the bytes that they read for few tokens, by panels for many.
+struct Shares {
+    int batch;
+
+    bool many() const { return batch >= kMany; }
+    int64_t of(const Linear& w) const { return many() ? panels_of(w) : cost_of(w); }
+    int64_t least() const { return many() ? 1 : kPart; }
+    int64_t row(const Linear& w, int64_t share) const { return many() ? row_of(w, share) : row_at(w, share); }
+
+    template <class Body>
+    void each(const Linear& w, int threads, Body&& body) const {  // body(from row, to row)
+        parallel(of(w), least(), threads, [&](int64_t begin, int64_t end) { body(row(w, begin), row(w, end)); });
+    }
+};
+
 // Layers that read one x, and x (batch, columns) in the form that each of them wants.
 //
 // For int8 weights x is two bytes an entry: the bytes of x, and those of what they leave. A few entries of a language model's stream are a
 // hundred times as large as the rest, which one byte would round away. Weights are read and expanded once for both.
+// From kMany tokens on x stays as it is, and the weights are made floats.
 template <int N>
 struct Readers {
     const Linear* linears[N];
     Activation ready[N][2 * kBatch];
     float* twice[N];
+    const float* given;
     int batch;
 
-    Readers(const Linear* const (&readers)[N], const float* x, int count, const Scratch& scratch) : batch(count) {
+    Readers(const Linear* const (&readers)[N], const float* x, int count, const Scratch& scratch) : given(x), batch(count) {
         static_assert(N <= kForms, "there is room for so many forms");
         for (int i = 0; i < N; ++i) {
             linears[i] = readers[i];
+            if (batch >= kMany) continue;
             twice[i] = i == 0 ? scratch.twice : twice[i - 1] + 2 * batch * linears[i - 1]->rows;
             int same = 0;
             while (form_of(*linears[same]) != form_of(*linears[i])) ++same;  // ends at i
@@ -52,6 +71,7 @@ struct Readers {
     // Rows [begin, end) of layer i: y (batch, rows).
     void rows(int i, int64_t begin, int64_t end, float* y) const {
         const int64_t stride = linears[i]->rows;
+        if (batch >= kMany) return many_rows(*linears[i], begin, end, given, batch, y, stride);
         if (!in_two(i)) return linear_rows(*linears[i], begin, end, ready[i], batch, y, stride);
         linear_rows(*linears[i], begin, end, ready[i], 2 * batch, twice[i], stride);
         for (int b = 0; b < batch; ++b) {
@@ -67,11 +87,13 @@ struct Readers {
 
     // All rows of all layers as one loop over threads.
     void all(float* const (&y)[N], int threads) const {
+        const Shares shares{batch};
         int64_t costs[N], total = 0;
-        for (int i = 0; i < N; ++i) total += costs[i] = cost_of(*linears[i]);
-        parallel(total, kPart, threads, [&](int64_t begin, int64_t end) {
+        for (int i = 0; i < N; ++i) total += costs[i] = shares.of(*linears[i]);
+        parallel(total, shares.least(), threads, [&](int64_t begin, int64_t end) {
             for (int i = 0; i < N; begin -= costs[i], end -= costs[i], ++i)
-                if (begin < costs[i] && end > 0) rows(i, row_at(*linears[i], larger(begin, 0)), row_at(*linears[i], end), y[i]);
+                if (begin < costs[i] && end > 0)
+                    rows(i, shares.row(*linears[i], larger(begin, 0)), shares.row(*linears[i], end), y[i]);
         });
     }
 };
@@ -89,8 +111,7 @@ struct Step {
     // stream += linear(x)
     void add(const Linear& linear, const float* x) const {
         const Readers<1> reader({&linear}, x, batch, scratch());
-        parallel(cost_of(linear), kPart, threads, [&](int64_t begin, int64_t end) {
-            const int64_t from = row_at(linear, begin), to = row_at(linear, end);
+        Shares{batch}.each(linear, threads, [&](int64_t from, int64_t to) {
             reader.rows(0, from, to, scratch().normed);
             for (int b = 0; b < batch; ++b)
                 add_to(scratch().stream + b * model.hidden + from, scratch().normed + b * model.hidden + from, to - from);
@@ -146,8 +167,7 @@ struct Step {
         const Linear &gate = layer.linears[kGate], &up = layer.linears[kUp];
         if (!norm(layer.norms[kBeforeNeurons])) return false;
         const Readers<2> readers({&gate, &up}, scratch().normed, batch, scratch());
-        parallel(cost_of(gate), kPart, threads, [&](int64_t begin, int64_t end) {
-            const int64_t from = row_at(gate, begin), to = row_at(gate, end);
+        Shares{batch}.each(gate, threads, [&](int64_t from, int64_t to) {
             readers.rows(0, from, to, scratch().gate);
             readers.rows(1, from, to, scratch().up);
             for (int b = 0; b < batch; ++b)

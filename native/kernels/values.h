@@ -1,4 +1,4 @@
-// The kinds of values: what 64 columns of them fill, how they meet x, and what a row's sum is worth.
+// The kinds of values: what 64 columns of them fill, as registers that meet x or spread out as stored, and what a row's sum is worth.
 #pragma once
 #include "quantise.h"
 
@@ -32,6 +32,11 @@ struct F32 : Floats {
         for (int v = 0; v < vectors; ++v)
             out[v] = expand(static_cast<uint32_t>(bits >> (v * W)) & ((1u << W) - 1), p + count_bits(bits & ((1ull << (v * W)) - 1)));
     }
+    static void spread_word(uint64_t bits, const Stored* p, Stored* out) {
+        Vector words[vectors];
+        expand_word(bits, p, words);
+        for (int v = 0; v < vectors; ++v) store(out + v * W, words[v]);
+    }
     static void load_word(const Stored* p, Vector* out) {
         for (int v = 0; v < vectors; ++v) out[v] = load(p + v * W);
     }
@@ -45,10 +50,17 @@ struct BF16 : Floats {
     using Stored = uint16_t;
     static constexpr Form form = Form::pairs;
     static void part(I words, Vector* out) { out[0] = even_bf16(words), out[1] = odd_bf16(words); }
+    static I words(uint64_t bits, const Stored* p, int v) {
+        return wexpand(static_cast<uint32_t>(bits >> (v * W) & ((1ull << 2 * W) - 1)), p + count_bits(bits & ((1ull << (v * W)) - 1)));
+    }
     static void expand_word(uint64_t bits, const Stored* p, Vector* out) {
-        for (int v = 0; v < vectors; v += 2)
-            part(wexpand(static_cast<uint32_t>(bits >> (v * W) & ((1ull << 2 * W) - 1)), p + count_bits(bits & ((1ull << (v * W)) - 1))),
-                 out + v);
+        for (int v = 0; v < vectors; v += 2) part(words(bits, p, v), out + v);
+    }
+    static void spread_word(uint64_t bits, const Stored* p, Stored* out) {
+        for (int v = 0; v < vectors; v += 2) {
+            const I found = words(bits, p, v);
+            memcpy(out + v * W, &found, sizeof found);
+        }
     }
     static void load_word(const Stored* p, Vector* out) {
         for (int v = 0; v < vectors; v += 2) part(iload(p + v * W), out + v);
@@ -78,6 +90,11 @@ struct I8 {
             out[0] = iexpand(bits & 0xffffffffu, p);
             out[1] = iexpand(bits >> 32, p + count_bits(bits & 0xffffffffu));
         }
+    }
+    static void spread_word(uint64_t bits, const Stored* p, Stored* out) {
+        Vector words[vectors];
+        expand_word(bits, p, words);
+        memcpy(out, words, sizeof words);
     }
     static void load_word(const Stored* p, Vector* out) {
         for (int v = 0; v < vectors; ++v) out[v] = iload(p + v * 4 * W);

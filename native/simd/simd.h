@@ -32,7 +32,7 @@
 //   transpose(r)                                   W registers as a square: lane j of r[i] and lane i of r[j] change places
 //   fields<B>(p)                                   (an I) lane l is the B bits (1..4) from bit B * l of p on. May READ 8 bytes.
 //   pick<B>(table, where)                          lane l is table[where[l]], where of fields<B>. May READ 16 values of the table.
-// prefetch(p): this cache line soon, to be read once or more.
+// prefetch(p): this cache line soon, to be read once or more. load_up_to(p, n), store_up_to(p, f, n): the first n lanes, all or some.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -58,6 +58,13 @@ namespace {
 
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 inline int count_bits(uint64_t bits) { return __builtin_popcountll(bits); }
+inline F load_up_to(const float* p, int lanes) { return lanes == W ? load(p) : load_some(p, lanes); }
+inline void store_up_to(float* p, F f, int lanes) {
+    if (lanes == W)
+        store(p, f);
+    else
+        store_some(p, f, lanes);
+}
 inline float from_bf16(uint16_t value) {
     const uint32_t wide = static_cast<uint32_t>(value) << 16;
     float out;

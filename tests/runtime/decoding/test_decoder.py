@@ -86,13 +86,26 @@ def test_how_a_sequence_is_cut_does_not_matter(isa):
         torch.testing.assert_close(decoder.feed(ids[17:20]), whole[19], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("isa", EVERY)
+def test_a_long_prompt_is_that_of_the_model(isa):
+    model, ids = model_of(transformers.LlamaConfig, max_position_embeddings=300), ids_of(275)
+    with using(isa):  # 120 at once, twice, and 35 more
+        decoder = Decoder(model, context=280)
+        assert apart(decoder.logits(ids), exact(model, ids)) < 5e-6
+        assert decoder.length == 275
+        torch.testing.assert_close(decoder.feed(ids[:1]), Decoder(model, context=280).feed([*ids, ids[0]]), rtol=1e-4, atol=1e-4)
+
+
+# One token after the other, eight at a time and many at once are ways of their own.
+@pytest.mark.parametrize("pieces", [1, 8, 30])
 @pytest.mark.parametrize("values", ["bf16", "int8"])
-def test_small_values_are_the_same_everywhere(values):
+def test_small_values_are_the_same_everywhere(values, pieces):
     model, ids = model_of(transformers.LlamaConfig), ids_of(30)
     found = {}
     for isa in EVERY:
         with using(isa):
-            found[isa] = Decoder(model, values, context=30).logits(ids).double()
+            decoder = Decoder(model, values, context=30)
+            found[isa] = torch.cat([decoder._steps.feed(piece, True) for piece in ids.split(pieces)]).double()
     # Weights are rounded, once. Activations are not: one byte of them alone would be off by 0.04 here.
     assert 1e-4 < apart(found[None], exact(model, ids)) < 0.02
     for isa in library().isas:

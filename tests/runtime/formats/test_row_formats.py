@@ -40,10 +40,11 @@ def by_hand(x, weight, bias):
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("values", KINDS)
 @given(
-    rows=st.integers(0, 20), columns=st.integers(0, 330), batch=st.integers(0, 17), share=st.sampled_from([0, 0.5, 0.9, 1]),
+    rows=st.integers(0, 20) | st.integers(30, 70), columns=st.integers(0, 330) | st.integers(500, 600),
+    batch=st.integers(0, 17) | st.sampled_from([23, 24, 31, 61]), share=st.sampled_from([0, 0.5, 0.9, 1]),
     threads=st.integers(1, 3), biased=st.booleans(), seed=st.integers(0, 9),
 )  # fmt: skip
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_kernels_give_the_product(isa, layout, values, rows, columns, batch, share, threads, biased, seed):
     weight = sparse(rows, columns, share, seed)
     x, bias = torch.randn(batch, columns), torch.randn(rows) if biased else None
