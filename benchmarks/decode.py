@@ -2,8 +2,9 @@
 
 The dense model in transformers (eager, float32 and bfloat16) and in Pomona's decoder, and the model without 50 % and 80 % of its
 weights (Wanda, calibrated on the front half of the text) in the decoder, with values in float32, bfloat16 and int8. All take
-turns: a sample is some tokens in a row behind the same prompt. With one thread the clock is the processor's, so that a busy
-machine costs time and not truth; a plain loop that reads memory in the same rounds says what the machine allowed meanwhile.
+turns: a sample is some tokens in a row behind the same prompt, or a prompt that is read. With one thread the clock is the
+processor's, so that a busy machine costs time and not truth; a plain loop that reads memory in the same rounds says what the
+machine allowed meanwhile.
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ HEAD = (
     "x transformers f32",
     "MB a token",
     "of the byte limit",
+    "prompt tokens/s",
     "perplexity",
 )
 ABOUT = """\
 `tokens/s` and `p10` are those of the fastest tenth of the samples, `median` of all; `x transformers f32` is the median over the
 rounds of the ratio within a round, with its quartiles. `of the byte limit` is the time in which a plain loop reads as many bytes
-({rate:.1f} GB/s at p10 of the same rounds, from {megabytes:.0f} MB) over p10. Perplexity is of {windows} windows of
-{length} tokens from the text's back half; compare rows of one model only."""
+({rate:.1f} GB/s at p10 of the same rounds, from {megabytes:.0f} MB) over p10. `prompt tokens/s` is the median of {prompts} rounds
+in which {length} tokens are read into an empty cache. Perplexity is of {windows} windows of {length} tokens from the text's back
+half, fed token by token, as when text is made; compare rows of one model only."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Row:
     nbytes: int
     perplexity: float
     sample: Sampler
+    prompt: Sampler  # both in seconds a token
 
 
 def decoder_rows(name: str, model: nn.Module, given: argparse.Namespace, prompt: Tensor, held: Tensor, clock: Clock) -> list[Row]:
@@ -74,25 +78,45 @@ def decoder_rows(name: str, model: nn.Module, given: argparse.Namespace, prompt:
     for values, head in KINDS:
         start = perf_counter()
         decoder = Decoder(model, values, head=head, context=512, threads=given.threads)  # type: ignore[arg-type]
-        quality = perplexity(decoder.logits, held)
+        quality = perplexity(one_by_one(decoder), held)
         print(f"{name} {values}, head {head}: packed and judged in {perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        rows.append(
-            Row(name, "Pomona", values, head, decoder.bytes_per_token, quality, decoding(decoder, prompt, given.tokens, clock))
-        )
+        samples = decoding(decoder, prompt, given.tokens, clock), prompted(decoder, held[0], clock)
+        rows.append(Row(name, "Pomona", values, head, decoder.bytes_per_token, quality, *samples))
     return rows
+
+
+def one_by_one(decoder: Decoder) -> Callable[[Tensor], Tensor]:
+    """Logits behind each token as decoding makes them, and not as a prompt is read."""
+
+    def logits(ids: Tensor) -> Tensor:
+        decoder.reset()
+        return torch.stack([decoder.feed([token]) for token in ids.tolist()])
+
+    return logits
 
 
 def decoding(decoder: Decoder, prompt: Tensor, tokens: int, clock: Clock) -> Sampler:
     """Seconds a token of a run of them."""
-    decoder.reset()
-    decoder.feed(prompt)
 
     def sample() -> float:
-        decoder.reset(len(prompt))
+        decoder.reset()
+        decoder.feed(prompt)
         start = clock()
         for token in range(tokens):
             int(decoder.feed([token]).argmax())
         return (clock() - start) / tokens
+
+    return sample
+
+
+def prompted(decoder: Decoder, ids: Tensor, clock: Clock) -> Sampler:
+    """Seconds a token of reading these."""
+
+    def sample() -> float:
+        decoder.reset()
+        start = clock()
+        decoder.feed(ids)
+        return (clock() - start) / len(ids)
 
     return sample
 
@@ -123,8 +147,14 @@ def eager_row(model: nn.Module, values: str, prompt: Tensor, tokens: int, held: 
             int(feed(torch.tensor([token])).argmax())
         return (clock() - start) / tokens
 
+    def read_prompt() -> float:
+        start = clock()
+        with torch.inference_mode():
+            model(input_ids=held[:1], use_cache=True, logits_to_keep=1)
+        return (clock() - start) / held.shape[1]
+
     nbytes = sum(p.nbytes for p in model.parameters())  # embedding and head are one
-    return Row("dense", "transformers", values, values, nbytes, perplexity(whole, held), sample)
+    return Row("dense", "transformers", values, values, nbytes, perplexity(whole, held), sample, read_prompt)
 
 
 def perplexity(logits: Callable[[Tensor], Tensor], held: Tensor) -> float:
@@ -153,15 +183,17 @@ def measured(rows: Sequence[Row], given: argparse.Namespace, clock: Clock) -> tu
 
     rounds = list(islice(turns([reading, *(row.sample for row in rows)]), given.rounds))
     plain, *samples = zip(*rounds, strict=True)
+    prompts = list(zip(*islice(turns([row.prompt for row in rows]), given.prompts), strict=True))
     rate = buffer.nbytes / quantile(sorted(plain), 0.1)
     cells = []
-    for row, own in zip(rows, samples, strict=True):
+    for row, own, read_in in zip(rows, samples, prompts, strict=True):
         best, middle = quantile(sorted(own), 0.1), quantile(sorted(own), 0.5)
         ratios = sorted(first / mine for first, mine in zip(samples[0], own, strict=True))
         low, ratio, high = (quantile(ratios, share) for share in (0.25, 0.5, 0.75))
         spread, limit = f"{ratio:.2f} ({low:.2f} to {high:.2f})", row.nbytes / rate / best
         times = (f"{1 / best:.1f}", f"{1e3 * best:.2f}", f"{1e3 * middle:.2f}", spread)
-        sizes = (f"{row.nbytes / 1e6:.0f}", f"{limit:.0%}", f"{row.perplexity:.2f}")
+        prompt = f"{1 / quantile(sorted(read_in), 0.5):.0f}"
+        sizes = (f"{row.nbytes / 1e6:.0f}", f"{limit:.0%}", prompt, f"{row.perplexity:.2f}")
         cells.append((row.model, row.engine, row.values, row.head, *times, *sizes))
     return cells, {"rate": rate / 1e9, "megabytes": buffer.nbytes / 1e6}
 
@@ -176,7 +208,7 @@ def page(
     """In markdown."""
     here = machine()
     table = ["| " + " | ".join(row) + " |" for row in (HEAD, ["---"] * len(HEAD), *cells)]
-    about = ABOUT.format(**told, windows=given.windows, length=given.length)
+    about = ABOUT.format(**told, windows=given.windows, length=given.length, prompts=given.prompts)
     clock = "the process's processor time" if given.threads == 1 else "the wall's"
     how = f"{given.threads} thread(s), clock {clock}, {given.rounds} rounds of {given.tokens} tokens"
     made = f"{here['cpu']}, torch {here['torch']}, {date.today().isoformat()}; {how}. Made by `{command}`."
@@ -191,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--tokens", type=int, default=8, help="in a row, for a sample")
     parser.add_argument("--behind", type=int, default=64, help="tokens of prompt")
+    parser.add_argument("--prompts", type=int, default=9, help="rounds of reading a prompt of --length tokens")
     parser.add_argument("--sparsity", type=float, nargs="*", default=[0.5, 0.8])
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)

@@ -67,7 +67,7 @@ def run(path):
                 again.conv(torch.randn(1, packed.shape[1] * packed.geometry.groups, 9, 11), threads=2)
         else:
             again = type(packed).of(parts, packed.shape, packed.values)
-            for batch in (1, 3, 17):
+            for batch in (1, 3, 17, 30):
                 again.linear(torch.randn(batch, packed.shape[1]), threads=2)
     return 1
 

@@ -27,8 +27,8 @@ class Decoder:
 
     Weights are packed once, each layer as a bitmask or dense, whichever is faster here at its share of zeros. `values` are "f32"
     (exact), "bf16" or "int8" (a scale a row; activations are quantised on the fly); `head` is the same for the layer that makes
-    logits, and defaults to `values`. Keys and values of up to `context` positions are kept in float32. `threads` defaults to
-    torch's number.
+    logits, and defaults to `values`. Of long prompts up to 120 tokens are read at once, with activations as they are. Keys and
+    values of up to `context` positions are kept in float32. `threads` defaults to torch's number.
 
     Raises InputError for a model that computes anything else than a Llama does (another norm or activation, experts, sliding
     windows shorter than the context, rotary embeddings that change with the length), in a sentence that names it: before anything
