@@ -97,6 +97,7 @@ def _single() -> Iterator[Contender]:
 
 def _batched(batch: int) -> Iterator[Contender]:
     yield Contender("blocks", "f32", "weights", 0, (("rows", 8),))
+    yield Contender("dense", "int8", "weights", 0)
     for sparsity in (50, 80, 90):
         for rows in (1, 2, 4, 8, 16):
             yield Contender("blocks", "f32", f"{rows}x1" if rows > 1 else "weights", sparsity, (("rows", rows),))

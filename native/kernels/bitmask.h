@@ -9,6 +9,7 @@ namespace {
 // The living of a row in order, and one bit a weight.
 template <class K>
 struct Bits {
+    static constexpr bool expands = true;
     const uint8_t* bits;
     const typename K::Stored* next;
 
@@ -30,6 +31,7 @@ struct Bits {
 // All weights of a row.
 template <class K>
 struct All {
+    static constexpr bool expands = false;
     const typename K::Stored* next;
 
     static All at(const Linear& w, int64_t row) { return {as<typename K::Stored>(w.values) + row * w.columns}; }
@@ -55,10 +57,20 @@ inline void meet(Row* rows, const Activation* x, int64_t k, typename K::Vector (
         }
 }
 
+// Rows that share what is read of x, where there are registers for their sums. AVX-512 expands words by an instruction of long latency,
+// which rows that take turns hide from each other; floats that meet one x or two come from memory no faster for it.
+template <class K, int B>
+constexpr int rows_together(bool expands) {
+    if (W < 16) return 1;
+    if (B == 8) return 2;
+    return B == 4 || (expands && sizeof(typename K::Stored) < sizeof(float)) ? 4 : 1;
+}
+
 // Rows [row, row + N) of w against B of x.
 template <template <class> class Layout, class K, int N, int B>
 inline void tile(const Linear& w, int64_t row, const Activation* x, float* y, int64_t stride) {
-    constexpr int C = N * B >= 4 ? 1 : 4;
+    // As many where N is less than it might be, so that the last rows of a thread are summed up in the order of all others.
+    constexpr int C = rows_together<K, B>(Layout<K>::expands) * B >= 4 ? 1 : 4;
     constexpr int words = K::vectors >= C ? 1 : C / K::vectors;
     typename K::Vector sums[N][B][C];
     Layout<K> rows[N];
@@ -87,7 +99,7 @@ inline void tile(const Linear& w, int64_t row, const Activation* x, float* y, in
 
 template <template <class> class Layout, class K, int B>
 inline void word_rows(const Linear& w, int64_t begin, int64_t end, const Activation* x, float* y, int64_t stride) {
-    constexpr int N = B == 8 && W == 16 ? 2 : 1;  // two rows share what is read of x, where there are registers for it
+    constexpr int N = rows_together<K, B>(Layout<K>::expands);
     int64_t row = begin;
     for (; row + N <= end; row += N) tile<Layout, K, N, B>(w, row, x, y, stride);
     for (; row < end; ++row) tile<Layout, K, 1, B>(w, row, x, y, stride);

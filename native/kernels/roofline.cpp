@@ -21,7 +21,7 @@ void read(const float* data, int64_t count) {
     for (; i + 8 * W <= count; i += 8 * W)
         for (int k = 0; k < 8; ++k) sums[k] = add(sums[k], load(data + i + k * W));
     for (; i < count; i += W) sums[0] = add(sums[0], load_some(data + i, static_cast<int>(count - i < W ? count - i : W)));
-    for (F& s : sums) forget(s);
+    for (F s : sums) forget(s);
 }
 
 void multiply(int64_t rounds) {
@@ -31,12 +31,14 @@ void multiply(int64_t rounds) {
     forget(one), forget(little);
     const F a = set1(one), b = set1(little);
     for (int64_t round = 0; round < rounds; ++round)
+#pragma GCC unroll 12
         for (F& s : sums) s = fma(s, a, b);
-    for (F& s : sums) forget(s);
+    for (F s : sums) forget(s);
 }
 
 void multiply_bytes(int64_t rounds) {
     I sums[CHAINS];
+#pragma GCC unroll 12
     for (I& s : sums) s = izero();
     alignas(64) uint8_t weights[CHAINS][4 * W], x[4 * W];
     memset(weights, 1, sizeof weights);
@@ -44,9 +46,11 @@ void multiply_bytes(int64_t rounds) {
     for (int64_t round = 0; round < rounds; ++round) {
         forget(weights), forget(x);
         const I mine = iload(x);
+#pragma GCC unroll 12
         for (int k = 0; k < CHAINS; ++k) sums[k] = dot(sums[k], mine, iload(weights[k]));  // weights are read, as they are in a layer
     }
-    for (I& s : sums) forget(s);
+#pragma GCC unroll 12
+    for (I s : sums) forget(s);  // copies: the sums themselves must stay in registers
 }
 
 }  // namespace

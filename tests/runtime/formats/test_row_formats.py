@@ -60,6 +60,17 @@ def test_the_kernels_give_the_product(isa, layout, values, rows, columns, batch,
         assert ((y - exact).abs() <= 1e-6 * (x.double().abs() @ stored.abs().T + 1)).all()
 
 
+@pytest.mark.parametrize("isa", library().isas)
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("values", KINDS)
+def test_threads_change_nothing(isa, layout, values):
+    packed = layout.pack(sparse(1501, 130, 0.5), values)
+    with using(isa):
+        for batch in (1, 2, 4, 7, 30):
+            x = torch.randn(batch, 130)
+            assert all(torch.equal(packed.linear(x, threads=1), packed.linear(x, threads=threads)) for threads in (2, 3, 5))
+
+
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("values", KINDS)
 @given(rows=st.integers(0, 20), columns=st.integers(0, 150), share=st.sampled_from([0, 0.5, 1]))

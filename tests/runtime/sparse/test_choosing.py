@@ -45,6 +45,7 @@ def test_full_weights_are_tried_in_the_blocks_that_are_fastest_full():
     assert names(torch.ones(64, 64), 1) == {("rowlanes", "f32", 32)}
     assert names(torch.ones(64, 64), 64) == {("blocks", "f32", 8)}
     assert names(torch.ones(64, 64), 8) == {("rowlanes", "f32", 32), ("blocks", "f32", 8)}
+    assert names(torch.ones(64, 64), 64, "int8") == {("blocks", "f32", 8), ("blocks", "bf16", 8), ("dense", "int8")}
     assert names(scattered(64, 64, 0.1), 64) >= {("blocks", "f32", 8)}  # a few zeros are stored
     assert names(torch.zeros(0, 4), 1) == names(torch.zeros(4, 0), 64) == set()
 

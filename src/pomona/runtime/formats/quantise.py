@@ -18,7 +18,7 @@ def quantised_input(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     most = x.abs().amax(1) if x.shape[1] else torch.zeros(len(x))
     most = most.where(x.isfinite().all(1), torch.nan)
-    steps = (127 / most).where(most > _TINY, 0)
+    steps = (torch.tensor(127.0) / most).where(most > _TINY, 0)  # 127 / most would be its reciprocal, rounded, times 127
     whole = (x * steps[:, None]).round().where(most.isfinite()[:, None], 0)
     return whole.double(), (most / 127).where(~(most <= _TINY), 0)
 

@@ -79,7 +79,7 @@ def linear_candidates(weight: Tensor, batch: int, values: str = "f32") -> list[C
         for layout, options in _linear(weight.detach(), batch)
         if layout in known
         for kind in known[layout].kinds
-        if kind in VALUES[values] and not (layout == "dense" and kind == "f32")
+        if kind in VALUES[values] and (layout != "dense" or kind in _dense_kinds(batch))
     ]
     return sorted(found)
 
@@ -92,8 +92,8 @@ def conv_candidates(weight: Tensor, groups: int) -> list[Candidate]:
 
 
 def _linear(weight: Tensor, batch: int) -> Iterator[tuple[str, tuple[tuple[str, int], ...]]]:
+    yield "dense", ()
     if batch <= _SMALL:
-        yield "dense", ()
         if sparsity_of(weight) > 1 - _FULL:
             yield "bitmask", ()
             yield "csr16", ()
@@ -106,6 +106,11 @@ def _linear(weight: Tensor, batch: int) -> Iterator[tuple[str, tuple[tuple[str, 
     if batch >= _BATCH:
         for rows in {_WHOLE["blocks"], *_blocks(weight, (1, 2, 4, 8, 16), len(weight))}:
             yield "blocks", (("rows", rows),)
+
+
+def _dense_kinds(batch: int) -> tuple[str, ...]:
+    """Values of which all weights are worth reading: blocks do that better for float32, and for bfloat16 in batches."""
+    return ("bf16", "int8") if batch <= _SMALL else ("int8",)
 
 
 def _blocks(matrix: Tensor, sizes: tuple[int, ...], each: int) -> Iterator[int]:
