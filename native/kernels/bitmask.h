@@ -16,11 +16,16 @@ struct Bits {
     static Bits at(const Linear& w, int64_t row) {
         return {w.bits + row * w.row_bytes, as<typename K::Stored>(w.values) + w.starts[row]};
     }
-    inline void word(typename K::Vector* out) {
+    // How many bytes ahead each of `together` rows from this one on asks: so many that it is behind them all, and soon enough.
+    static int reach(const Linear& w, int64_t row, int together) {
+        const int64_t bytes = static_cast<int64_t>(w.starts[row + together] - w.starts[row]) * static_cast<int64_t>(sizeof(*next));
+        return bytes == 0 ? kAhead : static_cast<int>((2 * kAhead + bytes - 1) / bytes * bytes);
+    }
+    inline void word(typename K::Vector* out, int reach = kAhead) {
         uint64_t living;
         memcpy(&living, bits, sizeof living);
-        ahead<sizeof(*next) == 4 ? 2 : 1>(next);  // what 64 columns take where half of them live
-        ahead<1>(bits, kAhead / 8);
+        ahead<sizeof(*next) == 4 ? 2 : 1>(next, reach);  // what 64 columns take where half of them live
+        ahead<1>(bits, reach / 8);
         K::expand_word(living, next, out);
         bits += sizeof living;
         next += count_bits(living);
@@ -35,8 +40,9 @@ struct All {
     const typename K::Stored* next;
 
     static All at(const Linear& w, int64_t row) { return {as<typename K::Stored>(w.values) + row * w.columns}; }
-    inline void word(typename K::Vector* out) {
-        ahead<sizeof(*next)>(next);
+    static int reach(const Linear&, int64_t, int) { return kAhead; }
+    inline void word(typename K::Vector* out, int reach = kAhead) {
+        ahead<sizeof(*next)>(next, reach);
         K::load_word(next, out);
         next += 64;
     }
@@ -45,11 +51,11 @@ struct All {
 
 // `words` words of N rows against B of x. C sums for each, taken in turn, so that additions need not wait for each other.
 template <class K, int N, int B, int C, int words, class Row>
-inline void meet(Row* rows, const Activation* x, int64_t k, typename K::Vector (*sums)[B][C]) {
+inline void meet(Row* rows, int reach, const Activation* x, int64_t k, typename K::Vector (*sums)[B][C]) {
     constexpr int V = K::vectors;
     typename K::Vector weights[N][words * V];
     for (int r = 0; r < N; ++r)
-        for (int word = 0; word < words; ++word) rows[r].word(weights[r] + word * V);
+        for (int word = 0; word < words; ++word) rows[r].word(weights[r] + word * V, reach);
     for (int v = 0; v < words * V; ++v)
         for (int b = 0; b < B; ++b) {
             const typename K::Vector at = K::x(x[b], k + v * (64 / V));
@@ -57,13 +63,15 @@ inline void meet(Row* rows, const Activation* x, int64_t k, typename K::Vector (
         }
 }
 
-// Rows that share what is read of x, where there are registers for their sums. AVX-512 expands words by an instruction of long latency,
-// which rows that take turns hide from each other; floats that meet one x or two come from memory no faster for it.
+// Rows that take turns, where there are registers for their sums: they share what is read of x, and hide from each other how long
+// AVX-512 takes to expand words. Measured with weights from memory: where that costs less, rows come sooner one by one.
 template <class K, int B>
 constexpr int rows_together(bool expands) {
+    constexpr bool halves = sizeof(typename K::Stored) == 2, bytes = sizeof(typename K::Stored) == 1;
     if (W < 16) return 1;
     if (B == 8) return 2;
-    return B == 4 || (expands && sizeof(typename K::Stored) < sizeof(float)) ? 4 : 1;
+    if (B == 4) return !bytes && (expands || halves) ? 4 : 1;
+    return expands && halves ? 4 : 1;
 }
 
 // Rows [row, row + N) of w against B of x.
@@ -79,9 +87,10 @@ inline void tile(const Linear& w, int64_t row, const Activation* x, float* y, in
         for (int b = 0; b < B; ++b)
             for (int c = 0; c < C; ++c) sums[r][b][c] = K::none();
     }
+    const int reach = N <= 2 ? kAhead : Layout<K>::reach(w, row, N);
     int64_t k = 0;
-    for (; k + 64 * words <= w.columns; k += 64 * words) meet<K, N, B, C, words>(rows, x, k, sums);
-    for (; k + 64 <= w.columns; k += 64) meet<K, N, B, C, 1>(rows, x, k, sums);
+    for (; k + 64 * words <= w.columns; k += 64 * words) meet<K, N, B, C, words>(rows, reach, x, k, sums);
+    for (; k + 64 <= w.columns; k += 64) meet<K, N, B, C, 1>(rows, reach, x, k, sums);
     if (k < w.columns)
         for (int r = 0; r < N; ++r) {
             typename K::Vector last[K::vectors];
