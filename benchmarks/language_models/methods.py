@@ -34,8 +34,12 @@ SPARSE: dict[str, Recipe] = {
     "random": random,
 }
 WITH_OWL: dict[str, Recipe] = {
+    "magnitude-owl": magnitude_uniform.but(allocation=Owl(per="site")),
     "wanda-owl": owl,
+    "ria-owl": ria.but(allocation=Owl(per="site")),
+    "dsnot-owl": dsnot.but(allocation=Owl()),
     "sparsegpt-owl": sparsegpt.but(allocation=Owl(per="site")),
+    "obc-owl": obc.but(allocation=Owl()),
     "alps-owl": alps_owl,
 }
 TRUE_SEQUENTIAL: dict[str, Recipe] = {"wanda-true-sequential": wanda, "sparsegpt-true-sequential": sparsegpt}
@@ -56,7 +60,7 @@ SMALLER: Mapping[str, Recipe] = {
 AUTHORS = ("authors-wanda", "authors-sparsegpt")
 RECIPES: Mapping[str, Recipe] = {**SPARSE, **TRUE_SEQUENTIAL, **WITH_OWL, **REORDERED, **SMALLER}
 METHODS = ("dense", *RECIPES, *AUTHORS)
-ONE_SEED = ("dense", "magnitude", "magnitude-units")  # no chance, no calibration: every seed gives the same
+ONE_SEED = ("dense", "magnitude", "magnitude-owl", "magnitude-units")  # no chance, no calibration: every seed gives the same
 
 # Rows that the claims rest on come first.
 _FIRST = ("dense", "magnitude", "wanda", "sparsegpt", *AUTHORS, "alps", "alps-asymmetric", "alps-refit")
