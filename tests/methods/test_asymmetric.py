@@ -81,14 +81,19 @@ def test_each_weight_is_least_squares_between_what_it_reads_and_what_the_dense_o
         read = after(read)
 
 
-def test_what_is_added_to_a_stream_is_fitted_to_the_stream_token_by_token_relative_to_its_size():
+@pytest.mark.parametrize("huge", [1.0, 300.0])
+def test_what_is_added_to_a_stream_is_fitted_to_the_stream_token_by_token_relative_to_its_size(huge):
     torch.manual_seed(0)
     dense, batches = Residuals(), data()
+    for batch in batches:
+        batch[5] *= huge  # by which no token counts less than by eight times the median
     pruned = prune(dense, batches, Asymmetric(EXACT, doubt=1e-9)).double()
     here = there = torch.cat(batches).double()
     for before, after in zip(dense.double().layers, pruned.layers, strict=True):
         there = before(there).detach()
         size = there.square().mean(-1, keepdim=True).sqrt()
+        most = 8 * size.reshape(len(batches), -1, 1).median(1, keepdim=True).values
+        size = size.reshape(len(batches), -1, 1).minimum(most).reshape(-1, 1)
         after.back.weight.requires_grad_()
         far = ((after(here.detach()) - there) / size).square().sum()
         (slope,) = torch.autograd.grad(far, after.back.weight)

@@ -16,6 +16,8 @@ from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
 from pomona.vocabulary.beside import Tap, Twin, Waiting
 from pomona.vocabulary.precision import single_or_double
 
+_LARGEST = 8.0
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -24,7 +26,8 @@ class Paired:
     `missing` at a weight is what its layer gives in the dense model less what it gives here. With `stream`, where the product
     is added to a stream, it is the stream of the dense model less that here: all that went wrong before. Rows of the inputs
     and of what is missing are then divided by the root mean square of the dense stream at that token, as the norms that
-    read it do: else the few tokens whose stream is a thousand times that of others would be all that counts.
+    read it do: else the few tokens whose stream is a thousand times that of others would be all that counts. But by no more
+    than eight times the median of the batch: attention leans on those few, which relative to their size would be one of many.
 
     Nothing is missing at weights without a tap, nor at stacks of matrices: nobody knows what the dense model gives there.
     """
@@ -85,9 +88,17 @@ class Paired:
             missing[name] = there - here
             if self.stream and tap.stream is not None:
                 there = single_or_double(there)
-                size = there.square().mean(-1, keepdim=True).sqrt().clamp_min(torch.finfo(there.dtype).tiny)
+                size = _sizes(there)
                 inputs[name], missing[name] = inputs[name] / size, missing[name] / size
         return Seen(examples(batch), inputs=inputs, weights=weights, missing=missing)
+
+
+def _sizes(stream: Tensor) -> Tensor:
+    """Root mean squares (tokens, 1) of a stream (tokens, width), cut to `_LARGEST` times the median of those that are not 0."""
+    tiny = torch.finfo(stream.dtype).tiny
+    size = stream.square().mean(-1, keepdim=True).sqrt().clamp_min(tiny)
+    some = size[size > tiny]
+    return size.clamp_max(_LARGEST * some.median()) if some.numel() else size
 
 
 class _Rows:

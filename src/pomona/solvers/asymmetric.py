@@ -26,7 +26,8 @@ class Asymmetric:
     is what is lost of M. Layers are solved in the order in which they are read, each on what those before it give by now.
 
     GPTAQ and QEP solve quantised layers for the dense model's products, `stream=False`. With `stream` a layer that adds to the
-    residual stream is solved for the whole stream behind it, token by token relative to its size: that is not in the papers.
+    residual stream is solved for the whole stream behind it, token by token relative to its size (`Paired` says how far): that is
+    not in the papers.
     Every row of D has as many unknowns as columns, and is told by as many equations as tokens: `damping`, in mean diagonals of H,
     is that ratio times `doubt`. It is far above what solvers take, since of D less is known than of W: where inputs hardly vary
     a fit is a fit to chance. (The papers take a share of D instead.)
