@@ -75,11 +75,11 @@ def _goals(rows: Sequence[Row]) -> Iterator[str]:
         shares = sorted(row.of_limit(row.best) for row in batched)
         yield f"  Here the best dense engine reaches {shares[0]:.0%} to {shares[-1]:.0%} of it: the limit is a burst that"
         yield "  reads nothing."
-    fewer = [row for row in rows if row.setting.kind == "conv" and row.of_limit(row.best) > 1]
+    fewer = [row for row in rows if row.setting.kind == "conv" and row.setting.shape[2] == 3 and row.of_limit(row.best) > 1]
     if fewer:
-        most, engines = max(row.of_limit(row.best) for row in fewer), " and ".join(sorted({row.best.name for row in fewer}))
-        yield f"- **3 x 3 convolutions beside {engines}.** It reaches up to {most:.0%} of what the machine multiplies, so it"
-        yield "  takes fewer multiplications than are counted, as Winograd's transform of dense weights does."
+        most, engines = max(row.of_limit(row.best) for row in fewer), ", ".join(sorted({row.best.name for row in fewer}))
+        yield f"- **3 x 3 convolutions ({engines}).** Dense, they reach up to {most:.0%} of what the machine multiplies, so they"
+        yield "  take fewer multiplications than are counted, as Winograd's transform of dense weights does."
 
 
 def _limits(rows: Sequence[Row]) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ STRUCTURES: Mapping[str, str] = {
 N_M, CHANNELS = "2:4", "channels"
 _ASKED = (0.5, 0.7, 0.8, 0.9)
 _PASSES = 9
+Found = TypeVar("Found")
 LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)  # exactly these: what derives from them computes something else
 
 
@@ -106,18 +107,10 @@ def advise(
     table = Table.of(threads or torch.get_num_threads())
     with table.measuring():
         whole, dense = _heard(model, given, named, progress)
-        with progress.stage("timing dense layers", len(dense)) as stage:
-            full = {}
-            for shape in dense:
-                full[shape] = unpruned(shape, cold, values, table)
-                stage.advance(1)
+        full = _timed("dense layers", dense, progress, unpruned, cold, values, table)
         options = []
         for name, pattern in STRUCTURES.items():
-            with progress.stage(f"timing {name}", len(dense)) as stage:
-                curves = {}
-                for shape in dense:
-                    curves[shape] = curve(shape, pattern, cold, values, table)
-                    stage.advance(1)
+            curves = _timed(name, dense, progress, curve, pattern, cold, values, table)
             options.append(_option(name, dense, whole, asked, curves, full))
     notes = list(table.notes)
     if library().isa is None:
@@ -191,6 +184,18 @@ def _heard(
         raise InputError(f"{type(model).__name__} calls no Linear or Conv2d layer, so there is nothing to pack.")
     dense = {shape: median(found[shape] for _, found in passes) for shape in passes[0][1]}
     return max(median(whole for whole, _ in passes), sum(dense.values())), dense
+
+
+def _timed(
+    what: str, shapes: Mapping[Shape, float], progress: Progress, measure: Callable[..., Found], *how: Any
+) -> dict[Shape, Found]:  # fmt: skip
+    """What `measure` says of each shape."""
+    found = dict[Shape, Found]()
+    with progress.stage(f"timing {what}", len(shapes)) as stage:
+        for shape in shapes:
+            found[shape] = measure(shape, *how)
+            stage.advance(1)
+    return found
 
 
 def _option(
