@@ -153,6 +153,59 @@ def test_a_layer_that_reads_the_stream_it_adds_to_is_compared_as_when_run_anew(m
         assert torch.equal(waiting.keep(site), anew.keep(site)) and decision.tensors
 
 
+class Counting(nn.Linear):
+    """Gives whole numbers as well, before its product."""
+
+    def forward(self, x):
+        return torch.zeros(3, dtype=torch.int64), super().forward(x)
+
+
+class Noting(nn.Linear):
+    """Is given more than it reads."""
+
+    def forward(self, x, note):
+        return note, super().forward(x)
+
+
+def ending(kind, *more):
+    """A block whose last layer is of this kind, and called with `more`."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 8), kind(8, 8)
+
+        def forward(self, x):
+            x = x + self.one(x)
+            return x + self.two(x, *more)[1]
+
+    return Block
+
+
+def test_a_layer_that_gives_several_things_is_compared_by_the_first_floats_of_them(monkeypatch):
+    torch.manual_seed(0)
+    model, x = Listed(ending(Counting)), torch.randn(64, 8)
+    wish = {"data": [x, x + 1], "method": "sparsegpt-asymmetric", "goal": "sparsity=0.5"}
+    waiting = pomona.plan(model, x, **wish)
+    monkeypatch.setattr(Turn, "holds", lambda self, steps: 0)
+    anew = pomona.plan(model, x, **wish)
+    assert same([d.tensors[s] for s, d in waiting.decisions.items()], [d.tensors[s] for s, d in anew.decisions.items()])
+    assert not any("nothing can be compared" in note for note in waiting.provenance["notes"])
+
+
+def test_a_layer_that_is_given_more_than_it_reads_is_solved_for_its_own_weight_and_that_is_said():
+    torch.manual_seed(0)
+    model, x = Listed(ending(Noting, 3)), torch.randn(64, 8)
+    plan = pomona.plan(model, x, data=[x, x + 1], method="sparsegpt-asymmetric", goal="sparsity=0.5")
+    told = [note for note in plan.provenance["notes"] if "nothing can be compared with the dense model" in note]
+    assert len(told) == 1 and told[0].endswith("there: two.weight.")
+    by_blocks, layerwise = (
+        pomona.plan(model, x, data=[x], method="wanda", goal="sparsity=0.5", sequential=True, true_sequential=true)
+        for true in (False, True)
+    )
+    assert any(not torch.equal(by_blocks.keep(site), layerwise.keep(site)) for site in by_blocks.sites)  # it can wait there
+
+
 def test_a_block_runs_once_for_every_batch_but_the_first():
     model, batches, found, ground = layerwise("llama")
     calls = dict.fromkeys(("gate_proj", "down_proj"), 0)

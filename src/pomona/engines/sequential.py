@@ -244,7 +244,8 @@ def _taken(
             decisions |= _decided(ground, some, turn.shell, gather)
         weights = store.settle(turn.block)
         moved = change(dense, turn.hand_on(*(paused.outputs if paused else ())))
-    cut = Cut(turn.block, *_parts(decisions), ground.processes.of_first(lambda: moved))
+    alive, solved, notes, lost = _parts(decisions)
+    cut = Cut(turn.block, alive, solved, [*notes, *_untold(turn, steps)], lost, ground.processes.of_first(lambda: moved))
     if journal:
         done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "lost": cut.lost, "error": cut.error}
         journal.write({"weights": weights, **done}, file)
@@ -302,7 +303,7 @@ def _steps(turn: Turn, sites: Sequence[Site], layerwise: bool) -> list[tuple[lis
     def found() -> list[dict[str, Tap | None]]:
         with seeded(turn.seed, 1), ready(turn.shell):
             first = next(iter(turn.calls or ()), None)
-            return [dict.fromkeys(names)] if first is None else groups(turn.shell, first, names, streams=turn.twin is not None)
+            return [dict.fromkeys(names)] if first is None else groups(turn.shell, first, names, beside=turn.twin is not None)
 
     names = [site.weight.tensor for site in sites if site.weight]
     steps = turn.processes.of_first(found) if sites else []
@@ -310,6 +311,15 @@ def _steps(turn: Turn, sites: Sequence[Site], layerwise: bool) -> list[tuple[lis
     if not turn.twin and not all(tap for step in steps for tap in step.values()):
         return [(list(sites), {})]  # where a call would have to wait is unknown
     return [(some, {name: tap for name, tap in step.items() if tap}) for some, step in zip(taken, steps, strict=True)]
+
+
+def _untold(turn: Turn, steps: Sequence[tuple[Sequence[Site], Mapping[str, Tap]]]) -> list[str]:
+    """A note of the weights that cannot be compared with the dense model's, by their names within a block, alike in all."""
+    names = [site.weight.tensor for some, taps in steps for site in some if site.weight and site.weight.tensor not in taps]
+    if turn.twin is None or not names:
+        return []
+    within = ", ".join(sorted(name.removeprefix(f"{turn.block}.") for name in names))
+    return [f"Solved for what their own dense weights give, since nothing can be compared with the dense model there: {within}."]
 
 
 def _paused(turn: Turn, steps: Sequence[tuple[Sequence[Site], Mapping[str, Tap]]]) -> AbstractContextManager[Paused | None]:

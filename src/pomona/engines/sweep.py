@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from pomona.engines.activations import Activations
 from pomona.engines.blocks import Chain
@@ -23,6 +22,7 @@ from pomona.engines.capture import Calls, Done, ready, replaced
 from pomona.engines.memory import available
 from pomona.engines.shell import Shell
 from pomona.graph.export import without_cache
+from pomona.probes.tapping import given_tensor
 from pomona.processes import Processes
 from pomona.training.batches import seeded
 from pomona.training.checkpoint import restore
@@ -165,7 +165,7 @@ class Turn:
 
     def look(self) -> Tensor | None:
         """What the block gives for the first batch as it is now; None where nothing is run."""
-        return None if self.calls is None else next((_main(output) for output in self._outputs()), None)
+        return None if self.calls is None else next((given_tensor(output) for output in self._outputs()), None)
 
     def holds(self, steps: Sequence[Mapping[str, Tap]]) -> int:
         """How many calls may wait before the layers of these steps: they take half of the memory that there is.
@@ -175,7 +175,7 @@ class Turn:
         """
         if self.kept.bounded or self.calls is None:
             return 0
-        rows, width = next(((_rows(x), x.shape[-1]) for x in map(_main, self._inputs()) if x is not None), (0, 0))
+        rows, width = next(((_rows(x), x.shape[-1]) for x in map(given_tensor, self._inputs()) if x is not None), (0, 0))
         shapes = [[sorted(self.shell.get_parameter(name).shape) for name in step] for step in steps]
         each = _STREAMS * width + 2 * max(shape[-1] for step in shapes for shape in step)
         if self.twin is not None:
@@ -196,7 +196,7 @@ class Turn:
     def _keep(self, outputs: Iterable[Any]) -> Tensor | None:
         first = None
         for number, output in enumerate(outputs):
-            main = _main(output)
+            main = given_tensor(output)
             if main is not None and not finite(main):
                 place = self.processes.place(number + 1)
                 raise InputError(
@@ -226,11 +226,6 @@ def change(before: Tensor | None, after: Tensor | None) -> float | None:
         return None
     before = before.double()
     return float((after.double() - before).norm() / before.norm().clamp(min=torch.finfo(torch.float64).tiny))
-
-
-def _main(output: Any) -> Tensor | None:
-    """The hidden states among what a block gives: its first tensor of floating-point numbers."""
-    return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
 
 
 def _rows(x: Tensor) -> int:

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from pomona.probes.recording import examples, recording, values
-from pomona.probes.tapping import heard
+from pomona.probes.tapping import given_tensor, heard
 from pomona.vocabulary import Batch, InputError, Loss, Requirement, Seen, Watch
 from pomona.vocabulary.beside import Tap, Twin, Waiting
 from pomona.vocabulary.precision import single_or_double
@@ -62,8 +61,7 @@ class Paired:
         """What there is at the taps of a call that waits, and in the dense model: the layers are called with what they read."""
         given, wanted = {}, {}
         for name, tap in here.taps.items():
-            given[name] = next(x for x in tree_leaves(model.get_submodule(tap.layer)(here.reads[name])) if isinstance(x, Tensor))
-            wanted[name] = here.gives[name]
+            given[name], wanted[name] = _first(model.get_submodule(tap.layer)(here.reads[name])), here.gives[name]
             if self.stream and tap.stream is not None:
                 given[name], wanted[name] = here.before[name] + given[name], here.behind[name]
         return given, wanted
@@ -91,6 +89,12 @@ class Paired:
                 size = _sizes(there)
                 inputs[name], missing[name] = inputs[name] / size, missing[name] / size
         return Seen(examples(batch), inputs=inputs, weights=weights, missing=missing)
+
+
+def _first(given: Any) -> Tensor:
+    found = given_tensor(given)
+    assert found is not None  # a tap's layer gave one when the tap was made
+    return found
 
 
 def _sizes(stream: Tensor) -> Tensor:

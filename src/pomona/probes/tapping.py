@@ -30,12 +30,13 @@ class _Enough(BaseException):
 
 
 @torch.no_grad()
-def groups(block: nn.Module, call: Batch, weights: Sequence[str], streams: bool = True) -> list[dict[str, Tap | None]]:
+def groups(block: nn.Module, call: Batch, weights: Sequence[str], beside: bool = True) -> list[dict[str, Tap | None]]:
     """The weights of a block in the order in which they are read; together those that read the very same tensor.
 
     Each with its tap: None where its layer does more than multiply with it and add, or is not called just once; such a weight
     comes with the one before it in `weights`, which are in the order of first use. `call` is what the block is called with.
-    Without `streams` none is looked for, which takes a pass for each product that is not simply added to what was read before.
+    `beside` a dense block layers are called anew with what they read alone, so there is none either where they are given more;
+    else no streams are looked for, which takes a pass for each product that is not simply added to what was read before.
     """
     read: dict[str, list[Tensor]] = {}
     given: dict[str, list[Tensor]] = {}
@@ -45,15 +46,16 @@ def groups(block: nn.Module, call: Batch, weights: Sequence[str], streams: bool 
         (read if end == "reads" else given).setdefault(place, []).append(tensor)
         trail.setdefault((place, end), _rows(tensor))
 
-    _run(block, call, _modules(block), note)
+    with _told_more(block) as told_more:
+        _run(block, call, _modules(block), note)
     taps: dict[str, Tap] = {}
     for name, parameter in block.named_parameters():
         layer = name.rpartition(".")[0]
-        if name in weights and len(read.get(layer, ())) == len(given.get(layer, ())) == 1:
+        if name in weights and not (beside and layer in told_more) and len(read.get(layer, ())) == len(given.get(layer, ())) == 1:
             x, y = read[layer][0], given[layer][0]
             if (turned := _across(parameter, x, y)) is not None:
-                base, stream = (_sum(layer, trail) if streams else None) or (None, None)
-                if streams and stream is None:
+                base, stream = (_sum(layer, trail) if beside else None) or (None, None)
+                if beside and stream is None:
                     stream = _stream(block, call, layer, trail)
                 taps[name] = Tap(name, layer, turned, stream, base)
     order = {layer: number for number, layer in enumerate(read)}
@@ -200,6 +202,31 @@ def _run(block: nn.Module, call: Batch, places: Collection[str], hear: _Hear) ->
 
 
 @contextmanager
+def _told_more(block: nn.Module) -> Iterator[set[str]]:
+    """The modules that are called with more than one tensor, or with that by keyword, as long as this lasts."""
+    found: set[str] = set()
+
+    def before(place: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if kwargs or len(args) != 1:
+                found.add(place)
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(before(place), with_kwargs=True) for place, m in block.named_modules()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def given_tensor(given: Any) -> Tensor | None:
+    """What counts of what a module gives: the first floating-point tensor."""
+    return next((x for x in tree_leaves(given) if isinstance(x, Tensor) and x.is_floating_point()), None)
+
+
+@contextmanager
 def hearing(block: nn.Module, places: Collection[str], hear: _Hear) -> Iterator[None]:
     """Hooks that tell what these modules read and give: the first floating-point tensor; what `hear` returns is given instead."""
 
@@ -213,7 +240,7 @@ def hearing(block: nn.Module, places: Collection[str], hear: _Hear) -> Iterator[
 
     def after(place: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], given: Any) -> Any:
-            leaf = next((x for x in tree_leaves(given) if isinstance(x, Tensor) and x.is_floating_point()), None)
+            leaf = given_tensor(given)
             instead = None if leaf is None else hear(place, "gives", leaf)
             return instead if instead is not None and isinstance(given, Tensor) else given
 

@@ -122,5 +122,5 @@ def _groups(each: Beside, hold: Callable[[nn.Module], None], first: Batch) -> li
         alike = wide[tap.weight][rows] == target.weight.shape[rows]
         return _Layer(tap.layer, target.weight, target.alive, tap.across) if alike else None
 
-    made = [[layer(tap) for tap in group.values() if tap] for group in groups(each.pruned, first, list(pruned), streams=False)]
+    made = [[layer(tap) for tap in group.values() if tap] for group in groups(each.pruned, first, list(pruned), beside=False)]
     return [found for group in made if (found := [one for one in group if one])]
