@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "../core/threads.h"
+#include "finite.h"
 #include "tile.h"
 #include "transpose.h"
 #include "values.h"
@@ -180,11 +181,12 @@ int blocks_of(const Blocks& w, const float* x, int64_t batch, float* y, int thre
 }  // namespace
 
 // x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -1: no memory, -2: no such R,
-// -3: no x.
+// -3: no x, -4: x is not finite.
 POMONA_KERNEL(blocks)(const Blocks* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
     Blocks w = *layer;
     w.bias = bias;
     if (!x && batch > 0 && w.columns > 0) return -3;
+    if (!finite(x, batch * w.columns)) return kNotFinite;
     return w.kind == Kind::f32 ? blocks_of<F32>(w, x, batch, y, threads) : blocks_of<BF16>(w, x, batch, y, threads);
 }
 

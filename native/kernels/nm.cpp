@@ -1,5 +1,6 @@
 // y = W x where of every m columns at most n live: the lanes are 16 rows, and each takes its x out of the m by a permutation.
 #include "../core/threads.h"
+#include "finite.h"
 #include "lanes.h"
 #include "workspace.h"
 
@@ -99,11 +100,12 @@ int nm_of(const NM& w, const float* x, int64_t batch, float* y, int threads) {
 }  // namespace
 
 // x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -1: no memory, -2: no such m,
-// -3: no x.
+// -3: no x, -4: x is not finite.
 POMONA_KERNEL(nm)(const NM* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
     NM w = *layer;
     w.bias = bias;
     if (!x && batch > 0 && w.columns > 0) return -3;
+    if (!finite(x, batch * w.columns)) return kNotFinite;
     Workspace room(batch * w.stride);
     float* wide = room.floats();
     if (!wide) return -1;

@@ -1,5 +1,6 @@
 // y = W x for blocks of L rows by one column: the rows are the lanes, x is broadcast.
 #include "../core/threads.h"
+#include "finite.h"
 #include "lanes.h"
 
 namespace pomona::POMONA_ISA {
@@ -92,11 +93,13 @@ int row_lanes_of(const RowLanes& w, const float* x, int64_t batch, float* y, int
 
 }  // namespace
 
-// x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -2: no such lanes, -3: no x.
+// x (batch, columns), bias (rows) or null, y (batch, rows); the layer's own bias is not looked at. -2: no such lanes, -3: no x,
+// -4: x is not finite.
 POMONA_KERNEL(rowlanes)(const RowLanes* layer, const float* x, int64_t batch, const float* bias, float* y, int threads) {
     RowLanes w = *layer;
     w.bias = bias;
     if (!x && batch > 0 && w.columns > 0) return -3;
+    if (!finite(x, batch * w.columns)) return kNotFinite;
     switch (w.kind) {
         case Kind::f32: return row_lanes_of<F32>(w, x, batch, y, threads);
         case Kind::bf16: return row_lanes_of<BF16>(w, x, batch, y, threads);

@@ -12,6 +12,9 @@ from pomona.native.library import threads_of
 from pomona.native.told import Told
 
 
+_NOT_FINITE = -4  # as in native/kernels/finite.h
+
+
 class Layer(Told):
     """A weight of so many rows, as `kernel` reads it."""
 
@@ -25,8 +28,9 @@ class Layer(Told):
         self._rows = rows
 
     def run(self, x: Tensor, bias: int | None, threads: int | None = None) -> Tensor | None:
-        """X W^T + bias, float32 (..., rows) for x (..., columns); None where there are no kernels.
+        """X W^T + bias, float32 (..., rows) for x (..., columns); None where torch is to do it.
 
+        That is where there are no kernels, and where they would leave out NaN or infinities of x with the zeros of the weight.
         `bias` is an address. Nothing is checked: x is contiguous float32 on the CPU, sizes are the layer's, and it `holds`.
         """
         kernel = self.kernel()
@@ -42,6 +46,8 @@ class Layer(Told):
             y = x.new_empty(*shape[:-1], self._rows)
         threads = torch.get_num_threads() if threads is None else threads_of(threads)
         done = kernel(self.at, x.data_ptr(), batch, bias, y.data_ptr(), threads)
+        if done == _NOT_FINITE:
+            return None
         if done != 0:
             raise self.refused(done, x)
         return y

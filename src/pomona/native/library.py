@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pomona.vocabulary import InputError
 
 VERSION = 3  # of the arguments; native/core/processor.cpp has the same
 ISAS = ("avx512", "avx2", "neon", "portable")  # best first
+_MOST_THREADS = 256  # native/core/threads.cpp has the same
 _HERE = Path(__file__).with_name("_kernels.so")
 
 
@@ -120,9 +122,14 @@ def _function(handle: Any, name: str) -> Callable[..., int]:
 
 
 def threads_of(threads: int | None) -> int:
-    """How many threads a kernel may use: torch's number where none is asked for. Raises InputError below 1."""
+    """How many threads a kernel may use: torch's number where none is asked for.
+
+    Raises InputError below 1, and for more than the pool has and torch uses already, which systems may refuse to start.
+    """
+    own = torch.get_num_threads()
     if threads is None:
-        return torch.get_num_threads()
-    if threads < 1:
-        raise InputError(f"At least one thread is needed; got {threads}.")
-    return threads
+        return own
+    most = max(_MOST_THREADS, own)
+    if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= threads <= most:
+        raise InputError(f"At least one thread is needed and at most {most}, in whole numbers; got {threads!r}.")
+    return int(threads)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.autograd import forward_ad
 
 from pomona.native import library, using
 from pomona.runtime.formats.bitmask import Bitmask
@@ -243,8 +244,55 @@ def test_whoever_listens_to_torch_hears_of_them():
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
         assert sparse(torch.ones(4, 19)).shape == (4, 7)
     assert sparse(torch.ones(4, 19, device="meta")).shape == (4, 7)
-    with pytest.raises(RuntimeError, match="Batching rule not implemented"):
-        torch.vmap(sparse)(torch.randn(3, 2, 19))
+
+
+FUNCTIONS = {
+    "vmap": lambda f, x: torch.vmap(lambda one: f(one[None]))(x),
+    "grad": lambda f, x: torch.func.grad(lambda y: f(y).square().sum())(x),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x.flip(0),))[1],
+    "jacfwd": lambda f, x: torch.func.jacfwd(f)(x[:1]),
+    "jacrev": lambda f, x: torch.func.jacrev(f)(x[:1]),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+@pytest.mark.parametrize("make", [linear, conv])
+def test_torch_func_finds_what_it_finds_of_the_dense_layer(make, function):
+    dense, sparse = make()
+    x = torch.randn((3, 19) if make is linear else (3, 4, 6, 6))
+    with torch.no_grad():
+        assert torch.allclose(function(sparse, x), function(dense, x), atol=1e-5)
+
+
+def test_forward_mode_derivatives_are_those_of_the_dense_layer():
+    dense, sparse = linear()
+    x = torch.randn(3, 19)
+    with forward_ad.dual_level(), torch.no_grad():
+        ours, theirs = (forward_ad.unpack_dual(f(forward_ad.make_dual(x, x))).tangent for f in (sparse, dense))
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+class Branch(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return (x.flatten(1).sum(1, keepdim=True) + self.layer(x).flatten(1)).square()
+
+
+@pytest.mark.parametrize("make", [linear, conv])
+def test_gradients_go_through_exported_programs(make):
+    dense, sparse = make()
+    x = torch.randn((3, 19) if make is linear else (2, 4, 6, 6))
+
+    def gradient(model):
+        a = x.clone().requires_grad_()
+        model(a).sum().backward()
+        return a.grad
+
+    program = torch.export.export(Branch(sparse), (x,)).module()
+    assert torch.allclose(gradient(program), gradient(Branch(dense)), rtol=1e-4, atol=1e-4)
 
 
 # torch says that this way is old, and warns of shapes that it takes for constants.
@@ -277,9 +325,8 @@ def test_function_modes_and_the_profiler_hear_of_them():
 
 def test_a_residual_that_torch_watches_is_left_to_torch():
     _, sparse = conv()
-    x = torch.randn(1, 4, 5, 5)
-    with pytest.raises(RuntimeError, match="Batching rule not implemented"):
-        torch.vmap(lambda added: sparse(x, added))(torch.randn(2, 1, 6, 3, 3))
+    x, added = torch.randn(1, 4, 5, 5), torch.randn(2, 1, 6, 3, 3)
+    assert torch.allclose(torch.vmap(lambda one: sparse(x, one))(added), torch.stack([sparse(x, one) for one in added]), atol=1e-5)
     assert sparse(x.to("meta"), torch.randn(1, 6, 3, 3, device="meta")).is_meta
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from pomona.native.buffers import plain
 from pomona.runtime.formats.conv_format import ConvFormat
-from pomona.runtime.sparse.ops import sparse_conv2d, sparse_dense, unheard
+from pomona.runtime.sparse.ops import differentiated, plain_weight, pulled, sparse_conv2d, unheard
 from pomona.runtime.sparse.packed import Packed, unflat
 from pomona.runtime.sparse.reading import told_reading
 from pomona.runtime.sparse.ready import Ready
@@ -49,10 +50,9 @@ class SparseConv2d(nn.Module):
                 f"This layer takes floating-point (batch, {self.in_channels}, height, width); "
                 f"got {x.dtype} of shape {tuple(x.shape)}."
             )
-        pulled = torch.is_grad_enabled() and (x.requires_grad or (residual is not None and residual.requires_grad))
         bias = self._buffers["bias"]
         y: Tensor | None
-        if x.dtype is torch.float32 and not pulled and unheard(x) and (residual is None or unheard(residual)):
+        if x.dtype is torch.float32 and all(unheard(t) and not pulled(t) for t in (x, residual) if t is not None):
             ready = self._ready
             if ready is None or not ready.holds(self._modules["packed"]._buffers, bias):  # type: ignore[union-attr]
                 ready = self._ready = Ready(self.packed, bias)
@@ -61,11 +61,18 @@ class SparseConv2d(nn.Module):
                 return y if x.dim() == 4 else y.squeeze(0)
         p = self.packed
         maps, added = _maps(x).float(), None if residual is None else _maps(residual).float()
-        weight = (self.relu, p.tensors(), *p.about)
-        multiply: Callable[..., Tensor] = _Conv2d.apply if pulled else sparse_conv2d
-        y = multiply(maps, bias, added, *weight)
+        if differentiated():
+            y = self._by_torch(maps, bias, added)
+        else:
+            y = sparse_conv2d(maps, bias, added, self.relu, p.tensors(), *p.about)
         y = y if x.dim() == 4 else y.squeeze(0)
         return y if x.dtype == torch.float32 else y.to(x.dtype)
+
+    def _by_torch(self, maps: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+        g = unflat(self.packed.about[-1])
+        y = F.conv2d(maps, plain_weight(self.packed), bias, g.stride, g.padding, g.dilation, g.groups)
+        y = y if residual is None else y + residual
+        return y.relu() if self.relu else y
 
     def extra_repr(self) -> str:
         """Channels, kernel, geometry, and the layout."""
@@ -79,23 +86,3 @@ class SparseConv2d(nn.Module):
 def _maps(x: Tensor) -> Tensor:
     """With a dimension for the batch."""
     return x if x.dim() == 4 else x.unsqueeze(0)
-
-
-class _Conv2d(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, *weight: Any) -> Tensor:
-        found: Tensor = sparse_conv2d(x, bias, residual, relu, *weight)
-        ctx.weight, ctx.residual = weight, residual is not None
-        ctx.save_for_backward(x, found if relu else None)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, found = ctx.saved_tensors
-        gradient = gradients[0] if found is None else gradients[0] * (found > 0)
-        g = unflat(ctx.weight[-1])
-        back = torch.ops.aten.convolution_backward(
-            gradient, x, sparse_dense(*ctx.weight), None, g.stride, g.padding, g.dilation,
-            False, (0, 0), g.groups, (True, False, False),
-        )  # fmt: skip
-        return back[0], None, gradient if ctx.residual else None, None, *[None] * len(ctx.weight)

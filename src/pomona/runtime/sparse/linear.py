@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from pomona.native.buffers import plain
 from pomona.runtime.formats.format import Format
-from pomona.runtime.sparse.ops import sparse_dense, sparse_linear, unheard
+from pomona.runtime.sparse.ops import differentiated, plain_weight, pulled, sparse_linear, unheard
 from pomona.runtime.sparse.packed import Packed
 from pomona.runtime.sparse.reading import told_reading
 from pomona.runtime.sparse.ready import Ready
@@ -49,11 +50,10 @@ class SparseLinear(nn.Module):
         shape = x.shape
         if not shape or shape[-1] != self.in_features or not x.is_floating_point():
             raise InputError(f"This layer takes floating-point (..., {self.in_features}); got {x.dtype} of shape {tuple(shape)}.")
-        pulled = x.requires_grad and torch.is_grad_enabled()
         # Not as attributes: nn.Module looks for these in three dictionaries, half a microsecond each.
         bias = self._buffers["bias"]
         y: Tensor | None
-        if x.dtype is torch.float32 and not pulled and unheard(x):
+        if x.dtype is torch.float32 and not pulled(x) and unheard(x):
             ready = self._ready
             if ready is None or not ready.holds(self._modules["packed"]._buffers, bias):  # type: ignore[union-attr]
                 ready = self._ready = Ready(self.packed, bias)
@@ -62,8 +62,10 @@ class SparseLinear(nn.Module):
                 return y
         p = self.packed
         rows = x if x.dim() == 2 else x.reshape(shape[:-1].numel(), self.in_features)
-        multiply: Callable[..., Tensor] = _Linear.apply if pulled else sparse_linear
-        y = multiply(rows.float(), bias, p.tensors(), *p.about)
+        if differentiated():
+            y = F.linear(rows.float(), plain_weight(self.packed), bias)
+        else:
+            y = sparse_linear(rows.float(), bias, p.tensors(), *p.about)
         y = y if x.dim() == 2 else y.reshape(*shape[:-1], self.out_features)
         return y if x.dtype == torch.float32 else y.to(x.dtype)
 
@@ -77,15 +79,3 @@ class SparseLinear(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         return self  # float32 on the CPU, whatever the rest of the model becomes
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, *weight: Any) -> Tensor:
-        ctx.weight = weight
-        found: Tensor = sparse_linear(x, bias, *weight)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return gradients[0] @ sparse_dense(*ctx.weight), None, *[None] * len(ctx.weight)

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pomona.runtime.formats.conv_format import ConvFormat
 from pomona.runtime.formats.format import Format
-from pomona.runtime.sparse.packed import About, made, unflat
+from pomona.runtime.sparse.packed import About, Packed, made, unflat
 from pomona.vocabulary import InputError
 
 _WEIGHT = "Tensor[] parts, str[] names, str layout, str values, int[] shape, int[] geometry"
@@ -112,13 +113,47 @@ torch.library.impl("pomona::sparse_conv2d", "CUDA", _elsewhere)
 torch.library.register_fake("pomona::sparse_linear", _fake_linear)
 torch.library.register_fake("pomona::sparse_conv2d", _fake_conv2d)
 torch.library.register_fake("pomona::sparse_dense", _fake_dense)
+
+
+def _keep_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.weight = inputs[2:]
+
+
+def _linear_back(ctx: Any, gradient: Tensor) -> Any:
+    return gradient @ sparse_dense(*ctx.weight), None, *_no_weight(ctx)
+
+
+def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, _, residual, relu, *ctx.weight = inputs
+    ctx.residual = residual is not None
+    ctx.save_for_backward(x, output if relu else None)
+
+
+def _conv2d_back(ctx: Any, gradient: Tensor) -> Any:
+    x, found = ctx.saved_tensors
+    gradient = gradient if found is None else gradient * (found > 0)
+    g = unflat(ctx.weight[-1])
+    back = torch.ops.aten.convolution_backward(
+        gradient, x, sparse_dense(*ctx.weight), None, g.stride, g.padding, g.dilation,
+        False, (0, 0), g.groups, (True, False, False),
+    )  # fmt: skip
+    return back[0], None, gradient if ctx.residual else None, None, *_no_weight(ctx)
+
+
+def _no_weight(ctx: Any) -> list[Any]:
+    """No gradients for what makes up a weight, in lists where torch takes the arguments for lists of tensors."""
+    return [[None] * len(w) if isinstance(w, list) and all(isinstance(t, Tensor) for t in w) else None for w in ctx.weight]
+
+
+torch.library.register_autograd("pomona::sparse_linear", _linear_back, setup_context=_keep_linear)
+torch.library.register_autograd("pomona::sparse_conv2d", _conv2d_back, setup_context=_keep_conv2d)
 _ops = torch.ops.pomona
 sparse_dense = _ops.sparse_dense.default
 
 
 def sparse_linear(x: Tensor, bias: Tensor | None, parts: list[Tensor], *about: Any) -> Tensor:
-    """X W^T + bias for float32 x (batch, columns), without a gradient. Raises InputError within torch.jit.trace."""
-    found: Tensor = (_linear if unheard(x) else _traceable(_ops.sparse_linear.default))(x, bias, parts, *about)
+    """X W^T + bias for float32 x (batch, columns); gradients go to x alone. Raises InputError within torch.jit.trace."""
+    found: Tensor = (_linear if unheard(x) and not pulled(x) else _traceable(_ops.sparse_linear.default))(x, bias, parts, *about)
     return found
 
 
@@ -126,7 +161,7 @@ def sparse_conv2d(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, parts: list[Tensor], *about: Any
 ) -> Tensor:  # fmt: skip
     """The convolution of float32 x (batch, channels, height, width), as `ConvFormat.conv`, and as `sparse_linear`."""
-    direct = unheard(x) and (residual is None or unheard(residual))
+    direct = all(unheard(t) and not pulled(t) for t in (x, residual) if t is not None)
     found: Tensor = (_conv2d if direct else _traceable(_ops.sparse_conv2d.default))(x, bias, residual, relu, parts, *about)
     return found
 
@@ -146,12 +181,29 @@ def unheard(x: Tensor) -> bool:
         not _compiling()
         and type(x) is Tensor
         and x.is_cpu
-        and _transforms() is None
+        and not differentiated()
         and not _dispatch_modes()
         and not _function_modes()
         and not _profiled()
         and _traced() is None
     )
+
+
+def pulled(x: Tensor) -> bool:
+    """Whether a gradient is to go to x."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+def differentiated() -> bool:
+    """Whether torch.func is at work, or a forward-mode derivative: for these, torch multiplies by the dense weight."""
+    return not _compiling() and (_transforms() is not None or forward_ad._current_level >= 0)
+
+
+def plain_weight(packed: Packed) -> Tensor:
+    """The dense weight, which is a constant to whatever `differentiated` says is at work."""
+    with torch._C._DisableFuncTorch():
+        dense: Tensor = packed()
+    return dense
 
 
 _compiling = torch.compiler.is_dynamo_compiling  # what exports without it has a mode
