@@ -100,17 +100,27 @@ def test_a_missing_loss_or_target_is_refused():
         collect(net(), [axis_site()], [SquaredTaylor()], [x], cross_entropy)
 
 
-def test_a_weight_that_its_module_does_not_read_is_named():
-    class Functional(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 3)
+class Functional(nn.Module):
+    """Its layer is not called."""
 
-        def forward(self, x):
-            return nn.functional.linear(x, self.fc.weight)
+    def __init__(self, product):
+        super().__init__()
+        self.fc, self.product = nn.Linear(4, 3), product
 
+    def forward(self, x):
+        return self.product(2 * x, self.fc.weight)
+
+
+def test_a_weight_that_a_function_reads_is_heard_there():
+    x, site = torch.randn(2, 4), linear_site("fc.weight", (3, 4))
+    found = collect(Functional(nn.functional.linear), [site], [InputNorm()], [x])
+    assert_close(found[site.name][InputNorm()], (2 * x).double().norm(dim=0)[None])
+
+
+def test_a_weight_that_nothing_known_reads_is_named():
     with pytest.raises(InputError, match=r"fc\.weight"):
-        collect(Functional(), [linear_site("fc.weight", (3, 4))], [InputNorm()], [torch.randn(2, 4)])
+        model = Functional(lambda x, weight: (x[:, None] * weight).sum(-1))
+        collect(model, [linear_site("fc.weight", (3, 4))], [InputNorm()], [torch.randn(2, 4)])
 
 
 def test_an_embedding_is_not_taken_for_a_reader():

@@ -109,7 +109,7 @@ class Op:
         """The whole numbers of an input that the code writes down (`x[..., [-2], :]`); None where it is something else."""
         node = self.args.get(argument) if isinstance(argument, str) else argument
         found = self.record.literals.get(node) if isinstance(node, Node) else None
-        return found.flatten().tolist() if found is not None and found.dtype == torch.int64 else None
+        return found.flatten().tolist() if found is not None and found.dtype == torch.int64 and not found.is_meta else None
 
     def numbers(self, *along: Expr | None) -> None:
         """The values of the outputs are positions along these dimensions; None for an output that is something else."""
