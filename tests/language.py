@@ -65,6 +65,23 @@ def _bert() -> nn.Module:
     return transformers.BertModel(transformers.BertConfig(**_WIDTH, max_position_embeddings=64))
 
 
+def _deberta() -> nn.Module:
+    """Its layers read an embedding that is never called."""
+    position = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16, "position_buckets": 8}
+    return transformers.DebertaV2Model(transformers.DebertaV2Config(**_WIDTH, **position, max_position_embeddings=64))
+
+
+def _falcon() -> nn.Module:
+    config = transformers.FalconConfig(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, vocab_size=64)
+    return transformers.FalconForCausalLM(config)
+
+
+def _mamba() -> nn.Module:
+    """Functions read the weights of its convolutions and of one of its linear layers."""
+    size = {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 3, "vocab_size": 64}
+    return transformers.MambaForCausalLM(transformers.MambaConfig(**size, use_mambapy=False))
+
+
 def _t5() -> nn.Module:
     config = transformers.T5Config(d_model=32, d_ff=48, num_layers=2, num_heads=4, d_kv=8, vocab_size=64)
     return transformers.T5ForConditionalGeneration(config)
@@ -86,6 +103,9 @@ MAKERS = {
     "gpt2": (_gpt2, _tokens),
     "opt": (_opt, _padded),
     "bert": (_bert, _padded),
+    "deberta": (_deberta, _padded),
+    "falcon": (_falcon, _tokens),
+    "mamba": (_mamba, _tokens),
     "t5": (_t5, _pairs),
     "bart": (_bart, _pairs),
     "whisper": (_whisper, _sounds),

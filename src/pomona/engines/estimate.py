@@ -187,13 +187,21 @@ def _state(need: Statistic, site: Site) -> int:
     if weight is None:
         return 8 * site.units
     groups, _, columns = product_shape(weight)
-    read, value = torch.empty(2, matrix_shape(weight)[1], device="meta"), torch.empty(weight.shape, device="meta")
+    read, value = torch.empty(2, *_least_read(weight), device="meta"), torch.empty(weight.shape, device="meta")
     which = torch.zeros(2, dtype=torch.int64, device="meta")
     seen = Seen(1, {weight.tensor: read}, weights={weight.tensor: value}, experts={weight.tensor: (read, which)})
     try:
         return sum(_size(made) for made in need.update(None, site, seen).values())
     except (RuntimeError, NotImplementedError):  # it looks at values, or at more than that: as if it were a gram matrix
         return 8 * groups * columns**2
+
+
+def _least_read(weight: Weight) -> tuple[int, ...]:
+    """What the smallest example that a weight reads is like: features, or as many positions as a kernel spans."""
+    if weight.conv is None or weight.conv.transposed:
+        return (matrix_shape(weight)[1],)
+    spans = (d * (k - 1) + 1 for d, k in zip(weight.conv.dilation, weight.shape[2:], strict=True))
+    return (weight.conv.groups * weight.shape[1], *spans)
 
 
 def _tokens(piece: Batch) -> int:

@@ -27,7 +27,7 @@ class FromShards:
 
     Blocks are computed in float32 and written to `folder`, one file each, in the type that they came in and, where transformers
     knows the way back, by the names that they had; else as the model holds them, which it opens as well. What lies outside of
-    blocks is read when the module that holds it is first called; matrices that are float32 already are mapped, not read.
+    blocks is read when the model's code first asks for it; matrices that are float32 already are mapped, not read.
     Of several `processes` the first writes. Raises InputError where the files lack a tensor of the model.
     """
 
@@ -41,11 +41,14 @@ class FromShards:
         within = [inside(self.names, block) for block in blocks]
         rest = set(self.names).difference(*within)
         self._original = all(self.stored.gives_back(names) for names in (*within, rest))
-        self._hooks = {
-            name: module.register_forward_pre_hook(self._when_called(name))
+        self._outer = {
+            name: module
             for name, module in model.named_modules()
             if not any(name == block or name.startswith(f"{block}.") for block in blocks)
         }
+        for name, module in self._outer.items():
+            for kind in _KINDS:
+                vars(module)[kind] = _Asked(vars(module)[kind], partial(self._when_asked, f"{name}." if name else ""))
 
     @contextmanager
     def held(self, block: str) -> Iterator[None]:
@@ -105,8 +108,9 @@ class FromShards:
 
     def close(self) -> None:
         """Leave the model alone."""
-        for hook in self._hooks.values():
-            hook.remove()
+        for module in self._outer.values():
+            for kind in _KINDS:
+                vars(module)[kind] = dict(vars(module)[kind])
 
     def _file(self, block: str) -> Path:
         return self.folder / f"{block}.safetensors"
@@ -151,26 +155,46 @@ class FromShards:
         shape = tuple(_get(self.model, name).shape)
         return Made(self.shards.places[group.keys[0]].file, group.dtype, shape, lambda: self.stored.read(group)[name])
 
-    def _when_called(self, module: str) -> Callable[..., None]:
-        def hook(owner: nn.Module, args: Any) -> None:
-            for own in (*owner._parameters, *owner._buffers):
-                name = f"{module}.{own}" if module else own
-                if name in self.stored.groups and (_get(self.model, name).is_meta or own in owner._buffers):
-                    key = self.stored.groups[name].whole
-                    place = None if key is None else self.shards.places[key]
-                    if isinstance(place, Place) and place.dtype == torch.float32 and len(place.shape) == 2:
-                        _set(self.model, name, self.shards.mapped(str(key)))
-                    else:
-                        self._bring([name])
-            self._hooks.pop(module).remove()
+    def _when_asked(self, prefix: str, own: str) -> None:
+        name = prefix + own
+        if name not in self.stored.groups:
+            return
+        key = self.stored.groups[name].whole
+        place = None if key is None else self.shards.places[key]
+        if isinstance(place, Place) and place.dtype == torch.float32 and len(place.shape) == 2:
+            _set(self.model, name, self.shards.mapped(str(key)))
+        else:
+            self._bring([name])
 
-        return hook
+
+_KINDS = ("_parameters", "_buffers")
+
+
+class _Asked(dict[str, Any]):
+    """A module's parameters or buffers, each of which is brought when it is first asked for as an attribute.
+
+    Modules are not waited for to be called: some are only looked into by others. `get` and `items` bring nothing.
+    """
+
+    def __init__(self, held: Mapping[str, Any], bring: Callable[[str], None]) -> None:
+        super().__init__(held)
+        self._bring, self._waiting = bring, set(held)
+
+    def __getitem__(self, own: str) -> Any:
+        if own in self._waiting:
+            self._waiting.discard(own)
+            self._bring(own)
+        return super().__getitem__(own)
+
+    def __setitem__(self, own: str, value: Any) -> None:
+        self._waiting.discard(own)
+        super().__setitem__(own, value)
 
 
 def _get(model: nn.Module, name: str) -> Tensor:
     owner, _, own = name.rpartition(".")
     module = model.get_submodule(owner)
-    found = module._parameters[own] if own in module._parameters else module._buffers[own]
+    found = module._parameters.get(own) if own in module._parameters else module._buffers.get(own)
     assert found is not None
     return found
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from pomona.native.library import threads_of
 from pomona.native.told import Told
 
-
 _NOT_FINITE = -4  # as in native/kernels/finite.h
 
 

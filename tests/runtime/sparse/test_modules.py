@@ -326,7 +326,9 @@ def test_function_modes_and_the_profiler_hear_of_them():
 def test_a_residual_that_torch_watches_is_left_to_torch():
     _, sparse = conv()
     x, added = torch.randn(1, 4, 5, 5), torch.randn(2, 1, 6, 3, 3)
-    assert torch.allclose(torch.vmap(lambda one: sparse(x, one))(added), torch.stack([sparse(x, one) for one in added]), atol=1e-5)
+    assert torch.allclose(
+        torch.vmap(lambda one: sparse(x, one))(added), torch.stack([sparse(x, one) for one in added]), atol=1e-5
+    )
     assert sparse(x.to("meta"), torch.randn(1, 6, 3, 3, device="meta")).is_meta
 
 
