@@ -322,3 +322,30 @@ def test_a_damaged_choice_is_refused(tmp_path, text):
     (tmp_path / "layouts.json").write_text(text)
     with pytest.raises(InputError):
         with_choice(digits_net(), tmp_path / "layouts.json")
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(64, 32), 0.0
+
+    def forward(self, x):
+        hidden = nn.functional.dropout(self.linear(x), self.drop, training=True)
+        return hidden.masked_fill(torch.ones(2, 32, dtype=torch.bool).triu(5), -torch.inf)
+
+
+@native
+def test_masked_outputs_are_compared_and_models_of_chance_are_not_blamed_on_kernels(bitmask_wins):
+    net, x = thinned(Masked()), torch.randn(2, 64)
+    assert pomona.accelerate(net, x, latency=False).error < 1e-5
+    net.drop = 0.5
+    with pytest.raises(InputError, match="randomness or state"):
+        pomona.accelerate(net, x, latency=False)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", 10**6])
+def test_threads_that_cannot_be_are_refused(threads):
+    with pytest.raises(InputError, match="At least one thread"):
+        pomona.accelerate(nn.Linear(8, 8), torch.randn(1, 8), threads=threads)
+    with pytest.raises(InputError, match="At least one thread"):
+        pomona.advise(nn.Linear(8, 8), torch.randn(1, 8), threads=threads)

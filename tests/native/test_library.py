@@ -8,6 +8,7 @@ import torch
 
 from pomona.native import library, using
 from pomona.native.buffers import array, is_padded, padded, size
+from pomona.native.library import threads_of
 from pomona.native.team import torch_team
 from pomona.vocabulary import InputError
 
@@ -113,3 +114,15 @@ def test_an_unknown_instruction_set_is_refused():
 def test_a_library_that_is_older_than_the_code_says_what_to_do():
     with pytest.raises(InputError, match=r"has no pomona_[a-z0-9]+_nonsense: it is older"):
         NATIVE.kernel("nonsense")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, 10**6, 1.5, "2", True])
+def test_thread_counts_that_cannot_be_are_refused(threads):
+    with pytest.raises(InputError, match="At least one thread is needed and at most"):
+        threads_of(threads)
+
+
+def test_what_torch_has_already_is_never_too_much(monkeypatch):
+    assert threads_of(None) == torch.get_num_threads() and threads_of(256) == 256
+    monkeypatch.setattr("torch.get_num_threads", lambda: 384)
+    assert threads_of(None) == threads_of(384) == 384

@@ -66,5 +66,6 @@ def test_codecarbon_comes_before_the_model(tmp_path, monkeypatch):
 def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="by rapl here; there is"):
         energy_of(busy, by="rapl", rapl=tmp_path)
-    with pytest.raises(InputError, match="power above 0"):
-        energy_of(busy, watts=0)
+    for wrong in ({"watts": 0}, {"watts": float("nan")}, {"watts": float("inf")}, {"seconds": float("nan")}):
+        with pytest.raises(InputError, match="power above 0"):
+            energy_of(busy, **wrong)

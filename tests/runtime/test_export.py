@@ -4,6 +4,8 @@ from torch import nn
 
 from pomona.models import load_model
 from pomona.runtime import export_onnx, export_openvino, export_program
+from pomona.runtime import onnx as by_onnx
+from pomona.runtime import openvino as by_openvino
 from pomona.runtime.export import difference
 from pomona.vocabulary import InputError
 
@@ -76,14 +78,19 @@ def test_missing_packages_are_named_with_their_pip_line(tmp_path, monkeypatch):
         export_onnx(Fixed(), torch.randn(2, 3), None, tmp_path / "net.onnx")
 
 
-def test_differences_are_relative_to_large_values_only():
+def test_differences_are_relative_to_the_largest_value():
     one = torch.tensor([1.0, 100.0])
     assert difference([one], [one + 1]) == pytest.approx(1 / 101)
     assert difference([one / 100], [one / 100 + 0.1]) == pytest.approx(0.1 / 1.1, rel=1e-3)
     assert difference([one], [one, one]) == difference([one], [one[:1]]) == float("inf")
     assert difference([one], [one * float("nan")]) == float("inf")
-    hidden = torch.tensor([-torch.inf, 1.0])
+    assert difference([1e-6 * one], [1e-6 * one + 1e-6]) == pytest.approx(1 / 101, rel=1e-3)
+    assert difference([1e-6 * one], [1e-6 * one + 1e-6], least=1.0) == pytest.approx(1e-6, rel=1e-3)
+    hidden = torch.tensor([-torch.inf, torch.nan, 1.0])
     assert difference([hidden], [hidden]) == 0
+    assert difference([hidden], [torch.tensor([-torch.inf, 1.0, 1.0])]) == float("inf")
+    waves = torch.tensor([3 + 4j])
+    assert difference([waves + 1j], [waves]) == pytest.approx(0.2)
 
 
 def half_empty():
@@ -129,3 +136,78 @@ def test_openvino_leaves_nothing_behind_what_it_refuses(tmp_path):
     with pytest.raises(InputError, match=r"net\.bin exists"):
         export_openvino(half_empty(), torch.randn(3, 64), None, tmp_path / "net.xml")
     assert (tmp_path / "net.bin").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("export", "home", "name"), [(export_onnx, by_onnx, "net.onnx"), (export_openvino, by_openvino, "net.xml")]
+)
+def test_small_outputs_are_compared_by_their_own_size(tmp_path, monkeypatch, export, home, name):
+    pytest.importorskip("openvino")
+    net, x = nn.Sequential(nn.Linear(8, 8)), torch.randn(2, 8)
+    with torch.no_grad():
+        net[0].weight *= 1e-7
+        net[0].bias *= 1e-7
+    right = home.results
+    monkeypatch.setattr(home, "results", lambda *given: [1.1 * found for found in right(*given)])
+    with pytest.raises(InputError, match=r"differs from the model by 0\.1"):
+        export(net, x, None, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Logarithm(nn.Module):
+    def forward(self, x):
+        return x.log()
+
+
+@pytest.mark.parametrize(("export", "name"), [(export_onnx, "net.onnx"), (export_program, "net.pt2")])
+def test_what_is_nan_in_the_model_may_be_nan_in_the_file(tmp_path, export, name):
+    assert export(Logarithm(), torch.tensor([[1.0, -1.0], [2.0, 3.0]]), None, tmp_path / name)["max_error"] < 1e-6
+
+
+@pytest.mark.parametrize(("export", "name"), [(export_onnx, "net.onnx"), (export_openvino, "net.xml")])
+def test_bfloat16_is_refused_with_the_cure(tmp_path, export, name):
+    pytest.importorskip("openvino")
+    with pytest.raises(InputError, match=r"bfloat16 here; export model\.float\(\)"):
+        export(nn.Sequential(nn.Linear(8, 4)).bfloat16(), torch.randn(2, 8).bfloat16(), None, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_may_be_off_by_its_own_rounding(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)).half()
+    found = export_onnx(net, torch.randn(2, 64).half(), None, tmp_path / "net.onnx")
+    assert found["tolerance"] == 0.03 and found["max_error"] < 0.01
+
+
+class Inner(nn.Module):
+    def forward(self, x):
+        return (x.bfloat16() @ torch.ones(8, 8, dtype=torch.bfloat16)).float()
+
+
+def test_what_onnx_runtime_cannot_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="ONNX Runtime does not run what was exported"):
+        export_onnx(Inner(), torch.randn(2, 8), None, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Count(nn.Module):
+    def forward(self, x):
+        return x + 1, 3
+
+
+def test_the_exporters_own_reason_is_told(tmp_path):
+    with pytest.raises(InputError) as refused:
+        export_onnx(Count(), torch.randn(2, 3), None, tmp_path / "net.onnx")
+    assert "step" not in str(refused.value) and "\x1b" not in str(refused.value) and "'int'" in str(refused.value)
+
+
+class Scaled(nn.Module):
+    def forward(self, x, scale):
+        return x * scale
+
+
+@pytest.mark.parametrize(("export", "name"), [(export_onnx, "n.onnx"), (export_openvino, "n.xml"), (export_program, "n.pt2")])
+def test_the_batch_is_that_of_the_first_input_of_the_forward_pass(tmp_path, export, name):
+    pytest.importorskip("openvino")
+    inputs = {"scale": torch.tensor([2.0]), "x": torch.randn(3, 4)}
+    assert export(Scaled(), inputs, None, tmp_path / name)["dynamic_batch"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.inputs import batch_of, in_order, resized
 from pomona.vocabulary import InputError
 
 
@@ -31,3 +31,12 @@ def test_inputs_within_lists_and_dicts_are_rows_too():
     assert batch_of(nested, {}) == 2
     (grown,), _ = resized(nested, {}, 5)
     assert grown["a"].tolist() == [0, 1, 0, 1, 0] and grown["b"][0].shape == (5, 3) and grown["b"][1] == 7
+
+
+def test_keywords_go_in_the_order_of_the_forward_pass():
+    class Net(torch.nn.Module):
+        def forward(self, ids, mask=None, *, scale=1.0, **others):
+            return ids
+
+    given = {"more": 4, "scale": 3, "mask": 2, "ids": 1}
+    assert list(in_order(Net(), given).items()) == [("ids", 1), ("mask", 2), ("scale", 3), ("more", 4)]

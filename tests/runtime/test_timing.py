@@ -43,6 +43,8 @@ def test_threads_are_put_back_whatever_happens():
         assert running == torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before
+    with pytest.raises(InputError, match="at most 256"), threads_set(30000):
+        pass
     with pytest.raises(InputError, match="one thread"), threads_set(0):
         pass
 

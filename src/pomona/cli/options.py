@@ -61,7 +61,7 @@ Batch = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, metavar="N", show_default="torch's own", help="CPU threads for the timed passes."),
+    typer.Option("--threads", min=1, max=256, metavar="N", show_default="torch's own", help="CPU threads for the timed passes."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same plan.")]
 Out = Annotated[

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from pomona.face.accelerated import Accelerated, Layer, sentence
-from pomona.face.layer_calls import Call, calls_of, distance, irreplaceable
+from pomona.face.layer_calls import Call, calls_of, check_comparable, distance, irreplaceable
 from pomona.face.rounding import FINER, ever_finer, own_errors
 from pomona.graph.export import inputs_of
 from pomona.native import library
+from pomona.native.library import threads_of
 from pomona.native.living import sparsity_of
 from pomona.runtime import measure_latency
 from pomona.runtime.inputs import resized
@@ -24,6 +25,7 @@ from pomona.runtime.sparse.choose import choose, geometry_of, packed_layer
 from pomona.runtime.sparse.fuse import Fused, fuse
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.runtime.sparse.table import Table
+from pomona.runtime.sparse.turned import as_linears, not_saved_by_transformers
 from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating
 
 # How far outputs may be off, in the Euclidean norm of the whole. float32 sums in another order; the others are rounded weights.
@@ -56,8 +58,8 @@ def accelerate(
 
     With `fused`, packed convolutions take BatchNorm, residual additions and ReLU along wherever the traced program shows that
     nobody else reads what is in between. The copy is then a torch.fx.GraphModule for inputs of these shapes, with any batch, in
-    evaluation mode for good and without the methods of the model's class; where nothing can be fused it is the model's own class,
-    as it is with `fused=False`.
+    evaluation mode for good and without the methods of the model's class, and no such module can be pickled; where nothing can
+    be fused it is the model's own class, as it is with `fused=False`. GPT-2's `Conv1D` layers are nn.Linear in it.
 
     `latency` may hold `pairs` and `seconds`, or be False; it
     compares with `before` (None: the model itself).
@@ -77,8 +79,9 @@ def accelerate(
     given, named = inputs_of(args, kwargs)
     if batch is not None:
         given, named = resized(given, named, batch)
+    model = as_linears(model)
     seen = calls_of(model, given, named, _KINDS)
-    table = Table.of(threads or torch.get_num_threads())
+    table = Table.of(threads_of(threads))
     with table.measuring():
         chosen = _chosen(model, seen, values, table, progress)
     for finer in ever_finer(own_errors(model, chosen, given, named)):
@@ -91,6 +94,7 @@ def accelerate(
         if error <= allowed:
             break
     else:
+        check_comparable(model, given, named, error, allowed)
         raise _refused(error, allowed, values)
     for note in table.notes:
         progress.note(note)
@@ -107,6 +111,7 @@ def apply(model: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
 
     A layer or a weight that stands at several places is packed once, and stands there again.
     """
+    model = as_linears(model)
     known = dict(model.named_modules(remove_duplicate=False))
     made: dict[tuple[Any, ...], Any] = {}  # by weight, layout and geometry
     replaced: dict[int, Any] = {}
@@ -120,7 +125,8 @@ def apply(model: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
         packed: Any = packed_layer(layer, candidate)
         replaced[id(layer)] = packed
         packed.packed = made.setdefault((id(layer.weight), candidate, *packed.packed.about[4]), packed.packed)
-    return deepcopy(model, replaced)  # which takes those for copies that are made already, wherever the model holds them
+    fast = deepcopy(model, replaced)  # which takes those for copies that are made already, wherever the model holds them
+    return not_saved_by_transformers(fast) if replaced else fast
 
 
 def fusion(

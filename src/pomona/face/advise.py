@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from pomona.face.workload import forecast
 from pomona.graph.export import inputs_of
 from pomona.native import library
+from pomona.native.library import threads_of
 from pomona.runtime.breakeven import SPARSITIES, Curve, Shape, curve, unpruned
 from pomona.runtime.inputs import batch_of, resized
 from pomona.runtime.latency import FASTER
 from pomona.runtime.machine import caches
 from pomona.runtime.sparse.candidates import VALUES
 from pomona.runtime.sparse.table import Table
+from pomona.runtime.sparse.turned import as_linears
 from pomona.runtime.timing import own_clock
 from pomona.vocabulary import InputError, Progress, Silent, Untraceable, evaluating, first_line
 
@@ -104,9 +105,9 @@ def advise(
         given, named = resized(given, named, batch)
     cold = sum(p.nbytes for p in model.parameters()) > caches()[1]
     asked = sorted({*_ASKED, sparsity} if structure != N_M else _ASKED)
-    table = Table.of(threads or torch.get_num_threads())
+    table = Table.of(threads_of(threads))
     with table.measuring():
-        whole, dense = _heard(model, given, named, progress)
+        whole, dense = _heard(as_linears(model), given, named, progress)
         full = _timed("dense layers", dense, progress, unpruned, cold, values, table)
         options = []
         for name, pattern in STRUCTURES.items():

@@ -70,12 +70,45 @@ def irreplaceable(layer: nn.Module, call: Call, kinds: tuple[type[nn.Module], ..
 def distance(
     model: nn.Module, other: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[float, bool]:  # fmt: skip
-    """How far the outputs of `other` are off, relative in the Euclidean norm, and whether they are of a half type."""
+    """How far the outputs of `other` are off, relative in the Euclidean norm, and whether they are of a half type.
+
+    Equal infinities and NaN in the same place are no difference; infinitely far is what only one of them has, or another shape.
+    Whole numbers and truth values count where there is nothing else, by the share that differs.
+    """
     with evaluating(model, other), torch.no_grad():
         found = [each(*args, **kwargs) for each in (model, other)]
     rough = any(isinstance(leaf, Tensor) and leaf.dtype in _HALF for leaf in tree_leaves(found[0]))
-    kept = [(a, b) for a, b in zip(*map(tensors_of, found), strict=True) if a.is_floating_point()]
+    ours, theirs = map(tensors_of, found)
+    if [t.shape for t in ours] != [t.shape for t in theirs]:
+        return math.inf, rough
+    pairs = list(zip(ours, theirs, strict=True))
+    if not any(map(_inexact, ours)):
+        return sum(int((a != b).sum()) for a, b in pairs) / max(1, sum(a.numel() for a in ours)), rough
     off, size = (
-        math.sqrt(sum(float(t.square().sum()) for t in some)) for some in ([a - b for a, b in kept], [a for a, _ in kept])
+        math.sqrt(sum(float(t.abs().square().sum()) for t in some))
+        for some in ([_gaps(a, b) for a, b in pairs if _inexact(a)], [a[a.isfinite()] for a in ours if _inexact(a)])
     )
     return off / size if size else off, rough
+
+
+def check_comparable(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: float, allowed: float) -> None:
+    """Raises InputError where a distance of `error` is the model's own doing: it does not repeat itself, or is not finite."""
+    name = type(model).__name__
+    moved, _ = distance(model, model, args, kwargs)
+    if moved > allowed:
+        raise InputError(f"{name} differs from itself by {moved:.1e}; is there randomness or state in its forward pass?")
+    with evaluating(model), torch.no_grad():
+        finite = all(bool(t.isfinite().all()) for t in tensors_of(model(*args, **kwargs)))
+    # Zero times infinity is NaN, and packed layers leave zeros out.
+    if math.isinf(error) and not finite:
+        raise InputError(f"{name} gives NaN or infinities here, by which packed layers cannot be judged; take other inputs.")
+
+
+def _inexact(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _gaps(a: Tensor, b: Tensor) -> Tensor:
+    """Distances of the values that differ; infinite where one is finite and the other is not."""
+    apart = (a != b) & ~(a.isnan() & b.isnan())
+    return (a - b)[apart].abs().nan_to_num(math.inf, math.inf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Literal, TypeAlias
@@ -43,8 +44,8 @@ def energy_of(
     `by` asks for one source; None takes the first that is there. `watts` a busy core is for the model. Raises InputError where
     the source that is asked for is not there.
     """
-    if watts <= 0 or seconds <= 0:
-        raise InputError(f"Energy needs some time and a power above 0; got {seconds:g} seconds and {watts:g} W.")
+    if not (0 < watts < inf and 0 < seconds < inf):
+        raise InputError(f"Energy needs some time and a power above 0, both finite; got {seconds:g} seconds and {watts:g} W.")
     counters = _counters(rapl)
     there: dict[Source, bool] = {"rapl": bool(counters), "codecarbon": find_spec("codecarbon") is not None, "model": True}
     source = by if by is not None else next(name for name, found in there.items() if found)

@@ -7,7 +7,7 @@ import inspect
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pomona.graph.export import export, inputs_of
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.inputs import batch_of, in_order, resized
 from pomona.vocabulary import InputError, evaluating
 
+EXACT, HALF = 1e-4, 0.03  # of the largest output, in another runtime; the latter for half precision
+_TINY = 1e-30  # what lies below may be flushed to zero
 _EXACT = 1e-6  # an exported program runs the same kernels; what differs by more computes something else
 
 
@@ -46,6 +48,7 @@ def export_program(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None
 
 def with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram | None:
     """The program with its batch dimension free; None where the forward pass ties it to a number."""
+    kwargs = in_order(model, kwargs)
     size = batch_of(args, kwargs)
     # Traced with at least two rows: torch.export takes a dimension of one row for the constant 1.
     rows_args, rows_kwargs = resized(args, kwargs, max(2, size))
@@ -72,20 +75,32 @@ def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         return [leaf for leaf in tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
 
 
-def difference(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> float:
+def difference(ours: list[Tensor], theirs: list[Tensor], least: float = _TINY) -> float:
     """The largest difference between two lists of outputs, relative to the largest value where that exceeds `least`.
 
-    Infinite where the outputs differ in number or shape, or only one of two values is finite.
+    Infinite where the outputs differ in number or shape, or only one of two values is finite. NaN equals NaN.
     """
     if [t.shape for t in ours] != [t.shape for t in theirs]:
         return float("inf")
     worst = 0.0
     for a, b in zip(ours, theirs, strict=True):
-        a, b = a.double(), b.double()
-        gap = (a - b).abs()[a != b]  # equal infinities, such as those of masks, would give NaN
+        a, b = (t.to(torch.complex128 if t.is_complex() else torch.float64) for t in (a, b))
+        apart = (a != b) & ~(a.isnan() & b.isnan())
+        gap = (a - b)[apart].abs()  # equal infinities, such as those of masks, would give NaN
         scale = max(least, float(b[b.isfinite()].abs().max())) if bool(b.isfinite().any()) else 1.0
-        worst = max(worst, float(gap.nan_to_num(float("inf")).max()) / (scale or 1.0) if gap.numel() else 0.0)
+        worst = max(worst, float(gap.nan_to_num(float("inf"), float("inf")).max()) / (scale or 1.0) if gap.numel() else 0.0)
     return worst
+
+
+def tolerance_for(expected: list[Tensor]) -> float:
+    """How far another runtime may be off these outputs: it sums in another order."""
+    return HALF if any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in expected) else EXACT
+
+
+def refuse_bfloat16(runtime: str, tensors: Iterable[Any]) -> None:
+    """Raises InputError where one of these is a tensor in bfloat16."""
+    if any(isinstance(tensor, Tensor) and tensor.dtype == torch.bfloat16 for tensor in tensors):
+        raise InputError(f"{runtime} does not take bfloat16 here; export model.float(), with inputs in float32, too.")
 
 
 @contextmanager

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pomona.vocabulary import InputError
+
+
+def in_order(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword inputs in the order of the model's forward pass, so that its first tensor says what the batch is."""
+    return {name: kwargs[name] for name in (*inspect.signature(model.forward).parameters, *kwargs) if name in kwargs}
 
 
 def batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,22 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona.graph.export import export, inputs_of
-from pomona.runtime.export import appearing, difference, free_path, need, outputs, quiet, with_free_batch
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.export import (
+    appearing,
+    difference,
+    free_path,
+    need,
+    outputs,
+    quiet,
+    refuse_bfloat16,
+    tolerance_for,
+    with_free_batch,
+)
+from pomona.runtime.inputs import batch_of, in_order, resized
 from pomona.runtime.onnx_sparse import sparsen
 from pomona.vocabulary import InputError, first_line
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LARGEST = 1.9e9  # bytes of weights; protobuf messages end at 2 GB
 
 
@@ -26,7 +38,7 @@ def export_onnx(
     args: Any,
     kwargs: Mapping[str, Any] | None,
     path: str | Path,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     *,
     sparse: bool = False,
 ) -> dict[str, Any]:
@@ -34,12 +46,15 @@ def export_onnx(
 
     The batch stays free where the model allows it, and is then checked at another size as well. With `sparse`, weights that are
     smaller so are stored without their zeros, which makes a smaller file and no faster model. Returns `max_error` (see
-    `difference`), `tolerance`, `bytes`, `dynamic_batch` and, with `sparse`, `sparse_weights`, how many. Raises InputError when
-    packages are missing, the file exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
+    `difference`), `tolerance` (by default 1e-4, or 0.03 where outputs are in half precision), `bytes`, `dynamic_batch` and, with
+    `sparse`, `sparse_weights`, how many. Raises InputError when packages are missing, the file exists, the model cannot be
+    exported, anything is bfloat16, or the error exceeds `tolerance`; then no file is left.
     """
     need("onnx", "onnxscript", "onnxruntime")
     path = free_path(Path(path))
     positional, keywords = inputs_of(args, kwargs)
+    keywords = in_order(model, keywords)
+    refuse_bfloat16("ONNX Runtime", (*model.parameters(), *tree_leaves((positional, keywords))))
     if sum(p.numel() * p.element_size() for p in model.parameters()) > _LARGEST:
         raise InputError("An ONNX file holds at most 2 GB and this model is larger; export it to pt2.")
     with appearing(path) as partial, quiet():
@@ -49,7 +64,10 @@ def export_onnx(
         trials = [(positional, keywords), redrawn(positional, keywords)]
         if free is not None:
             trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
-        error = max(difference(results(session(partial), *trial), outputs(model, *trial)) for trial in trials)
+        expected = [outputs(model, *trial) for trial in trials]
+        tolerance = tolerance_for(expected[0]) if tolerance is None else tolerance
+        found = _answers(partial, trials)
+        error = max(map(difference, found, expected))
         if not error <= tolerance:
             raise InputError(f"ONNX Runtime differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
     size = path.stat().st_size
@@ -65,8 +83,27 @@ def write(program: torch.export.ExportedProgram, model: nn.Module, path: Path) -
             made.save(path, external_data=False)
     # The exporter wraps whatever an operator's translation raised in errors of its own that no public name covers.
     except Exception as error:
-        reason = first_line(error)
+        reason = _reason(error)
         raise InputError(f"{type(model).__name__} cannot be written as ONNX: {reason}.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What was wrong at first, without the colours of terminals."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _COLOURS.sub("", first_line(error)).rstrip(".:")
+
+
+def _answers(path: Path, trials: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[list[Tensor]]:
+    """What the file gives for each of these inputs. Raises InputError where ONNX Runtime cannot run it."""
+    try:
+        opened = session(path)
+        return [results(opened, *trial) for trial in trials]
+    except InputError:
+        raise
+    # ONNX Runtime has errors of its own for what it has no kernels for, which no public name covers.
+    except Exception as error:
+        raise InputError(f"ONNX Runtime does not run what was exported: {_reason(error)}.") from error
 
 
 def session(path: Path) -> Any:

@@ -12,25 +12,28 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pomona.graph.export import export, inputs_of
-from pomona.runtime.export import difference, free_path, need, outputs, quiet, with_free_batch
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.export import difference, free_path, need, outputs, quiet, refuse_bfloat16, tolerance_for, with_free_batch
+from pomona.runtime.inputs import batch_of, in_order, resized
 from pomona.runtime.onnx import write as write_onnx
 from pomona.vocabulary import InputError, first_line
 
 
 def export_openvino(
-    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path, tolerance: float = 1e-4
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, path: str | Path, tolerance: float | None = None
 ) -> dict[str, Any]:
     """Write OpenVINO's `.xml` with the `.bin` of the weights beside it, float32, by way of ONNX, and check it in OpenVINO.
 
     It is run on the example inputs; the batch stays free where the model allows it, and is then tried at another size.
-    Returns `max_error` (see `difference`), `tolerance`, `bytes` of both files and `dynamic_batch`. Raises InputError when
-    packages are missing, a file exists, the model cannot be exported, or the error exceeds `tolerance`; then no file is left.
+    Returns `max_error` (see `difference`), `tolerance` (by default as in `export_onnx`), `bytes` of both files and
+    `dynamic_batch`. Raises InputError when packages are missing, a file exists, the model cannot be exported, an input is
+    bfloat16, or the error exceeds `tolerance`; then no file is left.
     """
     need("onnx", "onnxscript", "openvino")
     path = free_path(Path(path))
     weights = free_path(path.with_suffix(".bin"))
     positional, keywords = inputs_of(args, kwargs)
+    keywords = in_order(model, keywords)
+    refuse_bfloat16("OpenVINO", tree_leaves((positional, keywords)))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder, quiet():
         free = with_free_batch(model, positional, keywords)
         write_onnx(free or export(model, positional, keywords), model, Path(folder) / "model.onnx")
@@ -39,7 +42,9 @@ def export_openvino(
         trials = [(positional, keywords)]
         if free is not None:
             trials.append(resized(positional, keywords, batch_of(positional, keywords) + 2))
-        error = max(difference(results(compiled(made), *trial), outputs(model, *trial)) for trial in trials)
+        expected = [outputs(model, *trial) for trial in trials]
+        tolerance = tolerance_for(expected[0]) if tolerance is None else tolerance
+        error = max(difference(results(compiled(made), *trial), right) for trial, right in zip(trials, expected, strict=True))
         if not error <= tolerance:
             raise InputError(f"OpenVINO differs from the model by {error:.2g}, more than {tolerance:g}; no file was written.")
         made.with_suffix(".bin").replace(weights)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from pomona.native.library import threads_of
 from pomona.vocabulary import InputError, Stage
 
 Clock: TypeAlias = Callable[[], float]  # seconds since some time
@@ -159,11 +160,12 @@ def median_seconds(function: Callable[[], object]) -> float:
 
 @contextmanager
 def threads_set(threads: int | None) -> Iterator[int]:
-    """Torch's thread count set to `threads` (None: left alone), then put back; yields the count in force."""
-    if threads is not None and threads < 1:
-        raise InputError(f"At least one thread is needed; got {threads}.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    """Torch's thread count set to `threads` (None: left alone), then put back; yields the count in force.
+
+    Raises InputError for counts that `threads_of` refuses.
+    """
+    wanted, before = threads_of(threads), torch.get_num_threads()
+    torch.set_num_threads(wanted)
     try:
         yield torch.get_num_threads()
     finally:

@@ -1,6 +1,8 @@
 import copy
 import ctypes
 import gc
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -197,6 +199,64 @@ def test_bad_ids_are_refused_and_change_nothing(isa):
             decoder.reset(50)
         with pytest.raises(InputError, match="temperature"):
             decoder.generate([1], 1, temperature=-1)
+
+
+@pytest.mark.parametrize("isa", EVERY)
+def test_threads_that_share_a_decoder_get_their_own_text(isa):
+    with using(isa):
+        decoder = Decoder(model_of(transformers.LlamaConfig), context=128, threads=1)
+        prompts = [ids_of(3, seed) for seed in range(4)]
+        texts = [decoder.generate(prompt, 40) for prompt in prompts]
+        logits = [decoder.logits(prompt) for prompt in prompts]
+        with ThreadPoolExecutor(8) as pool:
+            made = [(pool.submit(decoder.generate, p, 40), pool.submit(decoder.logits, p)) for p in prompts]
+        assert [one.result() for one, _ in made] == texts
+        assert all(torch.equal(two.result(), wanted) for (_, two), wanted in zip(made, logits, strict=True))
+
+
+def test_a_decoder_is_neither_copied_nor_pickled():
+    decoder = Decoder(model_of(transformers.LlamaConfig), context=4)
+    for take in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(InputError, match="copied or pickled"):
+            take(decoder)
+
+
+def test_any_whole_numbers_are_ids_and_any_temperature_draws():
+    decoder = Decoder(model_of(transformers.LlamaConfig), context=40)
+    wanted = decoder.generate([1, 2], 20)
+    for kind in (torch.uint16, torch.int32, torch.uint64):
+        assert decoder.generate(torch.tensor([1, 2], dtype=kind), 20) == wanted
+    assert decoder.generate([1, 2], 20, temperature=1e-320) == wanted
+    assert decoder.generate([1, 2], 20, stop=torch.tensor(wanted[:1])) == wanted[:1]
+
+
+@pytest.mark.parametrize("ids", ["abc", None, [[1, 2], [3]], [2**70], {"input_ids": 1}, torch.ones(2, device="meta"), [1j]])
+def test_what_is_no_sequence_of_ids_is_refused(ids):
+    with pytest.raises(InputError, match="one sequence of token ids"):
+        Decoder(model_of(transformers.LlamaConfig), context=4).generate(ids, 1)
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"n": 2.5}, "n is a whole number from 0 on; got 2.5"),
+        ({"n": -1}, "n is a whole number"),
+        ({"stop": 5}, "stop is a collection of token ids; got 5"),
+        ({"stop": ["a"]}, "stop is a collection"),
+        ({"seed": "a"}, "The seed is a whole number; got 'a'"),
+        ({"temperature": "a"}, "A temperature is a finite number"),
+        ({"temperature": float("nan")}, "A temperature is a finite number"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(wish, says):
+    with pytest.raises(InputError, match=says):
+        Decoder(model_of(transformers.LlamaConfig), context=8).generate([1], **{"n": 1, **wish})
+
+
+@pytest.mark.parametrize("wish", [{"context": 2.5}, {"context": "a"}, {"context": 0}, {"threads": 1.5}, {"threads": 1000}])
+def test_sizes_that_make_no_sense_are_refused(wish):
+    with pytest.raises(InputError, match="whole number"):
+        Decoder(model_of(transformers.LlamaConfig), **{"context": 8, **wish})
 
 
 @pytest.mark.skipif(library().isa is None, reason="no kernels")

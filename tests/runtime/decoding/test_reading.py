@@ -77,7 +77,7 @@ def test_a_window_as_long_as_the_context_is_none():
 def test_bad_wishes_are_refused():
     model = llama()
     for wish, why in (
-        ({"context": 0}, "at least one position"), ({"context": 65}, "made for 64"), ({"threads": 0}, "one thread"),
+        ({"context": 0}, "from 1 on"), ({"context": 65}, "made for 64"), ({"threads": 0}, "one thread"),
         ({"values": "int4"}, "int4"), ({"head": "f64"}, "f64"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=why):

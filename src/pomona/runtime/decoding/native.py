@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -30,11 +29,11 @@ _LAST = -1  # the index of what comes after the layers
 class Native:
     """Keeps keys and values of what it was fed, in memory of the library's that is freed with this object.
 
-    `library` has kernels; the instruction set that it has in use stays that of this object.
+    `library` has kernels; the instruction set that it has in use stays that of this object. One call at a time.
     """
 
     def __init__(self, llama: Llama, packed: PackedLlama, context: int, threads: int | None, library: Library) -> None:
-        self._library, self._threads, self._lock = library, threads, threading.Lock()
+        self._library, self._threads = library, threads
         self._vocabulary, self._context, self.length = len(llama.embedding), context, 0
         cosines, sines = (turn.contiguous() for turn in llama.turns(context))
         self._held = (llama, packed, cosines, sines)  # what the kernel's pointers point into
@@ -60,9 +59,8 @@ class Native:
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` positions."""
-        with self._lock:
-            self._call("rewind", size(length))
-            self.length = length
+        self._call("rewind", size(length))
+        self.length = length
 
     def feed(self, tokens: Tensor, every: bool) -> Tensor:
         """Logits, float32 (tokens, vocabulary), or (1, vocabulary) of the last of them.
@@ -70,12 +68,11 @@ class Native:
         Raises InputError, with nothing done, where there is no room or a token is unknown.
         """
         logits = torch.empty(len(tokens) if every else 1, self._vocabulary)
-        with self._lock:
-            self._call(
-                "feed", array(tokens, torch.int64, (-1,), "tokens"), size(len(tokens)), int(every),
-                array(logits, torch.float32, (-1, self._vocabulary), "logits"), threads_of(self._threads),
-            )  # fmt: skip
-            self.length += len(tokens)
+        self._call(
+            "feed", array(tokens, torch.int64, (-1,), "tokens"), size(len(tokens)), int(every),
+            array(logits, torch.float32, (-1, self._vocabulary), "logits"), threads_of(self._threads),
+        )  # fmt: skip
+        self.length += len(tokens)
         return logits
 
     def _norm(self, index: int, which: int, norm: Norm) -> None:
