@@ -9,10 +9,11 @@ from pomona.quadratic.problem import Quadratic
 from pomona.solvers.admm import Admm
 from pomona.solvers.alps import Alps
 from pomona.solvers.least_squares import LeastSquares
+from pomona.solvers.obc import Obc
 from pomona.solvers.sparsegpt import SparseGPT
 from pomona.statistics.input_gram import InputGram
 from pomona.structures.n_m import NM
-from pomona.vocabulary import InputError
+from pomona.vocabulary import InputError, Scores
 
 
 def damped(v, damping):
@@ -72,6 +73,21 @@ def test_rows_keep_their_counts_when_they_are_apart():
     v = random_layer(16, 48, dtype=torch.float64)
     for solver in (Alps(per="row"), Admm(per="row")):
         assert torch.equal(solver.solve(v, half(v)).keep.sum(1), half(v).sum(1))
+
+
+@pytest.mark.parametrize("structure", [None, NM(2, 4)])
+def test_a_given_mask_is_only_fitted(structure):
+    v = random_layer(16, 48, structure=structure)
+    mask = half(v) if structure is None else structure.select(v.site, Scores(v.tensors["w"].abs()), torch.tensor(384))
+    decision = Alps(mask="given").solve(v, mask)
+    assert torch.equal(decision.keep, mask) and not torch.equal(Alps().solve(v, mask).keep, mask)
+    assert_close(decision.tensors["w"], fitted(v.tensors["w"], damped(v, 0.01), mask), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", [Admm, Alps, Obc, SparseGPT])
+def test_a_misspelt_mask_is_refused(solver):
+    with pytest.raises(InputError, match="'chosen' or 'given', not 'gvien'"):
+        solver(mask="gvien")
 
 
 def test_a_penalty_that_is_none_is_refused():

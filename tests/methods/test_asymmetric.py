@@ -81,6 +81,15 @@ def test_each_weight_is_least_squares_between_what_it_reads_and_what_the_dense_o
         read = after(read)
 
 
+def test_what_the_fit_had_to_do_is_said_beside_what_the_solver_had_to_do():
+    torch.manual_seed(0)
+    dense, few = Stack(), [data(1)[0][:4]]  # four tokens for eight columns
+    recipe = wanda_refit.but(criterion=Magnitude(), solver=Asymmetric(LeastSquares(), stream=False, doubt=0.0))
+    result = pomona.prune(dense, few[0], method=recipe, goal="sparsity=0.5", data=few, latency=False, only=["layers"])
+    said = [note for note in result.report.notes if "instead of 0 was needed" in note]
+    assert any("layers.1.weight" in note for note in said)
+
+
 @pytest.mark.parametrize("huge", [1.0, 300.0])
 def test_what_is_added_to_a_stream_is_fitted_to_the_stream_token_by_token_relative_to_its_size(huge):
     torch.manual_seed(0)

@@ -61,6 +61,15 @@ def test_groups_of_four_keep_two_and_are_fitted():
     assert_close(decision.tensors["w"], fitted(v.tensors["w"], v.stats[InputGram()][0], decision.keep), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("structure", [None, NM(2, 4)])
+def test_a_given_mask_stays_and_is_fitted_exactly(structure):
+    v = random_layer(8, 40, structure=structure, dtype=torch.float64)
+    mask = half(v) if structure is None else v.structure.select(v.site, _worth(v), torch.tensor(160))
+    decision = Obc(0.0, mask="given").solve(v, mask)
+    assert torch.equal(decision.keep, mask) and not torch.equal(Obc(0.0).solve(v, mask).keep, mask)
+    assert_close(decision.tensors["w"], fitted(v.tensors["w"], v.stats[InputGram()][0], mask), rtol=1e-7, atol=1e-9)
+
+
 def _worth(v):
     from pomona.vocabulary import Scores
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from layers import half, random_layer
+from layers import half, layer, random_layer
 from pomona.criteria.obc_loss import ObcLoss
 from pomona.quadratic import Quadratic
 from pomona.quadratic.path import walked
 from pomona.solvers.least_squares import LeastSquares
 from pomona.solvers.obc import Obc
+from pomona.statistics.input_gram import InputGram
 from pomona.structures.block import Block
 from pomona.vocabulary import InputError
 
@@ -53,3 +54,16 @@ def test_units_that_are_no_weights_are_refused():
     v = random_layer(4, 8, structure=Block(2, 2))
     with pytest.raises(InputError, match="walks over single weights"):
         ObcLoss().score(replace(v, site=replace(v.site, shape=(2, 4))))
+
+
+@pytest.mark.parametrize("size", [1e20, 1e-25])
+def test_losses_that_float32_cannot_hold_are_refused(size):
+    v = random_layer(4, 16, dtype=torch.float32)
+    with pytest.raises(InputError, match="w leave the range"):
+        ObcLoss().score(layer(v.tensors["w"], v.stats[InputGram()][0] * size**2))
+
+
+def test_stronger_damping_is_said():
+    x = torch.randn(50, 4, dtype=torch.float64).repeat(1, 2)  # every input twice
+    v = layer(torch.randn(3, 8, dtype=torch.float64), x.T @ x)
+    assert "damping" in "".join(ObcLoss(damping=0.0).score(v).notes) and not ObcLoss().score(v).notes

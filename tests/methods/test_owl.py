@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import language
+import pomona
 from budgets import on, wish
 from papergraph import linear
 from pomona.allocations.owl import Owl, block, shifts
@@ -60,3 +62,15 @@ def test_blocks_are_entries_of_the_repeated_list():
 def test_a_spread_that_is_no_share_is_refused():
     with pytest.raises(InputError, match="spread"):
         Owl(spread=1.5)
+
+
+@pytest.mark.parametrize("method", ["owl", "equal-slope", "lamp", "erk"])
+def test_where_groups_fix_how_many_stay_there_is_nothing_to_share_out(method):
+    model, data = language.model("llama")
+    with pytest.raises(InputError, match="2:4 .*has nothing to share out"):
+        pomona.plan(model, data[0], data=data, method=method, structure="2:4")
+
+
+def test_methods_that_share_nothing_out_cut_groups_as_ever():
+    model, data = language.model("llama")
+    assert pomona.plan(model, data[0], data=data, method="wanda", structure="2:4").removes

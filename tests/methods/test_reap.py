@@ -113,6 +113,12 @@ def _view(site, stats):
     return View(site, Axes(("expert",)), {}, torch.ones(site.units, dtype=torch.bool), stats)
 
 
+def test_a_goal_in_parameters_leaves_as_many_experts_in_every_layer():
+    result = pomona.prune(mixtral(), DATA[0], method="reap", goal="params=0.7x", data=DATA, latency=False)
+    assert len({int(decision.keep.sum()) for decision in result.plan.decisions.values()}) == 1
+    assert result.report.params.after <= 0.7 * result.report.params.before
+
+
 def test_as_many_stay_as_the_router_chooses():
     result = pomona.prune(mixtral(), DATA[0], method="reap", goal="experts=0.05", data=DATA, latency=False)
     assert {int(decision.keep.sum()) for decision in result.plan.decisions.values()} == {CHOSEN}

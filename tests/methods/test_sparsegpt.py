@@ -9,7 +9,7 @@ from pomona.quadratic import Quadratic
 from pomona.solvers.alps import Alps
 from pomona.solvers.least_squares import LeastSquares
 from pomona.solvers.obc import Obc
-from pomona.solvers.sparsegpt import SparseGPT
+from pomona.solvers.sparsegpt import SparseGPT, scales
 from pomona.statistics.input_gram import InputGram
 from pomona.structures.n_m import NM
 
@@ -115,6 +115,27 @@ def test_survivors_are_rounded_in_the_same_sweep(bits):
     after = SparseGPT(block=16).solve(v, half(v)).tensors["w"]
     rounded = (after / scale).round().clamp(-most, most) * scale
     assert lost(w, found.tensors["w"], gram) < lost(w, rounded, gram)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_what_is_rounded_is_integers_times_the_scale_to_the_last_digit(bits, dtype):
+    v = random_layer(12, 48, dtype=dtype)
+    for proposal in (half(v), torch.ones_like(half(v))):
+        found = SparseGPT(bits=bits, block=16).solve(v, proposal).tensors["w"]
+        scale = scales(v.tensors["w"].float(), bits, dtype)[:, None]
+        codes = found.float() / scale
+        assert torch.equal(codes, codes.round()) and codes.abs().max() <= 2 ** (bits - 1) - 1
+        assert torch.equal((codes * scale).to(dtype), found)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_rounded_grid_is_no_coarser_than_the_type_asks_for(bits):
+    w = random_layer(12, 48, dtype=torch.float32).tensors["w"]
+    finest = w.abs().amax(1) / (2 ** (bits - 1) - 1)
+    for dtype, most in ((torch.float32, 1 + 1e-4), (torch.float16, 9 / 8), (torch.bfloat16, 17 / 16 if bits == 4 else 2)):
+        coarser = scales(w, bits, dtype) / finest
+        assert coarser.min() >= 1 - 1e-6 and coarser.max() <= most
 
 
 @pytest.mark.parametrize("seed", range(5))

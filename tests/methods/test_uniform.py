@@ -25,6 +25,23 @@ def test_every_output_row_loses_the_same_share(weight):
     assert int(kept.sum()) == 33 and set(kept.tolist()) == {5, 6}
 
 
+def test_level_sites_keep_the_same_share_to_the_unit():
+    sites = flat(a=6, b=6, c=6)
+    for ratio, kept in ((11 / 18, 3), (12 / 18, 4), (1.0, 6)):
+        assert counts(Uniform(level=True).allocate(sites, {}, wish(sites, ratio))) == [kept] * 3
+    assert set(counts(Uniform().allocate(sites, {}, wish(sites, 11 / 18)))) == {3, 4}
+    unlike = flat(a=6, b=6, c=12)
+    assert counts(Uniform(level=True).allocate(unlike, {}, wish(unlike, 14 / 24))) == [3, 3, 6]
+
+
+def test_who_is_held_by_a_bound_lifts_nobody_else():
+    sites = flat(a=6, b=6, c=6)
+    kept = Uniform(level=True).allocate(sites, {}, wish(sites, 0.5, lower={"a": 5}, upper={"b": 1}))
+    assert counts(kept) == [5, 1, 3]
+    with pytest.raises(InputError, match="level between sites only"):
+        Uniform("row", level=True)
+
+
 def test_what_has_no_rows_counts_whole():
     sites = {"b": on(bias("b", 10))}
     assert Uniform(per="row").allocate(sites, {}, wish(sites, 0.5))["b"].shape == ()

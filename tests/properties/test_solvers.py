@@ -168,6 +168,16 @@ def test_too_few_tokens_for_the_width_are_no_obstacle(name):
 
 
 @each_quadratic
+@pytest.mark.parametrize("size", [1e18, 1e-24])
+def test_inputs_of_any_size_are_solved_alike(name, size):
+    v = random_layer(4, 16, dtype=torch.float32)
+    gram = v.stats[InputGram()][0]
+    one, two = (SOLVERS[name].solve(layer(v.tensors["w"], gram * s**2), half(v)) for s in (1, size))
+    assert torch.equal(one.keep, two.keep) and one.error == pytest.approx(two.error, rel=1e-3)
+    torch.testing.assert_close(one.tensors["w"], two.tensors["w"], rtol=1e-3, atol=1e-4)
+
+
+@each_quadratic
 def test_solving_a_layer_is_pure(name):
     v = sited(Weights())
     gram, w = v.stats[InputGram()].clone(), v.tensors["w"].clone()

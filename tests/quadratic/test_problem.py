@@ -51,6 +51,13 @@ def test_weights_that_are_not_numbers_are_refused_by_name():
         Quadratic.of(layer(torch.tensor([[float("nan"), 1.0]]), torch.eye(2)))
 
 
+def test_what_is_not_finite_is_never_decided():
+    problem = Quadratic.of(layer(torch.ones(1, 2), torch.eye(2)))
+    for candidate, error in ((torch.full((1, 1, 2), torch.inf), 0.0), (problem.weight, float("nan"))):
+        with pytest.raises(InputError, match="Solving for w gave NaN or infinite numbers"):
+            problem.decision(torch.ones(1, 2, dtype=torch.bool), candidate, error)
+
+
 def test_axes_are_refused():
     with pytest.raises(InputError, match="no site on a single weight"):
         Quadratic.of(view(net(), axis_site()))

@@ -10,7 +10,11 @@ from torch.testing import assert_close
 
 from handmade import linear_site
 from pomona.collect import collect
+from pomona.graph import trace
+from pomona.graph.untraced import untraced
 from pomona.statistics.input_gram import InputGram
+from pomona.statistics.input_norm import InputNorm
+from pomona.structures.weights import Weights
 from pomona.vocabulary import Batch, Convolution, InputError, Member, Site, Weight
 from pomona.vocabulary.layout import to_product
 
@@ -48,6 +52,14 @@ def test_double_models_are_gathered_in_double():
     x = torch.randn(50, 4, dtype=torch.float64)
     found = gram(nn.Linear(4, 2).double(), x, linear_site("0.weight", (2, 4)))
     assert_close(found, (x.T @ x)[None], rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [1e-24, 1e20])
+def test_inputs_whose_squares_leave_float32_are_gathered_in_double(size):
+    x = torch.randn(50, 4) * size
+    found = collect(nn.Sequential(nn.Linear(4, 2)), [linear_site("0.weight", (2, 4))], [InputGram(), InputNorm()], [x])
+    assert_close(found["0.weight"][InputGram()][0], x.double().T @ x.double(), rtol=1e-12, atol=0)
+    assert_close(found["0.weight"][InputNorm()][0], x.double().norm(dim=0), rtol=1e-12, atol=0)
 
 
 def test_transposed_storage_reads_the_same():
@@ -88,6 +100,31 @@ def test_transposed_convolutions_agree_with_their_operation():
     w = torch.randn_like(layer.weight)
     found = gram(layer, x, conv_site(layer))
     assert_close(energy(conv_site(layer), w, found), conv_transpose2d(x, w, stride=2).double().square().sum(), rtol=1e-5, atol=0)
+
+
+RIMS = [
+    nn.Conv2d(4, 6, (2, 4), padding="same", bias=False),
+    nn.Conv1d(4, 6, 4, padding="same", dilation=3, groups=2, bias=False),
+    nn.Conv2d(4, 6, 3, padding="valid", bias=False),
+    nn.Conv2d(4, 6, (3, 2), padding=(1, 0), padding_mode="circular", bias=False),
+    nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect", bias=False),
+    nn.Conv1d(4, 6, 4, padding="same", padding_mode="replicate", bias=False),
+    nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, bias=False),
+    nn.ConvTranspose1d(4, 6, 3, stride=3, output_padding=2, groups=2, dilation=2, bias=False),
+]
+
+
+@pytest.mark.parametrize("layer", RIMS, ids=str)
+@pytest.mark.parametrize("looked_at", [trace, lambda net, x: untraced(net, "unasked")], ids=["traced", "untraced"])
+def test_the_rim_of_a_convolution_is_what_torch_pads(layer, looked_at):
+    net, x = nn.Sequential(layer).eval(), torch.randn(3, 4, *[9, 8][: layer.weight.ndim - 2])
+    (site,) = Weights().sites(looked_at(net, x))
+    found = collect(net, [site], [InputGram(), InputNorm()], [x])[site.name]
+    assert_close(energy(site, layer.weight, found[InputGram()]), net(x).double().square().sum(), rtol=1e-5, atol=0)
+    if not site.weight.conv.transposed:
+        norms = found[InputNorm()].expand(layer.weight.shape)
+        columns = to_product(site.weight, norms)[:, 0]
+        assert_close(columns.square(), found[InputGram()].diagonal(dim1=1, dim2=2), rtol=1e-5, atol=1e-4)
 
 
 class Attention(nn.Module):

@@ -28,6 +28,11 @@ class Erk:
         """Reads no scores."""
         return True
 
+    @property
+    def shares_out(self) -> bool:
+        """How much goes where is what it is for: it is refused where a structure fixes that."""
+        return True
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts () in proportion to r; raises InputError for sites that are not on a weight."""
         sizes = {name: (site.units, self._density(site)) for name, site in sites.items()}

@@ -28,6 +28,11 @@ class Global:
         if self.relative not in get_args(Relative):
             raise InputError(f"Scores can be relative to {', '.join(get_args(Relative))}; '{self.relative}' is none of them.")
 
+    @property
+    def shares_out(self) -> bool:
+        """How much goes where is what it is for: it is refused where a structure fixes that."""
+        return self.relative != "none"
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts () of the units above the one threshold that meets the budget."""
         if self.relative == "none" and all(_countable(scores[name]) for name in sites):

@@ -23,6 +23,11 @@ class Lamp:
 
     power: float = 2.0
 
+    @property
+    def shares_out(self) -> bool:
+        """How much goes where is what it is for: it is refused where a structure fixes that."""
+        return True
+
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts () of the units above the one threshold that meets the budget; raises InputError on negative scores."""
         return cut(sites, {name: self.keys(name, scores[name]) for name in sites}, budget)

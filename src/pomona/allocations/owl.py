@@ -16,11 +16,12 @@ from pomona.vocabulary import Allocation, Budget, InputError, Keeps, Scores, Sit
 
 @dataclass(frozen=True)
 class Owl:
-    """The sparsity of a block is that of all, up to `spread` more or less, the less the larger its share of outliers.
+    """The sparsity of a block is that of all and something more or less: the less, the larger its share of outliers.
 
     Outliers are scores above `outlier` times the mean of their block: what the modules of one entry of a repeated list share
-    (`layers.3.`); sites outside of one are blocks of their own. Shares are spread linearly over 2 * `spread` and centred; one cut
-    meets the goal exactly, whatever the sizes of the blocks. `per` as in `Uniform`: within rows, as Wanda compares.
+    (`layers.3.`); sites outside of one are blocks of their own. Shares are spread linearly over 2 * `spread` and centred at
+    their mean, so one block among many may be almost 2 * `spread` away from it; one cut meets the goal exactly, whatever the
+    sizes of the blocks. `per` as in `Uniform`: within rows, as Wanda compares.
     """
 
     outlier: float = 5.0
@@ -30,6 +31,11 @@ class Owl:
     def __post_init__(self) -> None:
         if not self.outlier > 0 or not 0 <= self.spread < 1:
             raise InputError(f"Owl needs a positive outlier and a spread in [0, 1); got {self.outlier:g} and {self.spread:g}.")
+
+    @property
+    def shares_out(self) -> bool:
+        """How much goes where is what it is for: it is refused where a structure fixes that."""
+        return True
 
     def allocate(self, sites: Mapping[str, Site], scores: Mapping[str, Scores], budget: Budget) -> Keeps:
         """Counts that meet the budget, () or, per row, (rows,)."""

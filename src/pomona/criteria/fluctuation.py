@@ -25,6 +25,9 @@ class Fluctuation:
     `standardised`, as the paper compares layers and heads with neurons: columns in deviations from the mean column of the
     living units, and of a unit the mean of its columns. So a head, a mean of many, lies nearer 0 than a neuron. Where units have
     several columns these are squared first, as in the authors' code (the paper does not say so): that spares the heads.
+
+    The paper reads all inputs from the dense model. In a run block by block only the counts come from there; which units go is
+    judged, like the biases of `MeanBias`, on what a block reads from those that are already pruned.
     """
 
     weighted: bool = True

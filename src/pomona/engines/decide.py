@@ -50,7 +50,7 @@ class Ground:
     `method` is what the user calls the recipe. `measure` is there where the price only foretells: the share of the dense
     price that a plan really leaves, by which the last cut is aimed. `processes` do the run together. `layerwise`: block by block,
     the layers of a block are decided in the order in which they are read, each on what those before it give by then. Raises
-    InputError where the goal names families that no site has.
+    InputError where the goal names families that no site has, or where the structure leaves its allocation nothing to do.
     """
 
     recipe: Recipe
@@ -66,6 +66,12 @@ class Ground:
 
     def __post_init__(self) -> None:
         parted(self.goal, self.sites)
+        structure, allocation = self.recipe.structure, self.recipe.allocation
+        if getattr(allocation, "shares_out", False) and all(structure.feasible(site) is not None for site in self.sites):
+            raise InputError(
+                f"{structure} fixes how many stay in every group, so {type(allocation).__name__} has nothing to share out; "
+                "take another method, or structure weights."
+            )
 
     @property
     def by_name(self) -> dict[str, Site]:
@@ -120,12 +126,17 @@ def decide(
     # Chosen by one process for all: another kind of machine could differ in the last digit of a score.
     device = next((value.device for value in tensors.values()), torch.device("cpu"))
     keeps = ground.processes.of_first(lambda: _chosen(ground, action, cut), device)
+    said = {name: found.notes for name, found in scores.items()}
     scores.clear()  # they are as large as the weights, and nobody asks again
     if solver is None:
-        return _told({name: Decision(keep) for name, keep in keeps.items()}, views)
+        return _told({name: Decision(keep, notes=said[name]) for name, keep in keeps.items()}, views)
     owner = owners(ground.sites, ground.processes.number)
     own = {name: view for name, view in views.items() if owner[name] == ground.processes.rank}
-    return exchanged(ground.processes, owner, _told(_solved(solver, own, keeps), own), device)
+    solved = {
+        name: replace(decision, notes=tuple(dict.fromkeys((*said[name], *decision.notes))))
+        for name, decision in _solved(solver, own, keeps).items()
+    }
+    return exchanged(ground.processes, owner, _told(solved, own), device)
 
 
 def _told(decisions: Mapping[str, Decision], views: Mapping[str, View]) -> dict[str, Decision]:
@@ -217,11 +228,11 @@ def _solved(solver: Solver, views: Mapping[str, View], keeps: Mapping[str, Tenso
 def pin(scores: Scores, alive: Tensor, action: Prune | Drop | Regrow) -> Scores:
     """The dead below everyone, unless they may compete; when waking, the living above everyone."""
     if isinstance(action, Regrow):
-        return Scores(scores.value.masked_fill(alive, torch.inf))
+        return replace(scores, value=scores.value.masked_fill(alive, torch.inf), order=None)
     if isinstance(action, Prune) and action.revive:
         return scores
     order = None if scores.order is None else scores.order.masked_fill(~alive, -1)
-    return Scores(scores.value.masked_fill(~alive, -torch.inf), order)
+    return replace(scores, value=scores.value.masked_fill(~alive, -torch.inf), order=order)
 
 
 @torch.no_grad()

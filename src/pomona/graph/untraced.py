@@ -5,9 +5,11 @@ That is enough to thin out single weights, alone or in blocks and n:m groups, si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from pomona.graph.costs import Polynomials
@@ -15,6 +17,7 @@ from pomona.graph.export import inputs_of
 from pomona.graph.expr import Const
 from pomona.graph.graph import Graph, trace
 from pomona.graph.infer import Release, tied
+from pomona.graph.nodes import every_node, frames, shape, tensor_names
 from pomona.graph.precise import precise
 from pomona.graph.reference import answer
 from pomona.graph.terms import Term
@@ -30,11 +33,35 @@ def survey(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
     Raises InputError where it neither traces nor runs.
     """
     try:
-        return trace(model, args, kwargs, release=release)
+        graph = trace(model, args, kwargs, release=release)
     except Untraceable as error:
         if not _runs(model, *inputs_of(args, kwargs)):
             raise
         return untraced(model, str(error))
+    return replace(graph, weights={**graph.weights, **dict(_lost(model, graph))})
+
+
+def _lost(model: nn.Module, graph: Graph) -> Iterator[tuple[str, Weight]]:
+    """Matrices that products read in the program although the trace lost them on the way there, which says no more of axes.
+
+    That of a layer of torch's that something wrote to before (RWKV scales its own), and stacks that are picked from one by one.
+    """
+    modules, names = dict(model.named_modules(remove_duplicate=False)), tensor_names(graph.program)
+    for n in every_node(graph.program):
+        given: Any = n.args[1] if n.target == torch.ops.aten.linear.default else None
+        if given is None:
+            continue
+        owner = next(reversed(frames(n)), "")
+        if isinstance(modules.get(owner), nn.Linear):
+            yield from _read_as(graph, f"{owner}.weight", shape(given), 0)
+        if given.target == torch.ops.aten.select.int and given.args[1] == 0:
+            yield from _read_as(graph, names.get(given.args[0].name, ""), shape(given.args[0]), 1)
+
+
+def _read_as(graph: Graph, name: str, shape: tuple[int, ...] | None, out_dim: int) -> Iterator[tuple[str, Weight]]:
+    weight = graph.weights.get(graph.ties.get(name, name))
+    if weight is not None and weight.kind == "other" and weight.shape == shape and len(shape) == out_dim + 2:
+        yield weight.tensor, replace(weight, kind="linear", out_dim=out_dim, in_dim=out_dim + 1)
 
 
 def untraced(model: nn.Module, why: str) -> Graph:
@@ -116,11 +143,13 @@ _READS: Mapping[type, Reads] = {
 def _walk(conv: Any) -> Convolution:
     rank = len(conv.kernel_size)
     kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
-    if isinstance(conv.padding, str):
-        padding = tuple(d * (k - 1) // 2 if conv.padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
-    else:
+    padding, trailing = (0,) * rank, tuple(conv.output_padding)
+    zeros = conv.padding_mode == "zeros"  # else what is heard at the product is padded already
+    if zeros and conv.padding == "same":
+        padding, trailing = Convolution.same(kernel, dilation)
+    elif zeros and conv.padding != "valid":
         padding = tuple(conv.padding)[:rank]
-    return Convolution(tuple(stride), padding, tuple(dilation), conv.groups, conv.transposed)
+    return Convolution(tuple(stride), padding, tuple(dilation), conv.groups, conv.transposed, trailing)
 
 
 def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

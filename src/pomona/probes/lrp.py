@@ -45,7 +45,7 @@ class RelevancePass:
             dense = _logits(model(*given.args, **given.kwargs))
         rules = Redistributed(self.dense, self.convolution, self.epsilon)
         with evaluating(model), torch.enable_grad():
-            with recording(model, watch, differentiate=True) as record, rules:
+            with rules, recording(model, watch, differentiate=True) as record:
                 logits = _logits(model(*given.args, **given.kwargs))
             if not torch.allclose(logits, dense, rtol=1e-4, atol=1e-5):
                 raise InputError("This model overwrites activations that it reads again, so relevance cannot be followed.")

@@ -9,10 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pomona.vocabulary import Scores, View, Weight
+from pomona.vocabulary import InputError, Scores, View, Weight
 from pomona.vocabulary.layout import from_product, product_shape, row_dims, to_product
 
 Per = Literal["site", "row"]
+Mask = Literal["chosen", "given"]
+
+
+def check_mask(solver: str, mask: str) -> None:
+    """Raises InputError where it is neither: a misspelt one would quietly be one of the two."""
+    if mask not in ("chosen", "given"):
+        raise InputError(f"The mask of {solver} is 'chosen' or 'given', not '{mask}'.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from pomona.vocabulary.layout import from_product, to_product
 from pomona.vocabulary.precision import single_or_double
 
 _AT_ONCE = 1024
+_LARGE = 2.0**60  # beyond it, and below its inverse, squared outputs may leave the range of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Quadratic:
     """tr((W - W') H (W - W')^T), to be made small over the W' that live where a mask says.
 
     `weight` W is (groups, rows, columns) as in `layout.to_product`, in float32, or in float64 where the model is; `gram` H
-    float64 (groups, columns, columns) as it was gathered; `root` that of H and what is added to its diagonal before anything is
+    float64 (groups, columns, columns) as it was gathered, over `unit`, a power of 2 that is 1 unless inputs are so large or small
+    that their squares would not fit in float32; `root` that of H and what is added to its diagonal before anything is
     solved. Only grouped convolutions and stacks of matrices have more than one group. A dead input, of which nothing was seen
     but zeros, makes its weights irrelevant: they are zero in `weight`, so that they are worth nothing, and its place in the
     damped matrix stands alone. `notes` say what had to be done to make the matrix positive definite.
@@ -33,6 +36,7 @@ class Quadratic:
     gram: Tensor
     root: Root
     notes: tuple[str, ...] = ()
+    unit: float = 1.0
 
     needs = (InputGram(),)
 
@@ -50,6 +54,8 @@ class Quadratic:
         if not finite(stored):
             raise InputError(f"The weight {given.tensor} holds NaN or infinite numbers; mend the model before pruning it.")
         gram = view.stats[statistic]
+        if (unit := _unit(gram)) != 1.0:
+            gram = gram / unit
         found = root(gram, damping)
         if found is None:
             raise InputError(
@@ -58,7 +64,7 @@ class Quadratic:
         weight = to_product(given, single_or_double(stored))
         if found.dead.any():
             weight = weight.masked_fill(found.dead[:, None], 0.0)
-        return cls(view, weight, gram, found, _said(given.tensor, found.strength, damping))
+        return cls(view, weight, gram, found, _said(given.tensor, found.strength, damping), unit)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,17 +131,29 @@ class Quadratic:
     def decision(self, keep: Tensor, candidate: Tensor, lost: float | None = None) -> Decision:
         """Who stays, the weight that goes with it (zero where the mask is, in its own dtype), its error and the notes.
 
-        `lost` is tr(D H D^T) of `candidate` where the solver knows it, which spares a product with all of H.
+        `lost` is tr(D H D^T) of `candidate` where the solver knows it, which spares a product with all of H. Raises InputError
+        where the weight, or its error, would not be finite.
         """
         given = self.view.site.weight
         assert given is not None  # of() saw to it
         solved = torch.where(self.mask(keep), candidate, 0.0)
         value = from_product(given, solved).to(self.view.tensors[given.tensor].dtype)
         error = self.error(solved) if lost is None else self._share(lost)
+        if not finite(value) or not math.isfinite(error):
+            raise InputError(
+                f"Solving for {given.tensor} gave NaN or infinite numbers: its weights or inputs leave the range of "
+                f"{str(value.dtype).removeprefix('torch.')}; prune in float64, or leave it alone with --keep {given.tensor}."
+            )
         return Decision(keep, {given.tensor: value}, self.notes, error)
 
     def _share(self, lost: float) -> float:
         return lost / self.energy if self.energy else 0.0
+
+
+def _unit(gram: Tensor) -> float:
+    most = float(gram.diagonal(dim1=1, dim2=2).amax())
+    ordinary = 1 / _LARGE < most < _LARGE or most <= 0 or not math.isfinite(most)
+    return 1.0 if ordinary else math.ldexp(1.0, math.frexp(most)[1])
 
 
 def _said(name: str, strength: float, damping: float) -> tuple[str, ...]:

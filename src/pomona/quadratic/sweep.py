@@ -22,13 +22,15 @@ def swept(
 
     `choose(worth, start)` says who of the columns from `start` on stays, where worth is w^2 / [U_jj]^2, what losing a weight
     costs when all columns before are settled. It is asked once a block, or where `window` columns must be chosen together,
-    once a window, with the weights as they are then. `snap` puts the values of a column, (groups, rows), on a grid.
+    once a window, with the weights as they are then. `snap` puts the values of a column, (groups, rows), on a grid, where
+    they are to the last digit.
 
     With H = R R^T, R upper triangular, and E the change of the settled columns P, the best that the others can do is
     W_b + E R_Pb R_bb^-1: one Cholesky and no inverse, and a block is looked at once, when its turn has come.
     """
     weight, columns = problem.weight, problem.weight.shape[2]
     change = torch.empty_like(weight)
+    settled = None if snap is None else torch.empty_like(weight)  # weight - change is off the grid by a rounding
     alive, lost = torch.empty_like(weight, dtype=torch.bool), 0.0
     one = torch.eye(block, dtype=weight.dtype, device=weight.device)
     for start in range(0, columns, block):
@@ -38,10 +40,12 @@ def swept(
         now = (weight[..., here] + change[..., :start] @ upper[:, :start] @ factor).mT.contiguous()
         stays, errors = _settled(now, factor, choose, start, window, snap)
         alive[..., here] = stays.mT
+        if settled is not None:
+            settled[..., here] = now.mT
         moved = torch.sub(weight[..., here], now.mT.contiguous(), out=change[..., here])
         damped = moved.square().sum(1, dtype=torch.float64) * problem.ridge[:, here]
         lost += float(errors.square_().sum(dtype=torch.float64) - damped.sum())
-    return torch.sub(weight, change, out=change), alive, max(lost, 0.0)
+    return torch.sub(weight, change, out=change) if settled is None else settled, alive, max(lost, 0.0)
 
 
 def _settled(now: Tensor, factor: Tensor, choose: Choose, start: int, window: int, snap: Snap | None) -> tuple[Tensor, Tensor]:

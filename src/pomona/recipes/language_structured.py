@@ -41,7 +41,7 @@ deeper_layers = Recipe(
 reap = Recipe(
     Axes(("expert",)),
     Reap(),
-    Uniform(),
+    Uniform(level=True),
     Once(),
     summary="Removes the experts that add least to the tokens that the router sends to them, the same share in every layer.",
     papers=(

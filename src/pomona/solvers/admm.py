@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pomona.quadratic.choice import Choice, Per
+from pomona.quadratic.choice import Choice, Mask, Per, check_mask
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.splitting import Scaled, Split, begun, pulled, stepped
 from pomona.vocabulary import Decision, InputError, Statistic, View, Working
@@ -27,12 +27,13 @@ class Admm:
     gradual: int = 15
     damping: float = 0.1
     per: Per = "site"
-    mask: Literal["chosen", "given"] = "chosen"
+    mask: Mask = "chosen"
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
     working: ClassVar[Working] = Working(60, 2.5)
 
     def __post_init__(self) -> None:
+        check_mask("Admm", self.mask)
         if self.rounds < 0 or not 0 <= self.gradual <= max(self.rounds, 1):
             raise InputError(
                 f"Admm takes 0 or more rounds, of which the first few are gradual; got {self.rounds}, {self.gradual}."

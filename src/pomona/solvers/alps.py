@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pomona.quadratic.choice import Choice, Per
+from pomona.quadratic.choice import Choice, Mask, Per, check_mask
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.refit import descended
 from pomona.quadratic.splitting import Scaled, Split, begun, pulled, rescaled, stepped
@@ -22,7 +22,8 @@ class Alps:
 
     The penalty `rho`, in units of the inputs' energy, grows every `every` rounds, the slower the fewer survivors changed since;
     when none did, or after `rounds`, the support stands. Structure and `per` say who competes with whom: the whole weight, each
-    of its rows, n:m groups, blocks. `damping` is in mean diagonals of H. Stacked experts share one course of the penalty.
+    of its rows, n:m groups, blocks. `mask="given"` leaves the proposal as it is: no splitting, only the conjugate gradients.
+    `damping` is in mean diagonals of H. Stacked experts share one course of the penalty.
     """
 
     damping: float = 0.01
@@ -31,11 +32,13 @@ class Alps:
     every: int = 3
     rounds: int = 300
     steps: int = 100
+    mask: Mask = "chosen"
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
     working: ClassVar[Working] = Working(60, 2.5)
 
     def __post_init__(self) -> None:
+        check_mask("Alps", self.mask)
         if not self.rho > 0 or self.every < 1 or self.rounds < 1:
             raise InputError(f"Alps needs a positive rho and at least 1 round; got {self.rho:g}, {self.every} and {self.rounds}.")
 
@@ -45,6 +48,9 @@ class Alps:
             return Decision(proposal)
         problem, choice = Quadratic.of(view, self.damping), Choice(view, proposal, self.per)
         scaled = Scaled.of(problem)
+        if self.mask == "given":
+            weight = descended(scaled.gram, scaled.target, problem.mask(proposal), scaled.target, self.steps)
+            return problem.decision(proposal, scaled.back(weight))
         at = self._settled(scaled, choice)
         weight = descended(scaled.gram, scaled.target, at.mask, at.sparse, self.steps)
         return problem.decision(problem.keep(at.mask), scaled.back(weight))

@@ -63,9 +63,10 @@ class Asymmetric:
         damping = self.doubt * gram.shape[1] / max(1.0, float(rows))
         problem = Quadratic.of(replace(view, stats=Gathered({InputGram(): gram})), damping)
         assert given is not None  # Quadratic.of saw to it
-        fitted = problem.weight + problem.solved(view.stats[Drift(self._probe)]).mT.to(problem.dtype)
+        fitted = problem.weight + problem.solved(view.stats[Drift(self._probe)] / problem.unit).mT.to(problem.dtype)
         value = from_product(given, fitted).to(view.tensors[given.tensor].dtype)
-        return self.solver.solve(replace(view, tensors={**view.tensors, given.tensor: value}, stats=stats), proposal)
+        decision = self.solver.solve(replace(view, tensors={**view.tensors, given.tensor: value}, stats=stats), proposal)
+        return replace(decision, notes=tuple(dict.fromkeys((*problem.notes, *decision.notes))))
 
     @property
     def _probe(self) -> Paired:

@@ -20,6 +20,7 @@ class MeanBias:
 
     Any axis will do: heads, neurons, channels of a convolution. Readers without a bias are given one before anything is decided,
     as the original does; where `adds_biases` is off or a module has no room for one, they stay as they are and the notes say so.
+    In a run block by block means are of what a block reads from those that are already pruned; in the paper, from dense ones.
     """
 
     adds_biases: bool = True

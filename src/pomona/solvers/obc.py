@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pomona.quadratic.choice import Choice
+from pomona.quadratic.choice import Choice, Mask, check_mask
 from pomona.quadratic.path import walked
 from pomona.quadratic.problem import Quadratic
 from pomona.quadratic.refit import refit
@@ -19,14 +19,18 @@ class Obc:
     """The exact greedy removal. Each row loses as many weights as the proposal takes from it, n:m groups always m - n.
 
     How many leave which row is the allocation's word; with the criterion `ObcLoss` the cheapest steps of all rows compete, as in
-    the paper. Where units are not single weights the proposal is taken as it is and fitted anew. `damping` is in mean diagonals
-    of H.
+    the paper. `mask="given"` leaves the proposal as it is and fits it anew, exactly, as it does where units are not single
+    weights. `damping` is in mean diagonals of H.
     """
 
     damping: float = 0.01
+    mask: Mask = "chosen"
 
     needs: ClassVar[tuple[Statistic, ...]] = Quadratic.needs
     working: ClassVar[Working] = Working(48, 2.5, 1 << 28)
+
+    def __post_init__(self) -> None:
+        check_mask("Obc", self.mask)
 
     def solve(self, view: View, proposal: Tensor) -> Decision:
         """As many survivors in every row as proposed, and their weights; nothing changes where everyone stays."""
@@ -34,7 +38,7 @@ class Obc:
             return Decision(proposal)
         problem, choice = Quadratic.of(view, self.damping), Choice(view, proposal)
         mask, window = problem.mask(proposal), choice.window
-        if not choice.apart:
+        if self.mask == "given" or not choice.apart:
             return problem.decision(proposal, refit(problem.damped, problem.weight, mask))
         quota = (~mask).view(*mask.shape[:2], -1, window).sum(3) if window > 1 else None
         path = walked(problem.inverse.to(problem.dtype), problem.weight, (~mask).sum(2), quota, window)

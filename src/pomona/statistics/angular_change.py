@@ -18,7 +18,7 @@ class AngularChange:
     """Mean over tokens of 1 - cos(what enters, what leaves), for each block of a branch site: float64 of shape (blocks,).
 
     Between 0 (the block keeps every direction) and 2. Features are the last dimension of 2-d and 3-d tensors and dimension
-    1 of feature maps, whose pixels are the tokens. Padding tokens count like others.
+    1 of feature maps, whose pixels are the tokens.
     """
 
     probe: Probe = field(default_factory=Forward)

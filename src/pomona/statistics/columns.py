@@ -59,7 +59,7 @@ def patches(x: Tensor, conv: Convolution, kernel: tuple[int, ...], positions: in
 
     Samples are `positions` outputs, evenly spaced; None stands for all.
     """
-    x = pad(x, [p for size in reversed(conv.padding) for p in (size, size)])
+    x = pad(x, conv.rim)
     spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, kernel, strict=True)]
     outputs = tuple((n - span) // s + 1 for n, span, s in zip(x.shape[2:], spans, conv.stride, strict=True))
     number = torch.Size(outputs).numel()
@@ -76,7 +76,7 @@ def straight(x: Tensor, conv: Convolution, kernel: tuple[int, ...]) -> tuple[Ten
     wide = x.new_zeros(*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], conv.stride, strict=True)))
     wide[(slice(None), slice(None), *(slice(None, None, s) for s in conv.stride))] = x
     padding = tuple(d * (k - 1) - p for d, k, p in zip(conv.dilation, kernel, conv.padding, strict=True))
-    return wide, Convolution((1,) * len(kernel), padding, conv.dilation, conv.groups)
+    return wide, Convolution((1,) * len(kernel), padding, conv.dilation, conv.groups, trailing=conv.trailing)
 
 
 def _spread(size: int, positions: int) -> Tensor:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from pomona.probes.forward import Forward
 from pomona.statistics.columns import patches, straight
-from pomona.statistics.sums import added, only_weight, watched
+from pomona.statistics.sums import added, only_weight, squarable, watched
 from pomona.vocabulary import InputError, Probe, Seen, Site, State, Watch, Weight
 from pomona.vocabulary.layout import product_shape
-from pomona.vocabulary.precision import single_or_double
 
 _BLOCK = 256  # columns of the gram that are added at once: the half below the diagonal is never computed
 _UNFOLDED = 1 << 24  # numbers that an unfolded piece of a convolution's input may hold
@@ -28,10 +27,10 @@ class InputGram:
     stored, the unfolded input of a convolution, group by group; each matrix of a stack has its own. A change D of the weight
     then changes the outputs by tr(D H D^T) in squares. Weights that read the very same tensor share one accumulator.
 
-    Each batch is multiplied in float32 (in float64 where the model is) and added in float64. On inputs with outlier features
-    correlations then differ by 3e-7 from those multiplied in float64 (8192 tokens of width 1536), thousands of times less than
-    any damping adds; multiplying so, and only above the diagonal, is 2.5 times as fast. Accumulated in place: memory is
-    columns squared, for each tensor that is read.
+    Each batch is multiplied in float32 (in float64 where the model is, or where float32 could not hold the squares) and added in
+    float64. On inputs with outlier features correlations then differ by 3e-7 from those multiplied in float64 (8192 tokens of
+    width 1536), thousands of times less than any damping adds; multiplying so, and only above the diagonal, is 2.5 times as
+    fast. Accumulated in place: memory is columns squared, for each tensor that is read.
     """
 
     probe: Probe = field(default_factory=Forward)
@@ -61,7 +60,7 @@ class InputGram:
         if state is None:
             state = {"sum": torch.zeros(groups, columns, columns, dtype=torch.float64, device=device(weight, seen))}
         for here, read in pieces(weight, seen):
-            piece = single_or_double(read)
+            piece = squarable(read)
             for i in range(0, columns, _BLOCK):
                 state["sum"][here, i : i + _BLOCK, i:] += piece[..., i : i + _BLOCK].mT @ piece[..., i:]
         return state

@@ -13,9 +13,8 @@ from torch.nn.functional import pad
 
 from pomona.probes.forward import Forward
 from pomona.statistics.input_gram import InputGram
-from pomona.statistics.sums import added, only_weight, watched
+from pomona.statistics.sums import added, only_weight, squarable, watched
 from pomona.vocabulary import Convolution, InputError, Probe, Seen, Site, State, Watch, Weight
-from pomona.vocabulary.precision import single_or_double
 
 _FEW = 64
 
@@ -96,7 +95,7 @@ def _squares(rows: Tensor) -> Tensor:
 
     To square and add all in float64 takes as long as the product of a narrow layer.
     """
-    rows = single_or_double(rows)
+    rows = squarable(rows)
     whole = len(rows) // _FEW * _FEW
     few = rows[:whole].square().view(-1, _FEW, rows.shape[1]).sum(1)
     return few.sum(0, dtype=torch.float64) + rows[whole:].square().sum(0, dtype=torch.float64)
@@ -104,7 +103,7 @@ def _squares(rows: Tensor) -> Tensor:
 
 def _columns(squares: Tensor, conv: Convolution, kernel: tuple[int, ...]) -> Tensor:
     """(examples, in, *space) -> (in, *kernel): sums over where each kernel element lands; no unfolded copy is made."""
-    padded = pad(squares, [p for size in reversed(conv.padding) for p in (size, size)])
+    padded = pad(squares, conv.rim)
     spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, kernel, strict=True)]
     steps = [(n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, conv.stride, strict=True)]
     sums = []

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pomona.vocabulary import InputError, Site, State, Watch, Weight
+from pomona.vocabulary.precision import single_or_double
 
 
 def added(state: State | None, more: State) -> State:
@@ -16,6 +17,18 @@ def added(state: State | None, more: State) -> State:
 def count(number: int) -> Tensor:
     """A count as a float64 scalar, so that it can live among the sums."""
     return torch.tensor(float(number), dtype=torch.float64)
+
+
+def squarable(values: Tensor) -> Tensor:
+    """The values in float32, or in float64 where they are, or where the sum of their squares might leave the range of float32.
+
+    >>> squarable(torch.tensor([1.0])).dtype, squarable(torch.tensor([1e-24])).dtype
+    (torch.float32, torch.float64)
+    """
+    if values.is_meta or not values.numel():
+        return single_or_double(values)
+    most = max(abs(float(extreme)) for extreme in values.aminmax())
+    return single_or_double(values) if most == 0 or 1e-12 < most < 1e12 else values.double()
 
 
 def only_weight(site: Site, asker: str) -> str:

@@ -22,11 +22,13 @@ Keeps: TypeAlias = Mapping[str, Tensor]  # site -> int64 counts: shape () for th
 class Scores:
     """What units are worth: float32 of the site's shape, higher stays.
 
-    Where worth depends on who has already left, `order` (int64, 0 leaves first) says so; None means ascending value.
+    Where worth depends on who has already left, `order` (int64, 0 leaves first) says so; None means ascending value. `notes` are
+    what the user should know of how it was judged.
     """
 
     value: Tensor
     order: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

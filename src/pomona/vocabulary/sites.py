@@ -25,13 +25,30 @@ BLOCKS = ("layers", "blocks")  # how users spell sites of blocks
 
 @dataclass(frozen=True)
 class Convolution:
-    """How a convolution walks over its input; one number per spatial dimension."""
+    """How a convolution walks over its input; one number per spatial dimension.
+
+    `trailing` is how much wider than `padding` the rim at the end is (empty: no wider): half of an odd "same" padding is, and
+    the output padding of a transposed convolution, that being the ordinary one over its input with zeros in between.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int = 1
     transposed: bool = False
+    trailing: tuple[int, ...] = ()
+
+    @property
+    def rim(self) -> list[int]:
+        """The padding as torch's `pad` takes it: before and after, last dimension first."""
+        trailing = self.trailing or (0,) * len(self.padding)
+        return [side for p, t in zip(reversed(self.padding), reversed(trailing), strict=True) for side in (p, p + t)]
+
+    @classmethod
+    def same(cls, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(padding, trailing) of `padding="same"`: where the total is odd, torch puts the larger half at the end."""
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple(total // 2 for total in totals), tuple(total % 2 for total in totals)
 
 
 @dataclass(frozen=True)

@@ -61,15 +61,15 @@ def _space(space: Sequence[Expr], kernel: Sequence[int], how: Convolution, after
 
 
 def _how(op: Op) -> Convolution:
-    kernel = [e.n for e in op.dims("weight")[2:]]
+    kernel = tuple(e.n for e in op.dims("weight")[2:])
     stride, dilation = (_each(op.args.get(k), len(kernel)) for k in ("stride", "dilation"))
-    given = op.args.get("padding")
-    if isinstance(given, str):
-        padding = tuple(d * (k - 1) // 2 if given == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
+    given, trailing = op.args.get("padding"), _each(op.args.get("output_padding") or 0, len(kernel))
+    if given == "same":
+        padding, trailing = Convolution.same(kernel, dilation)
     else:
-        padding = _each(given, len(kernel))
+        padding = _each(0 if given == "valid" else given, len(kernel))
     transposed = "transpose" in op.name or bool(op.args.get("transposed"))
-    return Convolution(stride, padding, dilation, int(op.args["groups"]), transposed)
+    return Convolution(stride, padding, dilation, int(op.args["groups"]), transposed, trailing)
 
 
 def _each(given: Any, rank: int) -> tuple[int, ...]:
