@@ -80,6 +80,7 @@ def face(monkeypatch):
 
     def save(folder: Path) -> Path:
         folder.mkdir()
+        (folder / "report.json").write_text(json.dumps(REPORT | {"notes": ["How it opens."]}))
         return folder
 
     axes = {

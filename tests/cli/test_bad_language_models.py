@@ -92,6 +92,11 @@ def test_what_is_broken_is_named(way, model, data, said, refused):
     refused("prune", model, *WANDA, "--data", data, *way, "-o", "out", said=said)
 
 
+@pytest.mark.parametrize("way", [STREAMED, WHOLE], ids=["streamed", "whole"])
+def test_the_model_that_is_read_is_not_written_to(way, refused):
+    refused("prune", "dense", *WANDA, "--data", "text.txt", *way, "-o", "dense/out", said=["dense/out lies in dense"])
+
+
 def test_eval_names_the_tokenizer_that_does_not_match(refused):
     refused("eval", "foreign", "--data", "text.txt", "--length", "16", said=["the token 59", "0 to 31"])
 

@@ -76,6 +76,20 @@ def test_methods_are_a_table_and_cards(cli):
         assert card["text"] == str(known[name]) and card["parts"]
 
 
+def test_the_parts_of_every_method_are_told(cli):
+    rows = {row["method"]: row for row in cli("methods", "--json").json["methods"]}
+    made = {slot: rows["sparsegpt"][slot] for slot in ("structure", "criterion", "allocation", "schedule", "solver", "recovery")}
+    assert made == {
+        "structure": "weights",
+        "criterion": "Wanda",
+        "allocation": "Uniform",
+        "schedule": "Once",
+        "solver": "SparseGPT",
+        "recovery": None,
+    }
+    assert "pomona methods NAME shows" in cli("methods").out
+
+
 @pytest.mark.parametrize("name", ["methods"])
 def test_the_table_is_readable_in_a_pipe(name, cli):
     lines = cli(name).out.splitlines()

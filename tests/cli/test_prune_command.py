@@ -49,8 +49,10 @@ def test_without_a_folder_the_user_is_told_before_the_work(face, net, cli):
 
 
 def test_json_names_the_folder_and_the_plan(face, net, cli, tmp_path):
-    found = cli("prune", net, "-o", tmp_path / "out", "--json").json
+    ran = cli("prune", net, "-o", tmp_path / "out", "--json")
+    found = ran.json
     assert found["out"] == str(tmp_path / "out") and found["plan"].startswith(found["out"])
+    assert found["notes"] == ["How it opens."] and "How it opens." in ran.err  # which is known when it has been saved
     assert {"params", "nonzeros", "macs", "bytes", "latency", "quality", "proof"} <= set(found)
 
 

@@ -1,5 +1,6 @@
 """`pomona prune --target cpu-sparse`: the sparse kernels behind the command line."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,8 @@ def result(face, monkeypatch, a_report):
 
     def save(folder, **given):
         calls["save"] = given
+        folder.mkdir()
+        (folder / "report.json").write_text(json.dumps(made.report))
 
     made = SimpleNamespace(report=dict(a_report), accelerate=accelerate, accelerate_gpu=accelerate_gpu, save=save)
     monkeypatch.setitem(vars(pomona), "prune", lambda *_, **__: made)

@@ -221,7 +221,8 @@ def test_a_block_runs_once_for_every_batch_but_the_first():
             layer.__class__, layer.name = Counted, name
     many = [*batches] * 5
     sequential.run(model, ground, found, batches=many)
-    blocks, once_more = len(model.model.layers), 2  # the first batch: to see how far its output moves, and the order of layers
+    # The first batch: to see how far its output moves, what can be read, and the order of layers.
+    blocks, once_more = len(model.model.layers), 3
     assert calls == dict.fromkeys(calls, blocks * (len(many) + once_more))
 
 

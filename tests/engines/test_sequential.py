@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import language
+from pomona import registry
 from pomona.allocations.everywhere import Global
 from pomona.allocations.owl import Owl
 from pomona.engines import oneshot, sequential
@@ -15,8 +16,9 @@ from pomona.engines.decide import Ground, counted
 from pomona.engines.prices import price
 from pomona.engines.sweep import Room
 from pomona.graph import survey
+from pomona.graph.untraced import untraced
 from pomona.structures import narrowed, structure
-from pomona.vocabulary import Batch, InputError
+from pomona.vocabulary import Batch, Goal, InputError
 from stepwise import LISTS, ground_of, norms_of
 
 
@@ -162,3 +164,104 @@ def test_sites_that_reach_over_blocks_are_refused():
     sites = [site for site in structure("axes").sites(graph) if site.axis.family == "width"]
     with pytest.raises(InputError, match="reaches beyond one block"):
         parted(sites, found[0].blocks)
+
+
+def test_what_a_block_never_calls_stays_dense_and_is_noted():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+            self.table = torch.nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x, spare):
+            return x + (self.spare(x) if spare else self.used(x) * self.table.sum(0))
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(Odd() for _ in range(2))
+
+        def forward(self, x, spare=False):
+            for layer in self.layers:
+                x = layer(x, spare)
+            return x
+
+    model, x = Net().eval(), torch.randn(3, 4)
+    graph, recipe = untraced(model, "asked"), registry.recipe("wanda")
+    found = chains(model, graph)
+    sites, goal = tuple(recipe.structure.sites(graph)), Goal.parse("sparsity=0.5")
+    ground = Ground(recipe, sites, price(goal, graph, sites, recipe.structure), goal)
+    plan = sequential.run(model, ground, found, batches=[Batch((x,))]).plan
+    assert {name: int(plan.keep(name).sum()) for name in plan.sites} == {
+        **dict.fromkeys(("layers.0.used.weight", "layers.1.used.weight"), 8),
+        **dict.fromkeys(("layers.0.spare.weight", "layers.1.spare.weight"), 16),
+    }
+    notes = plan.provenance["notes"]
+    assert len([note for note in notes if note.endswith("on this data: spare.weight.")]) == 1
+    assert len([note for note in notes if note.endswith("no product with them: table.")]) == 1
+
+
+def test_nan_before_the_blocks_is_not_laid_on_the_data():
+    model, batches, found, ground = ground_of("gpt2", "wanda")
+    with torch.no_grad():
+        model.transformer.wpe.weight.fill_(torch.nan)
+    with pytest.raises(InputError, match=r"The input of transformer\.h\.0 is NaN or infinite for batch 1"):
+        sequential.run(model, ground, found, batches=batches)
+
+
+class Nested(torch.nn.Module):
+    """Lists of lists of layers, as Funnel has them; `table` is what the layers leave for each other."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.stages = torch.nn.ModuleList(torch.nn.ModuleList(layer() for _ in range(2)) for _ in range(2))
+
+    def forward(self, x):
+        table = {}
+        for stage in self.stages:
+            for layer in stage:
+                x = layer(x, table)
+        return x
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+    def forward(self, x, table):
+        return x + self.down(self.up(x).relu())
+
+
+class Sharing(Layer):
+    def forward(self, x, table):
+        table.setdefault("shared", x)
+        return super().forward(x, table) + table["shared"]
+
+
+def test_lists_in_lists_are_gone_through_layer_by_layer():
+    model = Nested(Layer).eval()
+    graph = survey(model, (torch.randn(2, 4),))
+    expected = ("stages.0.0", "stages.0.1", "stages.1.0", "stages.1.1")
+    assert [(chain.container, chain.blocks) for chain in chains(model, graph)] == [("stages", expected)]
+
+
+def test_parts_of_a_block_are_no_list_of_blocks():
+    model = Nested(type("Mixed", (Layer,), {"__init__": mixed})).eval()
+    graph = survey(model, (torch.randn(2, 4),))
+    with pytest.raises(InputError, match="is no list of blocks that run one after the other, each once; did you mean stages"):
+        chains(model, graph, ["stages.0.0"])
+
+
+def mixed(self):
+    Layer.__init__(self)
+    self.down = torch.nn.Sequential(torch.nn.Linear(4, 4))
+
+
+def test_blocks_that_hand_on_through_a_dict_are_refused():
+    model, x = Nested(Sharing).eval(), torch.randn(2, 4)
+    graph, recipe = survey(model, (x,)), registry.recipe("wanda")
+    sites, goal = tuple(recipe.structure.sites(graph)), Goal.parse("sparsity=0.5")
+    ground = Ground(recipe, sites, price(goal, graph, sites, recipe.structure), goal)
+    with pytest.raises(InputError, match="into a dict that it is given"):
+        sequential.run(model, ground, chains(model, graph), batches=[Batch((x,))])

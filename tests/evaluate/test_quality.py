@@ -77,6 +77,21 @@ def test_perplexity_predicts_the_next_token_and_leaves_out_what_is_masked():
     assert evaluate(Masked(rows.tolist()), data, "perplexity").value == pytest.approx(expected)
 
 
+def test_the_perplexity_of_a_decoder_is_that_of_its_labels_each_where_it_is_written():
+    class Writer(Table):
+        def forward(self, input_ids, decoder_input_ids):
+            return self.rows[decoder_input_ids]
+
+    rows = torch.randn(5, 5)
+    nll = -rows.log_softmax(1)
+    data = {"input_ids": torch.zeros(1, 7, dtype=torch.int64), "decoder_input_ids": torch.tensor([[0, 3, 1]])}
+    labels = torch.tensor([[3, 1, -100]])
+    quality = evaluate(Writer(rows.tolist()), [data | {"labels": labels}], "perplexity")
+    assert quality.value == pytest.approx(math.exp((nll[0, 3] + nll[3, 1]) / 2)) and quality.examples == 2
+    # Without labels, what the decoder reads is what it should have written.
+    assert evaluate(Writer(rows.tolist()), [data], "perplexity").value == pytest.approx(quality.value)
+
+
 def test_a_broken_language_model_has_infinite_perplexity():
     assert evaluate(Table([[0.0, -1e6], [0.0, -1e6]]), [torch.ones(1, 3, dtype=torch.int64)], "perplexity").value == math.inf
 

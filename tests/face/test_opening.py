@@ -1,5 +1,7 @@
 """A model by its name: what the command line takes, Python takes."""
 
+import shutil
+
 import pytest
 import tokenizers
 import torch
@@ -46,6 +48,25 @@ def test_python_and_the_command_line_prune_a_folder_alike(home, tmp_path):
     assert run(["prune", str(home / "dense"), *wish, "-o", str(tmp_path / "c")]) == 0
     a, b, c = (weights(tmp_path / name) for name in "abc")
     assert all(torch.equal(a[key], b[key]) and torch.equal(a[key], c[key]) for key in a)
+
+
+def test_encoder_decoders_are_pruned_on_text_whole_and_streamed_alike(home, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 4}
+    config = transformers.T5Config(vocab_size=64, decoder_start_token_id=0, pad_token_id=0, **sizes)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "dense")
+    for file in (home / "dense").glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "dense")
+    data, wish = str(home / "text.txt"), ["--method", "wanda", "--goal", "sparsity=0.5", "--length", "16"]
+    for name, way in {"a": ["--no-latency"], "b": ["--max-memory", "1GB"]}.items():
+        assert run(["prune", str(tmp_path / "dense"), *wish, "--data", data, *way, "-o", str(tmp_path / name)]) == 0
+    a, b = (transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / name).state_dict() for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert run(["eval", str(tmp_path / "a"), "--data", data, "--length", "16"]) == 0
+    own = [{"input_ids": language.ids(), "labels": language.ids(length=5, seed=1)}]
+    inputs = {"input_ids": language.ids(), "decoder_input_ids": language.ids(length=5)}
+    assert pomona.prune(model, (), inputs, data=own, test=own, metric="perplexity", latency=False, **WISH).report.proof.passed
 
 
 def test_what_was_pruned_is_pruned_again_by_its_folder(home, tmp_path):

@@ -1,14 +1,17 @@
 """What a config can say opens with plain `from_pretrained`, and answers as the pruned model does."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 import pomona
+from pomona.cli.app import run
+from pomona.face.saving import notes_of
 from pomona.models import load_model
 from pomona.runtime.packing import weight_files
-from pomona.vocabulary import Decision
+from pomona.vocabulary import Decision, Limits
 
 transformers = pytest.importorskip("transformers")
 
@@ -139,3 +142,24 @@ def test_widths_come_in_the_multiples_that_a_config_checks_and_others_are_saved_
     folder = odd.save(tmp_path / "odd")
     assert odd.model.config.hidden_size == 23 and not (folder / "config.json").exists()
     assert torch.equal(pomona.load(folder)(**inputs)[0], odd.model(**inputs)[0])
+
+
+def test_a_folder_that_plain_from_pretrained_cannot_open_says_how_it_opens(tmp_path):
+    model, inputs = made("Llama")
+    uneven = pruned(model, inputs, goal="params=0.7x", structure="neurons", limits=Limits({"model.layers.0.*": 1.0}))
+    uneven.save(tmp_path / "uneven")
+    assert not (tmp_path / "uneven" / "config.json").exists()
+    (note,) = set(notes_of(tmp_path / "uneven")) - set(uneven.report.notes)
+    assert "no config.json can say the sizes" in note and f"pomona.load('{tmp_path / 'uneven'}')" in note
+    assert "pomona.load(" in (tmp_path / "uneven" / "report.html").read_text()
+    even = pruned(model, inputs, goal="neurons=0.5")
+    even.save(tmp_path / "even")
+    assert notes_of(tmp_path / "even") == even.report.notes
+
+
+def test_the_command_line_says_how_such_a_folder_opens(tmp_path, capsys):
+    made("Llama")[0].save_pretrained(tmp_path / "dense")
+    wish = ["--goal", "params=0.7x", "--structure", "neurons", "--min", "model.layers.0.*=1", "--no-latency"]
+    assert run(["prune", str(tmp_path / "dense"), *wish, "-o", str(tmp_path / "out"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "use pomona.load(" in err and any("pomona.load(" in note for note in json.loads(out)["notes"])

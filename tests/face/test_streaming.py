@@ -54,12 +54,13 @@ def test_streamed_is_what_in_memory_gives_and_opens_without_us(name, true, tmp_p
 def test_stored_types_stay_and_everything_else_is_copied(tmp_path):
     folder, _, data = folder_of("llama", tmp_path, torch.bfloat16)
     (folder / "tokenizer.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_text("the dense weights once more")
     streamed = prune_folder(folder, tmp_path / "small", goal="sparsity=0.5", data=data, max_memory="1GB")
     stored = {k: v for path in (tmp_path / "small").glob("*.safetensors") for k, v in load_file(path).items()}
     before = load_file(folder / "model.safetensors")
     assert stored.keys() == before.keys() and all(value.dtype == torch.bfloat16 for value in stored.values())
     assert all(torch.equal(stored[k], before[k] * (streamed.plan.keep(k) if "proj" in k else 1)) for k in stored)
-    assert (tmp_path / "small/tokenizer.json").read_text() == "{}"
+    assert (tmp_path / "small/tokenizer.json").read_text() == "{}" and not (tmp_path / "small/pytorch_model.bin").exists()
     report = json.loads((tmp_path / "small/report.json").read_text())
     assert report["nonzeros"]["after"] == sum(int((value != 0).sum()) for value in stored.values())
     assert report["memory"]["peak"] <= report["memory"]["limit"] == 10**9

@@ -67,7 +67,7 @@ def test_a_spread_that_is_no_share_is_refused():
 @pytest.mark.parametrize("method", ["owl", "equal-slope", "lamp", "erk"])
 def test_where_groups_fix_how_many_stay_there_is_nothing_to_share_out(method):
     model, data = language.model("llama")
-    with pytest.raises(InputError, match="2:4 .*has nothing to share out"):
+    with pytest.raises(InputError, match=r"2:4 .*has nothing to share out"):
         pomona.plan(model, data[0], data=data, method=method, structure="2:4")
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,13 @@ def test_shapes_and_types_are_read():
 def test_whole_numbers_are_valid_for_the_shortest_embedding():
     (ids,), _ = example_inputs(nn.ModuleList([nn.Embedding(3, 2), nn.Embedding(900, 2)]), spec="4,100:int64")
     assert ids.min() >= 0 and ids.max() <= 2
+
+
+@pytest.mark.parametrize(("most", "length"), [(16, 16), (-1, 32), (None, 32), (4096, 32)])
+def test_tokens_are_as_many_as_there_are_positions(most, length):
+    model = nn.Linear(2, 2)
+    model.config = SimpleNamespace(vocab_size=100, max_position_embeddings=most)
+    assert example_inputs(model)[1]["input_ids"].shape == (1, length)
 
 
 def test_the_same_inputs_come_every_time():

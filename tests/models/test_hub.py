@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import pomona
 from pomona.models import example_inputs, load_model, rebuild
@@ -98,3 +99,43 @@ def test_missing_tensors_are_reported(tmp_path):
 def test_a_config_of_an_unknown_type_cannot_be_rebuilt():
     with pytest.raises(InputError, match="model type 'pear'"):
         rebuild(Source("transformers", "x", "BertModel", {"model_type": "pear"}))
+
+
+def without(folder, name):
+    weights = load_file(folder / "model.safetensors")
+    del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_weight_that_is_missing_is_named_and_not_made_up(tmp_path):
+    MODELS["llama"]().save_pretrained(tmp_path)
+    without(tmp_path, "model.layers.0.mlp.up_proj.weight")
+    with pytest.raises(InputError, match=r"model\.layers\.0\.mlp\.up_proj\.weight is not in"):
+        load_model(str(tmp_path))
+
+
+def test_words_without_their_table_are_refused_and_a_new_classifier_is_noted(tmp_path):
+    MODELS["llama"]().save_pretrained(tmp_path / "llama")
+    without(tmp_path / "llama", "lm_head.weight")
+    with pytest.raises(InputError, match=r"lm_head\.weight is not in"):
+        load_model(str(tmp_path / "llama"))
+    MODELS["bert"]().save_pretrained(tmp_path / "bert")
+    without(tmp_path / "bert", "classifier.weight")
+    (note,) = load_model(str(tmp_path / "bert")).notes
+    assert "classifier.weight" in note
+
+
+def test_shapes_that_the_config_does_not_describe_are_told(tmp_path):
+    MODELS["llama"]().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"vocab_size": 48}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"lm_head\.weight is \(64, 16\) in .* and \(48, 16\) in the model"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["{'a': 1", "[1]", "{}"])
+def test_an_index_that_cannot_be_read_is_named(tmp_path, content):
+    MODELS["bert"]().save_pretrained(tmp_path, max_shard_size="5kB")
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(InputError, match=r"model\.safetensors\.index\.json (is not JSON|has no weight_map)"):
+        load_model(str(tmp_path))

@@ -134,3 +134,35 @@ def test_whatever_transformers_saves_in_an_older_layout_is_read_and_given_back(n
     assert any(group.whole not in group.names for group in stored.groups.values()), "nothing is renamed or joined"
     assert all(torch.equal(stored.read(group)[name], model.state_dict()[name]) for name, group in stored.groups.items())
     assert stored.gives_back(stored.groups)
+
+
+def test_what_the_class_does_not_save_is_what_its_constructor_computes(tmp_path):
+    config = transformers.MarianConfig(
+        vocab_size=32,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=8,
+        pad_token_id=1,
+        decoder_start_token_id=1,
+    )
+    model, name = transformers.MarianMTModel(config), "model.encoder.embed_positions.weight"
+    model.save_pretrained(tmp_path)
+    stored, shards = opened(tmp_path)
+    assert name not in shards.places and name not in stored.groups
+    assert torch.equal(skeleton(tmp_path)[0].get_parameter(name), model.get_parameter(name))
+
+
+def test_nan_that_nobody_reads_is_found_by_name(tmp_path):
+    model = mixtral()
+    with torch.no_grad():
+        model.lm_head.weight[3, 2] = torch.nan
+    model.save_pretrained(tmp_path)
+    stored, _ = opened(tmp_path)
+    stored.check(stored.groups["model.norm.weight"])
+    with pytest.raises(InputError, match=r"The weight lm_head\.weight holds NaN"):
+        stored.check(stored.groups["lm_head.weight"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pomona.vocabulary import Paper, Recipe
 
 COLUMNS = ("method", "summary", "structure", "needs", "when", "paper")
+SLOTS = ("criterion", "allocation", "schedule", "order", "gate", "regulariser", "solver", "recovery")
 
 
 def methods(
@@ -30,7 +31,11 @@ def methods(
     known = pomona.methods()
     if name is None:
         rows = [row(method, recipe) for method, recipe in known.items()]
-        return Answer({"methods": rows}, _table(rows))
+        footer = Text(
+            "pomona methods NAME shows of what parts it is made: criterion, allocation, schedule, solver, recovery.", "dim"
+        )
+        document = [{**entry, **made_of(known[entry["method"]])} for entry in rows]
+        return Answer({"methods": document}, Group(_table(rows), Text(), footer))
     chosen = one_of(name.replace("_", "-"), known, "a method")
     shown = card(chosen, known[chosen])
     return Answer(shown, _page(shown))
@@ -44,6 +49,11 @@ def row(name: str, recipe: Recipe) -> dict[str, str]:
     return dict(zip(COLUMNS, (name, recipe.summary, structure, needs or "nothing", recipe.when, paper), strict=True))
 
 
+def made_of(recipe: Recipe) -> dict[str, str | None]:
+    """The names of a method's parts by SLOTS, None where there is none: what the table has no room for."""
+    return {slot: type(part).__name__ if (part := recipe.parts.get(slot)) is not None else None for slot in SLOTS}
+
+
 def card(name: str, recipe: Recipe) -> dict[str, Any]:
     """All there is to say about one method: its row, its sentence, its text form, its papers, its parts and what they say."""
     from pomona.face.sentence import sentence
@@ -51,7 +61,11 @@ def card(name: str, recipe: Recipe) -> dict[str, Any]:
 
     parts = [{"word": word, "part": spell(part), "about": _first_line(part)} for word, part in recipe.parts.items()]
     papers = [str(paper) for paper in recipe.papers]
-    return row(name, recipe) | {"sentence": sentence(recipe, None), "text": str(recipe), "papers": papers, "parts": parts}
+    return (
+        row(name, recipe)
+        | made_of(recipe)
+        | {"sentence": sentence(recipe, None), "text": str(recipe), "papers": papers, "parts": parts}
+    )
 
 
 def _cited(paper: Paper) -> str:

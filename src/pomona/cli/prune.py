@@ -160,8 +160,12 @@ def prune(
     debug: options.Debug = False,
 ) -> Answer | None:
     """Prune MODEL to a goal, prove the result equal to the masked model, measure it and save it."""
+    from pomona.face.folders import check_outside
+    from pomona.face.saving import notes_of
     from pomona.report import renderable
 
+    if out is not None:
+        check_outside(out, model)
     with together() as (processes, progress), words.new(out, checkpoint):
         if out is None:
             progress.note("No --out: the result is measured and shown, but not saved.")
@@ -246,7 +250,11 @@ def prune(
         if out is not None:
             # What runs on a GPU was chosen for that GPU: the folder holds the plain weights.
             result.save(out, **words.given(fast=fast if target == "cpu-sparse" else None))
-    places = {} if out is None else {"out": str(out), "plan": str(out / "plan.safetensors")}
+    places: dict[str, Any] = {}
+    if out is not None:
+        places = {"out": str(out), "plan": str(out / "plan.safetensors"), "notes": notes_of(out)}
+        for note in places["notes"][len(result.report["notes"]) :]:
+            progress.note(note)
     if fast is None:
         return Answer(result.report | places, renderable(result.report))
     shown = Group(renderable(result.report), Text(f"\n{fast.table()}"))

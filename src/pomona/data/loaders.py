@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,11 +36,16 @@ class ArrayLoader:
 
 @dataclass(frozen=True, eq=False)
 class TokenLoader:
-    """Windows of text for a language model: `windows` is int64 (n, length); batches are dicts whose labels are the ids."""
+    """Windows of text for a language model: `windows` is int64 (n, length); batches are dicts whose labels are the ids.
+
+    With `later`, which makes decoder_input_ids of labels, they are for an encoder-decoder: it reads the first half of a window,
+    and the second half is the labels.
+    """
 
     windows: Tensor
     batch: int = 8
     seed: int | None = None
+    later: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -48,8 +53,12 @@ class TokenLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for rows in pieces(order(len(self.windows), self.seed), self.batch):
-            ids = self.windows[rows]
-            yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+            ids = labels = self.windows[rows]
+            if self.later is not None:
+                # The same text on both sides would only ask for a copy.
+                ids, labels = (half.contiguous() for half in ids.tensor_split(2, 1))
+            written = {} if self.later is None else {"decoder_input_ids": self.later(labels)}
+            yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, **written}
 
 
 @dataclass(frozen=True, eq=False)

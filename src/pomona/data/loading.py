@@ -142,6 +142,7 @@ def _metric(batches: Iterable[Any]) -> str:
     batch = Batch.of(next(iter(batches)))
     if batch.target is None:
         return "agreement"
-    if "input_ids" in batch.kwargs and batch.kwargs["input_ids"].shape == batch.target.shape:
+    ids = batch.kwargs.get("decoder_input_ids", batch.kwargs.get("input_ids"))
+    if ids is not None and ids.shape == batch.target.shape:
         return "perplexity"
     return "mse" if batch.target.is_floating_point() else "accuracy"

@@ -12,6 +12,14 @@ from pomona.graph import Graph as Traced
 from pomona.vocabulary import Graph, InputError, Site, Weight
 
 
+class NotByBlocks(InputError):
+    """The model cannot go block by block: `why`; what to do instead depends on who asked for that."""
+
+    def __init__(self, why: str, instead: str = "use --no-sequential (sequential=False)") -> None:
+        super().__init__(f"{why}; {instead}.")
+        self.why = why
+
+
 @dataclass(frozen=True)
 class Chain:
     """Sibling blocks that hand on hidden states, in the order in which they run: `container` is `model.layers`, say."""
@@ -29,9 +37,10 @@ def chains(model: nn.Module, graph: Graph, named: Sequence[str] = ()) -> tuple[C
     """
     found = [_named(model, graph, name) for name in named] if named else _found(model, graph)
     if not found:
-        raise InputError(
-            f"{type(model).__name__} has no list of blocks that run one after the other, each once; name it with --blocks "
-            "model.layers (blocks= in Python), or prune the whole model at once with --no-sequential (sequential=False)."
+        raise NotByBlocks(
+            f"{type(model).__name__} has no list of blocks that run one after the other, each once",
+            "name it with --blocks model.layers (blocks= in Python), or prune the whole model at once with --no-sequential "
+            "(sequential=False)",
         )
     place = {name: number for number, name in enumerate(graph.weights)}  # in the order of first use
     first = {chain: min(place[w] for block in chain.blocks for w in inside(graph.weights, block)) for chain in found}
@@ -69,9 +78,9 @@ def parted(sites: Sequence[Site], blocks: Sequence[str]) -> tuple[dict[str, list
         elif len(touched) == 1 and len(inside(tensors, touched[0])) == len(tensors) and site.kind != "branch":
             within[touched[0]].append(site)
         else:
-            raise InputError(
-                f"{site.name} reaches beyond one block ({', '.join(touched[:2])}), so it cannot be decided block by block; "
-                "use --no-sequential (sequential=False), or prune what lies within blocks."
+            raise NotByBlocks(
+                f"{site.name} reaches beyond one block ({', '.join(touched[:2])}), so it cannot be decided block by block",
+                "use --no-sequential (sequential=False), or prune what lies within blocks",
             )
     return within, outside
 
@@ -91,12 +100,17 @@ def _found(model: nn.Module, graph: Graph) -> list[Chain]:
 
 
 def _within(name: str, found: Sequence[Chain]) -> bool:
-    return any(name.startswith(f"{block}.") for chain in found for block in chain.blocks)
+    return any(name.startswith(f"{chain.container}.") for chain in found)
 
 
 def _children(model: nn.Module, container: str) -> tuple[str, ...]:
-    prefix = f"{container}." if container else ""
-    return tuple(f"{prefix}{child}" for child, _ in model.get_submodule(container).named_children())
+    """The children of a module; where it lists lists, which nobody calls, those of these."""
+    prefix, owner = f"{container}." if container else "", model.get_submodule(container)
+    found: list[str] = []
+    for child, module in owner.named_children():
+        nested = isinstance(owner, nn.ModuleList) and isinstance(module, nn.ModuleList)
+        found += _children(model, prefix + child) if nested else [prefix + child]
+    return tuple(found)
 
 
 def _runs_once(weights: Mapping[str, Weight], block: str) -> bool:
@@ -111,8 +125,18 @@ def _named(model: nn.Module, graph: Graph, name: str) -> Chain:
         close = get_close_matches(name, list(modules), 1)
         raise InputError(f"The model has no module '{name}'{f'; did you mean {close[0]}' if close else ''}.")
     blocks = tuple(block for block in _children(model, name) if _runs_once(graph.weights, block))
-    if not blocks:
-        raise InputError(
-            f"{name} has no children with matrices that run once a pass, so it is no list of blocks; name one like model.layers."
-        )
+    if not blocks or not _listed(modules[name], [modules[block] for block in blocks]):
+        raise InputError(f"{name} is no list of blocks that run one after the other, each once; {_near(model, graph, name)}.")
     return Chain(name, blocks)
+
+
+def _listed(container: nn.Module, blocks: Sequence[nn.Module]) -> bool:
+    """Whether these are the entries of a list, or alike; attention and what follows it are the parts of one block."""
+    called = not any(isinstance(block, nn.ModuleList) for block in blocks)
+    return called and (isinstance(container, (nn.ModuleList, nn.Sequential)) or len({type(block) for block in blocks}) == 1)
+
+
+def _near(model: nn.Module, graph: Graph, name: str) -> str:
+    lists = [chain.container for chain in _found(model, graph)]
+    close = [one for one in lists if one.startswith(f"{name}.") or name.startswith(f"{one}.")]
+    return f"did you mean {close[0]}" if close else f"name one like {lists[0] if lists else 'model.layers'}"

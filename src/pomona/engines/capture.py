@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pomona.engines.blocks import NotByBlocks
 from pomona.graph.export import without_cache
+from pomona.probes.recording import main
 from pomona.training.batches import onto
-from pomona.vocabulary import Batch, InputError, evaluating
+from pomona.vocabulary import Batch, InputError, evaluating, finite, first_line
 
 
 class _Reached(BaseException):
@@ -44,7 +46,10 @@ class Done:
 
 @dataclass(frozen=True, eq=False)
 class Calls:
-    """The calls of `block`, batch by batch, as often as they are asked for, while the blocks of `done` only hand on."""
+    """The calls of `block`, batch by batch, as often as they are asked for, while the blocks of `done` only hand on.
+
+    Raises InputError where what the block is given is NaN or infinite.
+    """
 
     model: nn.Module
     block: str
@@ -57,14 +62,21 @@ class Calls:
 
     def __iter__(self) -> Iterator[Batch]:
         for number, batch in enumerate(self.batches):
-            yield call(self.model, self.block, batch, _instead(self.done, number))
+            made = call(self.model, self.block, batch, _instead(self.done, number))
+            given = main(made.args, made.kwargs)[1]
+            if given is not None and not finite(given):
+                raise InputError(
+                    f"The input of {self.block} is NaN or infinite for batch {number + 1} of the data; check the model on it."
+                )
+            yield made
 
 
 def call(model: nn.Module, block: str, batch: Batch, done: Mapping[str, Any]) -> Batch:
     """The call of `block` when the model runs on `batch`; `done`: blocks that are not run, with what they hand on.
 
     Raises InputError where the block is not reached, or where one that is done is called twice: then its outputs cannot be
-    told apart. Whatever the model's code raises is passed on.
+    told apart. Where the model's code fails, it does so on what is handed on, too,
+    once blocks are done; before, what it raises is passed on.
     """
     batch = onto(batch.unlabelled, _device(model))
     with ready(model), replaced(model, {block: _stop} | {name: _once(name, given) for name, given in done.items()}):
@@ -72,7 +84,20 @@ def call(model: nn.Module, block: str, batch: Batch, done: Mapping[str, Any]) ->
             model(*batch.args, **batch.kwargs)
         except _Reached as reached:
             return Batch(reached.args_of_block, reached.kwargs_of_block, mask=batch.visible)
+        # The model's code may raise anything; with all of its blocks it ran.
+        except Exception as error:
+            if not done or isinstance(error, InputError):
+                raise
+            raise wanting(block, error) from error
     raise InputError(f"The block {block} is never called on this data; name the blocks that are with --blocks (blocks=).")
+
+
+def wanting(block: str, error: Exception) -> NotByBlocks:
+    """That code behind blocks that are done failed, since more is read of them than what was kept."""
+    return NotByBlocks(
+        f"{block} fails when the blocks before it only hand on what the last of them gave "
+        f"({type(error).__name__}: {first_line(error).rstrip('.')})"
+    )
 
 
 @contextmanager
@@ -113,9 +138,8 @@ def _once(name: str, output: Any) -> Callable[..., Any]:
 
     def hand_on(*args: Any, **kwargs: Any) -> Any:
         if calls:
-            raise InputError(
-                f"The block {name} runs more than once in a forward pass, so it cannot be pruned before what follows it; "
-                "use --no-sequential (sequential=False)."
+            raise NotByBlocks(
+                f"The block {name} runs more than once in a forward pass, so it cannot be pruned before what follows it"
             )
         calls.append(name)
         return output

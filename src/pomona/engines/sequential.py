@@ -22,6 +22,7 @@ from pomona.collect import collect
 from pomona.engines.blocks import Chain, parted
 from pomona.engines.capture import ready
 from pomona.engines.decide import Gather, Ground, counted, decide, scored, write
+from pomona.engines.dense import noted, overlooked, unread
 from pomona.engines.journal import Journal
 from pomona.engines.masks import everyone, extent, impose, tensor_masks
 from pomona.engines.memory import resident, told
@@ -123,7 +124,8 @@ class Cut:
     """What became of one block ("": of what lies outside of them): masks by site, the tensors that a solver changed, by site.
 
     `error` is how far its output moved on the first batch, relative to what it was (None where nothing was run); `notes` are
-    what solvers say, and `lost` is what they know of the error of a site (`Decision.error`).
+    what solvers say, `lost` is what they know of the error of a site (`Decision.error`), and `unread` are sites that stay whole
+    since nobody can tell what they read.
     """
 
     block: str
@@ -132,20 +134,26 @@ class Cut:
     notes: Sequence[str] = ()
     lost: Mapping[str, float] = field(default_factory=dict)
     error: float | None = None
+    unread: Sequence[str] = ()
 
 
 def cuts(
     ground: Ground, walk: Walk, progress: Progress, journal: Journal | None = None, remembered: Remembered | None = None
 ) -> Iterator[Cut]:
-    """Cut the model of the walk, in place, block by block; blocks that the journal holds are put back instead."""
+    """Cut the model of the walk, in place, block by block; blocks that the journal holds are put back instead.
+
+    The last is no block: it notes what stays dense although it should not.
+    """
     order = [block for chain in walk.chains for block in chain.blocks]
     within, outside = parted(ground.sites, order)
     settled = replace(ground, recipe=ground.recipe.but(allocation=_Settled(_counts(ground, walk, progress, journal))))
+    silent: list[str] = []
     with progress.stage("blocks", len(order)) as stage:
         start = time.monotonic()
         for number, turn in enumerate(walk.turns(), 1):
             sites, file = within[turn.block], f"block-{number:04d}.safetensors"
             yield (cut := _taken(settled, walk.store, turn, sites, remembered, journal, file))
+            silent += cut.unread
             error = {} if cut.error is None else {"error": f"{cut.error:.3g}"}
             left = (time.monotonic() - start) / number * (len(order) - number)
             stage.advance(1, block=turn.block, **error, left=f"{left:.0f} s", memory=told(resident()))
@@ -154,6 +162,12 @@ def cuts(
         gather = _kept(_beyond(walk, outside, ground), remembered, _OUTSIDE, outside)
         decisions = _decided(settled, outside, walk.model, gather)
         yield Cut("", *_parts(decisions))
+    missed = overlooked(walk.model, order, ground.sites, ground.recipe.structure)
+    notes = [
+        *noted(walk.model, order, silent, "what they read cannot be told on this data"),
+        *noted(walk.model, order, missed, "the trace saw no product with them"),
+    ]
+    yield Cut("", {}, {}, notes)
 
 
 def needs_of(recipe: Recipe, goal: Goal) -> tuple[Statistic, ...]:
@@ -229,8 +243,11 @@ def _taken(
     if state is not None:
         store.recall(turn.block, state["weights"])
         turn.hand_on()
-        return Cut(turn.block, **{name: state[name] for name in ("alive", "solved", "notes", "lost", "error")})
+        done = {name: state[name] for name in ("alive", "solved", "notes", "lost", "error")}
+        return Cut(turn.block, **done, unread=state.get("unread", ()))  # journals of old have none
     dense = turn.look()
+    silent = unread(turn, sites, needs_of(ground.recipe, ground.goal))
+    whole, sites = [s for s in sites if s.name in silent], [s for s in sites if s.name not in silent]
     decisions: dict[str, Decision] = {}
     steps = _steps(turn, sites, ground.layerwise)
     with _paused(turn, steps) as paused:
@@ -245,9 +262,11 @@ def _taken(
         weights = store.settle(turn.block)
         moved = change(dense, turn.hand_on(*(paused.outputs if paused else ())))
     alive, solved, notes, lost = _parts(decisions)
-    cut = Cut(turn.block, alive, solved, [*notes, *_untold(turn, steps)], lost, ground.processes.of_first(lambda: moved))
+    alive |= everyone(whole)
+    error = ground.processes.of_first(lambda: moved)
+    cut = Cut(turn.block, alive, solved, [*notes, *_untold(turn, steps)], lost, error, silent)
     if journal:
-        done = {"alive": cut.alive, "solved": cut.solved, "notes": list(cut.notes), "lost": cut.lost, "error": cut.error}
+        done = {"alive": alive, "solved": solved, "notes": list(cut.notes), "lost": lost, "error": error, "unread": silent}
         journal.write({"weights": weights, **done}, file)
     return cut
 

@@ -28,7 +28,8 @@ class FromShards:
     Blocks are computed in float32 and written to `folder`, one file each, in the type that they came in and, where transformers
     knows the way back, by the names that they had; else as the model holds them, which it opens as well. What lies outside of
     blocks is read when the model's code first asks for it; matrices that are float32 already are mapped, not read.
-    Of several `processes` the first writes. Raises InputError where the files lack a tensor of the model.
+    Of several `processes` the first writes. Raises InputError where the files lack a tensor of the model, or hold NaN or
+    infinity outside of blocks, much of which nobody else looks at before it is copied.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class FromShards:
         self.names = tuple(self.stored.groups)
         within = [inside(self.names, block) for block in blocks]
         rest = set(self.names).difference(*within)
+        for group in self._groups(name for name in self.names if name in rest):
+            self.stored.check(group)
         self._original = all(self.stored.gives_back(names) for names in (*within, rest))
         self._outer = {
             name: module

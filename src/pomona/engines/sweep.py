@@ -5,7 +5,7 @@ With a walk `beside` it, the blocks as they were before their turn are walked th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from pomona.engines.activations import Activations
-from pomona.engines.blocks import Chain
-from pomona.engines.capture import Calls, Done, ready, replaced
+from pomona.engines.blocks import Chain, NotByBlocks
+from pomona.engines.capture import Calls, Done, ready, replaced, wanting
 from pomona.engines.memory import available
 from pomona.engines.shell import Shell
 from pomona.graph.export import without_cache
@@ -217,7 +217,19 @@ class Turn:
         # Loaders that shuffle by torch's global generator give the same batches in every pass, in a resumed run too.
         with seeded(self.seed, 1), ready(self.shell):
             for call in self.calls:
-                yield self.shell(*call.args, **call.kwargs)
+                tables = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, MutableMapping)]
+                before = [set(table) for table in tables]
+                try:
+                    output = self.shell(*call.args, **call.kwargs)
+                except Exception as error:  # as in `call`
+                    if not self.calls.done or isinstance(error, InputError):
+                        raise
+                    raise wanting(self.block, error) from error
+                if [set(table) for table in tables] != before:
+                    raise NotByBlocks(
+                        f"{self.block} writes what later blocks read into a dict that it is given, not into what it gives"
+                    )
+                yield output
 
 
 def change(before: Tensor | None, after: Tensor | None) -> float | None:

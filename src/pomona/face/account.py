@@ -66,6 +66,7 @@ def account(
         "nonzeros": {"before": whole.nonzeros, "after": left.nonzeros},
         "macs": {"before": _known(graph.costs().macs, graph), "after": _known(after.macs, graph)},
         "bytes": {"before": whole.bytes, "after": left.bytes},
+        "kv": _kv(after, str(plan.provenance.get("goal"))),
         "latency": asdict(timing) if timing else None,
         "quality": _quality(qualities, job.judge, dense, small),
         "tasks": [*tasks],
@@ -155,6 +156,11 @@ class After:
     def macs(self) -> int:
         """Multiply-accumulates on living weights and between activations."""
         return self.graph.costs(self.sizes, {t: float(m.float().mean()) for t, m in self.masks.items()}, self.gone).macs
+
+    @property
+    def kv_bytes(self) -> int:
+        """Of the keys and values of one token."""
+        return self.graph.costs(self.sizes, without=self.gone).kv_bytes
 
     def layers(self) -> list[dict[str, Any]]:
         """One row for every prunable weight of the dense model."""
@@ -261,6 +267,12 @@ def _round(entry: Mapping[str, Any], graph: Graph, dense: Counts) -> dict[str, A
     nonzeros = dense.nonzeros - (dense.params - costs.params)
     told = {"round": entry["round"] + 1, "params": costs.params, "macs": _known(costs.macs, graph), "nonzeros": nonzeros}
     return told | {"quality": entry["quality"], "recovered": entry.get("recovered")}
+
+
+def _kv(after: After, goal: str) -> dict[str, int] | None:
+    """Bytes of the keys and values of a token, where they became fewer or were asked for."""
+    before, left = after.graph.costs().kv_bytes, after.kv_bytes
+    return {"before": before, "after": left} if before and (left != before or goal.startswith("kv=")) else None
 
 
 def _known(macs: int, graph: Graph) -> int | None:

@@ -17,7 +17,7 @@ from pomona.vocabulary import InputError, room_for
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder beside the final one that takes its name when all in it is written; raises InputError where the disk is full."""
     check_free(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = _partial(folder)
     _sweep(folder)
     try:
         with room_for(folder.parent):
@@ -57,9 +57,25 @@ def _alive(process: int) -> bool:
 
 
 def check_free(folder: Path) -> None:
-    """Raises InputError unless `folder` can be made: new, or there and empty, with a parent that can be written to."""
+    """Raises InputError unless `folder` can be made: new, or there and empty, where a folder can be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already; choose another output folder or remove it.")
-    parent = next((p for p in folder.absolute().parents if p.exists()), Path("/"))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{folder} cannot be written: {parent} is not a folder that you may write to.")
+    missing = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
+    # Asking for rights is not enough: root has them all, and /proc takes no folder from anybody.
+    tried = _partial(missing[-1] if missing else folder.absolute())
+    try:
+        tried.mkdir()
+        tried.rmdir()
+    except OSError as error:
+        why = f"{tried.parent} is not a folder that you may write to ({(error.strerror or 'refused').lower()})"
+        raise InputError(f"{folder} cannot be written: {why}.") from None
+
+
+def check_outside(folder: Path, model: str | Path) -> None:
+    """Raises InputError where `folder` would lie within the folder that `model` is: what goes in stays as it is."""
+    if Path(model).is_dir() and folder.resolve().is_relative_to(Path(model).resolve()):
+        raise InputError(f"{folder} lies in {model}, which is the model that is read; choose an output folder beside it.")
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.{os.getpid()}.partial")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from pomona.data import Data, load_data
+from pomona.data.pairs import Pairs, paired
 from pomona.data.text import TooShort
 from pomona.face.loading import load, load_example
 from pomona.models import Loaded, Source, example_inputs, load_model
+from pomona.models.decoder import decoder_inputs
 from pomona.models.hub import tokenizer
 from pomona.models.pretrained import smollm2_folder
 from pomona.models.skeleton import skeleton as empty
@@ -71,6 +75,8 @@ def _open_ours(folder: Path, shape: str | None, packed: bool) -> Opened:
 def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, length: int = 128, drawn: int | None = None) -> Data:
     """The data that DATA names, as the model takes them; text in windows of `length` tokens, long ones some 4096 at once.
 
+    Of a window, an encoder-decoder reads the first half and writes the second.
+
     `drawn` is how many batches of windows are drawn at random from text (None: text is cut from one end to the other).
     """
     pixels = opened.loaded.pixels if opened.loaded else None
@@ -80,7 +86,8 @@ def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, leng
     data = load_data(text, tokenizer=opened.tokenizer, pixels=pixels, seed=seed, length=length, batch=batch, draws=draws)
     for note in data.notes:
         progress.note(note)
-    return data
+    later = decoder_inputs(opened.model)
+    return data if later is None else paired(data, later)
 
 
 def calibration(
@@ -135,7 +142,7 @@ def brought(
     if not isinstance(model, (str, Path)):
         if isinstance(data, (str, Path)) or isinstance(test, (str, Path)):
             raise InputError("Data are named where the model is named as well; pass batches, or the model's name or folder.")
-        return Brought(model, args, kwargs, data, test, source)
+        return Brought(model, args, kwargs, _taken(data, model), _taken(test, model), source)
     bare = args is None and kwargs is None
     opened = open_model(str(model), None, progress, inputs=bare)
     window = 128
@@ -145,4 +152,12 @@ def brought(
         test = open_data(str(test), opened, progress, seed, window)
     if bare:
         args, kwargs = opened.args, opened.kwargs
-    return Brought(opened.model, args, kwargs, data, test, source or opened.source)
+    return Brought(opened.model, args, kwargs, _taken(data, opened.model), _taken(test, opened.model), source or opened.source)
+
+
+def _taken(data: Any, model: Any) -> Any:
+    """The caller's own batches with what the decoder reads, for a model that has one."""
+    later = decoder_inputs(model) if isinstance(model, nn.Module) else None
+    if later is None or isinstance(data, (Tensor, Data)) or not isinstance(data, Iterable):
+        return data
+    return Pairs(list(data) if isinstance(data, Iterator) else data, later)

@@ -17,11 +17,11 @@ from pomona import __version__, report
 from pomona.face.accelerated import Accelerated
 from pomona.face.choice import save_choice
 from pomona.face.configured import takes
-from pomona.face.folders import whole_folder
+from pomona.face.folders import check_outside, whole_folder
 from pomona.face.loading import FORMAT, check_opens
 from pomona.face.origin import origin
 from pomona.face.packing import masks_of, rewrite_weights, sealed
-from pomona.models import copy_tokenizer
+from pomona.models import Source, copy_tokenizer
 from pomona.runtime import export_program
 from pomona.vocabulary import InputError
 
@@ -50,18 +50,23 @@ def save_result(
     program = source is None or source.kind == "program" or result.form == "graph"
     if program and packed:
         raise InputError("This model is saved as an exported program, whose weights cannot be packed; save it with packed=False.")
+    if source is not None and source.kind == "transformers":
+        check_outside(folder, source.value or "")
+    plain = False
     with whole_folder(folder) as partial:
         if program or source is None:
             export_program(result.model if fast is None else fast.model, result.args, dict(result.kwargs), partial / "model.pt2")
         else:
             save_model(result.model, str(partial / "model.safetensors"), metadata={"format": "pt"})
-            write_config(result.model, result.args, result.kwargs, partial)
+            plain = write_config(result.model, result.args, result.kwargs, partial)
             copy_tokenizer(source, partial)
             if packed or largest is not None:
                 rewrite_weights(partial, partial, masks_of(result.plan), packed=packed, largest=largest)
         save_example(result.args, result.kwargs, partial / "example.safetensors")
         result.plan.save(partial / "plan.safetensors")
-        report.write({**result.report, "plan": str(shown / "plan.safetensors"), "out": str(shown)}, partial)
+        notes = [*result.report["notes"], *([] if plain or source is None else _only_ours(source, program, shown))]
+        told = {**result.report, "notes": notes, "plan": str(shown / "plan.safetensors"), "out": str(shown)}
+        report.write(told, partial)
         if fast is not None and fast.packed and not program:
             save_choice(fast.packed, fast.fused > 0, partial)
         about = {
@@ -78,15 +83,30 @@ def save_result(
     return folder
 
 
-def write_config(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path) -> None:
-    """Where a transformers model is what its config says, the files that plain `from_pretrained` reads."""
+def notes_of(folder: Path) -> list[str]:
+    """What the report in a folder of ours notes: what the run did, and how the folder is opened where that is not plain."""
+    found: list[str] = json.loads((folder / "report.json").read_text(encoding="utf-8"))["notes"]
+    return found
+
+
+def _only_ours(source: Source, program: bool, folder: Path) -> list[str]:
+    """How a transformers model is opened that plain `from_pretrained` does not open, and why it does not."""
+    if source.kind != "transformers":
+        return []
+    why = "it is an exported program" if program else "no config.json can say the sizes that its layers have now, or their biases"
+    return [f"Plain from_pretrained does not open this result, since {why}: use pomona.load('{folder}')."]
+
+
+def write_config(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path) -> bool:
+    """The files that plain `from_pretrained` reads, and True, where a transformers model is what its config says."""
     if not is_uniform(model, args, kwargs):
-        return
+        return False
     config: Any = deepcopy(model.config)
     config.architectures = [type(model).__name__]  # as transformers' own save says: other readers choose the class by it
     config.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    return True
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from pomona.collect.collector import split
-from pomona.engines.blocks import Chain, seen_by
+from pomona.engines.blocks import Chain, NotByBlocks, seen_by
 from pomona.engines.decide import Ground
 from pomona.engines.estimate import Estimate, estimate
 from pomona.engines.journal import Journal
@@ -107,8 +108,9 @@ def prune_folder(
         room, beside = Room(foretold.room(limit), partial / "outputs"), "beside" in ground.recipe.needs
         walk = Walk(model, found.chains, pieces, room, store, seed, processes, beside)
         record = Record(partial / PLANS, ground)
-        for cut in cuts(ground, walk, progress, journal):
-            record.add(cut)
+        with _whole_instead():
+            for cut in cuts(ground, walk, progress, journal):
+                record.add(cut)
         if processes.first:
             store.finish(record.outside)
             shutil.rmtree(partial / "outputs", ignore_errors=True)
@@ -136,6 +138,15 @@ def _is_packed(source: Path) -> bool:
     return how == METHOD
 
 
+@contextmanager
+def _whole_instead() -> Iterator[None]:
+    """What cannot go block by block cannot be streamed, which leaves another way to say so."""
+    try:
+        yield
+    except NotByBlocks as error:
+        raise InputError(f"{error.why}, so it cannot be streamed; prune the whole model, without --max-memory.") from error
+
+
 def _traced(bare: nn.Module, batches: Batches | None) -> Graph:
     """The graph, on shapes alone."""
     given = Batch(*example_inputs(bare, None, None)) if batches is None else next(iter(batches)).unlabelled
@@ -155,7 +166,8 @@ def _asked(
     batches: Batches | None,
 ) -> tuple[Way, Ground]:
     wish = goal_for(goal)
-    found = way(bare, graph, recipe, wish, course)
+    with _whole_instead():
+        found = way(bare, graph, recipe, wish, course)
     assert found is not None  # it was asked for
     if (recovery := found.recipe.recovery) is not None:
         raise InputError(
@@ -234,8 +246,12 @@ def _forget(work: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+# Besides our own: what transformers opens as weights, all of which would be the dense ones.
+_STAY = (INDEX, "report.json", "report.html", "*.safetensors", "pytorch_model*.bin*", "tf_model*.h5*", "flax_model*.msgpack*")
+
+
 def _copy_others(source: Path, partial: Path, weights: Sequence[Path]) -> None:
     """The config, the tokenizer and whatever else makes the folder a model."""
     for path in source.iterdir():
-        if path.is_file() and path not in weights and path.name not in (INDEX, "report.json", "report.html"):
+        if path.is_file() and path not in weights and not any(path.match(pattern) for pattern in _STAY):
             shutil.copy2(path, partial / path.name)

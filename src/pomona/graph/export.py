@@ -45,7 +45,10 @@ def export(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None = None,
         except Exception as error:
             raise Untraceable(_explain(model, error)) from error
     _without_dead_code(program)
-    settle(program)
+    try:
+        settle(program)
+    except RuntimeError as error:  # lengths that depend on data, where there are shapes alone
+        raise Untraceable(_explain(model, error)) from error
     return program
 
 

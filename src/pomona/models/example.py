@@ -83,7 +83,8 @@ def _pixels(config: Any) -> Tensor:
 
 
 def _tokens(config: Any) -> dict[str, Any]:
-    length = min(_TOKENS, getattr(config, "max_position_embeddings", None) or _TOKENS)
+    most = getattr(config, "max_position_embeddings", None) or 0  # XLNet says -1 for any length
+    length = min(_TOKENS, most) if most > 0 else _TOKENS
     # Low ids are special tokens in most vocabularies (padding, masks) and some models treat them apart.
     low = min(1000, config.vocab_size // 2)
     ids = torch.randint(low, config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))

@@ -36,6 +36,7 @@ def load(text: str) -> dict[str, Any]:
     folder = Path(text)
     if not folder.is_dir():
         _check_hub(text)
+    check_indices(folder)
     try:
         config = transformers.AutoConfig.from_pretrained(text)
         kind = model_class(config)
@@ -43,10 +44,14 @@ def load(text: str) -> dict[str, Any]:
             if bare := folder.is_dir() and not any(file.suffix in _WEIGHT_FILES for file in folder.iterdir()):
                 model, info = shapes(kind, config), {}
             else:
-                model, info = kind.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
+                # Refused below, in our words: transformers' own send one to a report that nobody prints.
+                how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+                model, info = kind.from_pretrained(text, dtype=torch.float32, **how)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         Shards.of(sorted(folder.glob("*.safetensors")))  # names the file where one is no longer whole
-        raise InputError(f"'{text}' could not be loaded as a transformers model ({first_line(error)}); is it complete?") from None
+        said = first_line(error).partition(" For details look at")[0].rstrip(".")
+        raise InputError(f"'{text}' could not be loaded as a transformers model ({said}); is it complete?") from None
+    _check_whole(model, info, text)
     if getattr(model.config, "quantization_config", None) is None:
         vars(config).pop("quantization_config", None)  # the weights were unpacked, and the model is a plain one
     missing = sorted(info.get("missing_keys", ()))
@@ -59,6 +64,31 @@ def load(text: str) -> dict[str, Any]:
         "pixels": _pixels(folder, config),
         "notes": tuple(notes),
     }
+
+
+def check_indices(folder: Path) -> None:
+    """Raise InputError where a file that says which part holds which tensor cannot be read."""
+    for path in sorted(folder.glob("*.index.json")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is not JSON ({first_line(error)}); it may be truncated.") from None
+        if not isinstance(found, Mapping) or not isinstance(found.get("weight_map"), Mapping):
+            raise InputError(f"{path} has no weight_map, which says in which file each tensor lies.")
+
+
+def _check_whole(model: Any, info: Mapping[str, Any], text: str) -> None:
+    """Raise InputError where a weight is not stored, or in another shape; a head that is new may still be trained.
+
+    Tied tensors, and those that the class computes, are not among the missing.
+    """
+    for name, there, wanted in sorted(info.get("mismatched_keys", ())):
+        raise InputError(f"{name} is {tuple(there)} in {text} and {tuple(wanted)} in the model that its config describes.")
+    body, written = f"{model.base_model_prefix}.", getattr(model.get_output_embeddings(), "weight", None)
+    for name, value in model.named_parameters():
+        is_head = model.base_model is not model and not name.startswith(body) and value is not written
+        if name in info.get("missing_keys", ()) and value.dim() > 1 and not is_head:
+            raise InputError(f"The weight {name} is not in {text}, and random values would stand in for it; a part is missing.")
 
 
 def shapes(kind: Any, config: Any) -> nn.Module:

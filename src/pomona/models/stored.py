@@ -43,10 +43,10 @@ class Group:
 
 
 class Stored:
-    """The tensors of `model` (which may be on the meta device) in the files that `places` speaks of.
+    """The tensors of `model`, a skeleton with parameters on the meta device, in the files that `places` speaks of.
 
     `groups` has every parameter, by each of its names, and every buffer that is stored; `own` says by which name a tensor is
-    known that has several. Raises InputError where a tensor of the model is not stored, or in another shape.
+    known that has several. Raises InputError where a parameter without a value is not stored, or a tensor is in another shape.
     """
 
     def __init__(self, model: nn.Module, places: Places) -> None:
@@ -55,7 +55,8 @@ class Stored:
         self._table = Conversions(model, self._state)
         parts = self._parts()
         self.own = _own_names(model, parts)
-        needed = [name for name, _ in model.named_parameters(remove_duplicate=False) if self.own[name] == name]
+        empty = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.is_meta]
+        needed = [name for name in empty if self.own[name] == name]
         expected = self._expected({*needed, *parts} & {*self._state})
         self._check(parts, expected)
         groups = [self._group(name, parts[name]) for name in self._state if name in parts]
@@ -72,6 +73,16 @@ class Stored:
         """
         there = self._places if places is None else places
         return self._joined(group.names[0], group.parts, lambda key: _sound(key, there[key].read(key)))
+
+    def check(self, group: Group) -> None:
+        """Raises InputError where what is stored of it holds NaN or infinity; looked at piece by piece, and not kept."""
+        for key in group.keys:
+            place = self._places[key]
+            if isinstance(place, Made):
+                _sound(key, place.read(key))
+                continue
+            for piece in place.pieces():
+                _sound(key, torch.frombuffer(bytearray(piece), dtype=place.dtype))
 
     def parted(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of the model, whole groups of them, by the names and in the pieces in which they are stored."""

@@ -14,12 +14,16 @@ PRICES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("nonzeros", "Non-zeros", units.count),
     ("macs", "MACs", units.count),
     ("bytes", "On disk", units.size),
+    ("kv", "KV cache a token", units.size),
 )
 
 
 def cards(report: Mapping[str, Any]) -> Markup:
-    """Six cards: parameters, non-zeros, MACs, bytes, latency, quality. What was not measured says so."""
-    prices = [_price(label, report.get(key), write) for key, label, write in PRICES]
+    """Six cards: parameters, non-zeros, MACs, bytes, latency, quality; keys and values where they changed. What was not measured
+    says so.
+    """
+    asked = [price for price in PRICES if price[0] != "kv" or report.get("kv")]
+    prices = [_price(label, report.get(key), write) for key, label, write in asked]
     return el("div", {"class": "cards"}, *prices, _latency(report.get("latency") or {}), _quality(report.get("quality") or {}))
 
 

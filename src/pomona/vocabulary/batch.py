@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from pomona.vocabulary.errors import InputError
@@ -61,8 +62,9 @@ class Batch:
         this = "A batch" if number is None else f"Batch {number}"
         if isinstance(self.visible, Tensor) and self.visible.dim() == 2 and not bool(self.visible.any()):
             raise InputError(f"{this} of the data is all padding: its attention mask is zero everywhere; leave it out.")
-        for name, ids in self.kwargs.items():
-            if tokens is None or not name.endswith("input_ids") or not isinstance(ids, Tensor) or not ids.numel():
+        first = self.args[:1] if all(isinstance(x, Tensor) and x.dtype == torch.int64 for x in self.args[:1]) else ()
+        for ids in (*first, *(given for name, given in self.kwargs.items() if name.endswith("input_ids"))):
+            if tokens is None or not isinstance(ids, Tensor) or not ids.numel():
                 continue
             if int(ids.max()) >= tokens or int(ids.min()) < 0:
                 wrong = int(ids.max()) if int(ids.max()) >= tokens else int(ids.min())
