@@ -17,7 +17,8 @@ layer adds its error to theirs. `asymmetric` solves it for what the dense model 
 to the residual stream, for the whole stream behind it: errors are taken back where they can be. That is least squares on
 few tokens, so it is strongly damped, the less the more windows there are (`--calibration N`). Its rows with 128 windows
 are from before tokens of enormous activation were made to count for more (`probes/paired.py`), which costs half a percent
-with most seeds and saves a fifth with others. Means over the seeds that are there; `seconds` is the processor time of one core."""
+with most seeds and saves a fifth with others. Means over the seeds that are there; `seconds` is the processor time of one
+core."""
 
 
 def best(rows: Sequence[Row]) -> Iterator[str]:
