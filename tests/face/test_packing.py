@@ -45,6 +45,11 @@ def test_a_result_can_be_saved_packed_and_opens_bit_for_bit(sparse, tmp_path, la
     assert torch.equal(output(type(found.model).from_pretrained(folder), args), output(found.model, args))
 
 
+def test_equal_weights_are_equal_files(sparse, tmp_path):
+    files = [sparse[1].save(tmp_path / str(number), packed=True) / "model.safetensors" for number in range(6)]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_a_convolutional_net_is_packed_too(tmp_path):
     model, args = zoo.resnet()
     source = pomona.models.Source("function", "zoo:resnet")

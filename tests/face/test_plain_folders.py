@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import pomona
 from pomona.cli.app import run
@@ -52,6 +53,16 @@ def opens(result, folder, inputs):
     assert torch.equal(ours, theirs)
     assert torch.equal(ours, loaded)
     return plain
+
+
+def test_tied_weights_have_the_names_that_transformers_gives_them(tmp_path):
+    """Other readers take the embedding for the head, and look for it by its own name."""
+    model, inputs = made("Llama", tie_word_embeddings=True)
+    model.save_pretrained(tmp_path / "theirs")
+    folder = pruned(model, inputs, structure="weights", goal="sparsity=0.5").save(tmp_path / "ours")
+    ours, theirs = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "theirs"))
+    assert ours.keys() == theirs.keys()
+    assert "model.embed_tokens.weight" in ours
 
 
 @pytest.mark.parametrize(

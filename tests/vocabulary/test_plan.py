@@ -30,6 +30,12 @@ def test_bits_survive_packing(shape, seed):
     assert torch.equal(unpack(pack(mask), tuple(shape)), mask)
 
 
+def test_equal_plans_are_equal_files(tmp_path):
+    for number in range(8):  # several entries of metadata would be written in an order of chance
+        plan().save(tmp_path / str(number))
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+
+
 def test_a_saved_plan_is_the_same_plan(tmp_path):
     before = plan()
     before.save(tmp_path / "plan.safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file, save_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -23,6 +23,7 @@ from pomona.face.origin import origin
 from pomona.face.packing import masks_of, rewrite_weights, sealed
 from pomona.models import Source, copy_tokenizer
 from pomona.runtime import export_program
+from pomona.runtime.packing import stored
 from pomona.vocabulary import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def save_result(
         if program or source is None:
             export_program(result.model if fast is None else fast.model, result.args, dict(result.kwargs), partial / "model.pt2")
         else:
-            save_model(result.model, str(partial / "model.safetensors"), metadata={"format": "pt"})
+            save_file(stored(result.model), partial / "model.safetensors", metadata={"format": "pt"})
             plain = write_config(result.model, result.args, result.kwargs, partial)
             copy_tokenizer(source, partial)
             if packed or largest is not None:

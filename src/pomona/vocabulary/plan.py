@@ -86,8 +86,8 @@ class Plan:
                 }
             )
         header = {"format": FORMAT, "sites": described, "provenance": dict(self.provenance)}
-        text = json.dumps(header)
-        write_atomically(Path(path), to_bytes(tensors, metadata={"pomona": text, "sha256": _digest(text, tensors)}))
+        text = json.dumps(header)  # one entry of metadata: safetensors writes several in an order of chance
+        write_atomically(Path(path), to_bytes(tensors, metadata={"pomona": f"{_digest(text, tensors)}\n{text}"}))
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -101,10 +101,10 @@ class Plan:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a readable plan ({error}); it may be truncated.") from None
-        text = metadata.get("pomona")
-        if text is None:
+        if "pomona" not in metadata:
             raise InputError(f"{path} is a safetensors file but not a Pomona plan.")
-        if metadata.get("sha256") != _digest(text, tensors):
+        digest, _, text = metadata["pomona"].rpartition("\n")
+        if (digest or metadata.get("sha256")) != _digest(text, tensors):
             raise InputError(f"{path} has been altered since it was written; its checksum does not match.")
         header = json.loads(text)
         if header["format"] != FORMAT:

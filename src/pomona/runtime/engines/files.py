@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from pomona.graph.export import export
 from pomona.runtime.export import quiet
 from pomona.runtime.onnx import write
+from pomona.runtime.packing import first_names, stored
 
 
 class Files:
@@ -34,8 +35,7 @@ class Files:
     def weights(self) -> Path:
         """The model's parameters and buffers as safetensors, each under the first of its names."""
         path = self.folder / "model.safetensors"
-        state, first = self.model.state_dict(), _first_names(self.model)
-        save_file({name: state[name].contiguous().clone() for name in dict.fromkeys(first.values())}, path)
+        save_file(stored(self.model), path)
         return path
 
     @cached_property
@@ -59,11 +59,5 @@ class Files:
             for tensor in copy.state_dict().values():
                 tensor.zero_()  # what the file does not bring is then wrong, and seen
         found = load_file(self.weights)
-        copy.load_state_dict({name: found[first] for name, first in _first_names(copy).items()})
+        copy.load_state_dict({name: found[first] for name, first in first_names(copy).items()})
         return copy
-
-
-def _first_names(model: nn.Module) -> dict[str, str]:
-    """The first name of every tensor in the state, by all its names."""
-    held: dict[int, str] = {}
-    return {name: held.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}

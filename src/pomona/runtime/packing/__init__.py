@@ -12,7 +12,7 @@ from pomona.runtime.packing.checkpoint import (
     weight_files,
     write_checkpoint,
 )
-from pomona.runtime.packing.filling import fill
+from pomona.runtime.packing.filling import fill, first_names, stored
 from pomona.runtime.packing.rewriting import rewrite
 
 __all__ = [
@@ -23,10 +23,12 @@ __all__ = [
     "Packed",
     "alive",
     "fill",
+    "first_names",
     "is_packed",
     "pack",
     "quantized_by",
     "rewrite",
+    "stored",
     "unpack",
     "unpacked",
     "weight_files",

@@ -172,6 +172,7 @@ def write_checkpoint(
             raise InputError(
                 f"The weights cannot be written to {folder.parent} ({error}); make room, or choose another place."
             ) from None
+        _order(path)
         written.append((path, list(full)))
         parts.append({})
         held = 0
@@ -193,6 +194,18 @@ def _stored(name: str, value: Tensor | Packed, number: int) -> dict[str, Tensor]
         return {name: value.contiguous()}
     ticket = torch.tensor([number, *value.shape], dtype=torch.int64)
     return {name: ticket} | {f"{name}_{part}": getattr(value, part) for part in PARTS}
+
+
+def _order(path: Path) -> None:
+    """Sort a file's metadata, which safetensors writes in an order of chance, so that equal weights are equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _named(folder: Path, written: Sequence[tuple[Path, list[str]]], total: int) -> list[Path]:

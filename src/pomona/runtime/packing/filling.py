@@ -1,12 +1,33 @@
-"""A model in memory gets its weights from a checkpoint, one tensor at a time."""
+"""The weights of a model in memory, as checkpoints hold them, and back from one, a tensor at a time."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
 
 from pomona.runtime.packing.checkpoint import Checkpoint
 from pomona.vocabulary import InputError
+
+
+def stored(model: nn.Module) -> dict[str, Tensor]:
+    """What a file of weights holds of a model: its state without gaps, a shared tensor under the first of its names only.
+
+    That is the name that transformers writes and other readers look for: `embed_tokens` before the `lm_head` tied to it.
+    """
+    first = first_names(model)
+    state = model.state_dict()
+    found = {name: state[name].contiguous() for name in dict.fromkeys(first.values())}
+    owners = Counter(tensor.untyped_storage().data_ptr() for tensor in found.values())
+    alone = {name: owners[tensor.untyped_storage().data_ptr()] == 1 for name, tensor in found.items()}
+    return {name: tensor if alone[name] else tensor.clone() for name, tensor in found.items()}
+
+
+def first_names(model: nn.Module) -> dict[str, str]:
+    """The first name of every tensor in the state, by all its names."""
+    held: dict[int, str] = {}
+    return {name: held.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}
 
 
 @torch.no_grad()
