@@ -9,7 +9,14 @@ import language
 import pomona
 from pomona.collect import collect
 from pomona.recipes.language_structured import osscar
+from pomona.solvers.admm import Admm
+from pomona.solvers.alps import Alps
+from pomona.solvers.dsnot import Dsnot
+from pomona.solvers.least_squares import LeastSquares
+from pomona.solvers.obc import Obc
+from pomona.solvers.on_reader import OnReader
 from pomona.solvers.osscar import Osscar
+from pomona.solvers.sparsegpt import SparseGPT
 from pomona.statistics.reader_gram import ReaderGram
 from pomona.statistics.readers import places
 from pomona.structures.axes import Axes
@@ -61,6 +68,26 @@ def test_a_convolution_reads_units_through_all_positions_of_its_kernel():
     decision = Osscar().solve(view, torch.tensor([True, False, True, False, True, True]))
     dead = view.structure.expand(view.site, decision.keep)["2.weight"].expand(4, 6, 3, 3)
     assert not decision.tensors["2.weight"][~dead].any() and int(decision.keep.sum()) == 4
+
+
+@pytest.mark.parametrize("solver", [LeastSquares(), SparseGPT(), Alps(), Admm(), Obc()], ids=lambda s: type(s).__name__)
+def test_any_solver_of_the_layer_problem_repairs_the_reader_of_an_axis(solver):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    keep = torch.tensor([True, False, True, True, False, True, True, False])
+    view = looked(model, torch.randn(60, 5), "0.weight:0")
+    found, best = (s.solve(view, keep) for s in (OnReader(solver), Osscar(exchange=False)))
+    assert found.keep.equal(keep) and not found.tensors["2.weight"][:, ~keep].any()
+    weight, gram = model[2].weight.detach().double(), view.stats[ReaderGram()][0]
+    cut, repaired = (float(torch.trace(d @ gram @ d.T)) for d in (weight * ~keep, weight - found.tensors["2.weight"].double()))
+    assert best.error * (1 - 1e-6) <= found.error and repaired < cut
+    if not isinstance(solver, (SparseGPT, Admm)):  # of which one settles columns in turn, the other stops after some rounds
+        assert found.error == pytest.approx(best.error, rel=1e-4)
+
+
+def test_solvers_that_read_more_are_refused_on_readers():
+    with pytest.raises(InputError, match="Dsnot reads more"):
+        OnReader(Dsnot())
 
 
 def test_axes_with_several_readers_are_refused_before_the_data_are_read():

@@ -50,7 +50,7 @@ class Admm:
         at = Split(scaled.target.masked_fill(~mask, 0.0), torch.zeros_like(scaled.target), mask)
         if self.rounds:
             at = self._settled(begun(scaled.target), scaled, choice, given)
-        return problem.decision(problem.keep(at.mask), scaled.back(at.sparse))
+        return problem.decision(proposal if given is not None else problem.keep(at.mask), scaled.back(at.sparse))
 
     def _settled(self, at: Split, scaled: Scaled, choice: Choice, given: Tensor | None) -> Split:
         pull = pulled(scaled.gram, 1.0)
