@@ -121,6 +121,13 @@ def test_wrong_outputs_leave_nobody():
         pomona.accelerate_gpu(net(), torch.randn(1, 64).bfloat16(), gpu=gpu(compress=lambda w, _: w.detach().flip(0)))
 
 
+def test_a_model_of_chance_is_not_blamed_on_the_kernels():
+    model = net().append(nn.Dropout(0.5))
+    model[-1].register_forward_hook(lambda module, _, y: nn.functional.dropout(y, 0.5, training=True))
+    with pytest.raises(InputError, match="differs from itself"):
+        pomona.accelerate_gpu(model, torch.randn(8, 64).bfloat16(), gpu=gpu())
+
+
 def test_dense_stays_where_it_is_as_fast():
     fast = pomona.accelerate_gpu(net(), torch.randn(1, 64).bfloat16(), gpu=gpu(DENSE))
     assert "takes 2.00 of the dense time" in fast.told and not any(layer.way for layer in fast.layers)

@@ -206,3 +206,8 @@ def test_a_goal_is_missed_by_more_than_a_tenth(ratio, after, said):
     assert len(missed("latency=0.5x", timing)) == said
     assert not missed("macs=0.5x", timing) and not missed(None, timing) and not missed("latency=0.5x", None)
     assert not missed("latency=6.1ms", timing) and len(missed("latency=5ms", timing)) == 1
+
+
+def test_threads_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="thread"):
+        pomona.forecast(Plain(), X, threads=0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pomona.runtime.inputs import batch_of, in_order, resized
+from pomona.runtime.inputs import batch_of, in_order, inputs_for, resized
 from pomona.vocabulary import InputError
 
 
@@ -40,3 +40,12 @@ def test_keywords_go_in_the_order_of_the_forward_pass():
 
     given = {"more": 4, "scale": 3, "mask": 2, "ids": 1}
     assert list(in_order(Net(), given).items()) == [("ids", 1), ("mask", 2), ("scale", 3), ("more", 4)]
+
+
+def test_the_batch_is_that_of_the_first_input_of_the_forward_pass_whatever_a_dict_says_first():
+    class Net(torch.nn.Module):
+        def forward(self, ids, position=None):
+            return ids
+
+    given, named = inputs_for(Net(), {"position": torch.arange(6)[None], "ids": torch.zeros(3, 6)}, None, 5)
+    assert given == () and named["ids"].shape == (5, 6) and named["position"].shape == (1, 6)

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from pomona.face.accelerated import Accelerated, Layer, sentence
 from pomona.face.layer_calls import Call, calls_of, check_comparable, distance, irreplaceable
 from pomona.face.rounding import FINER, ever_finer, own_errors
-from pomona.graph.export import inputs_of
 from pomona.native import library
 from pomona.native.library import threads_of
 from pomona.native.living import sparsity_of
 from pomona.runtime import measure_latency
-from pomona.runtime.inputs import resized
+from pomona.runtime.inputs import inputs_for
 from pomona.runtime.machine import caches
 from pomona.runtime.sparse.candidates import VALUES, Candidate
 from pomona.runtime.sparse.choose import choose, geometry_of, packed_layer
@@ -76,9 +75,7 @@ def accelerate(
     if values not in VALUES:
         raise InputError(f"Values are {', '.join(VALUES)}, not {values!r}.")
     progress = progress or Silent()
-    given, named = inputs_of(args, kwargs)
-    if batch is not None:
-        given, named = resized(given, named, batch)
+    given, named = inputs_for(model, args, kwargs, batch)
     model = as_linears(model)
     seen = calls_of(model, given, named, _KINDS)
     table = Table.of(threads_of(threads))

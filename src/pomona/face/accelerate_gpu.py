@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from pomona.face.accelerated_gpu import AcceleratedGpu, GpuLayer, sentence
-from pomona.face.layer_calls import Call, calls_of, distance, irreplaceable
-from pomona.graph.export import inputs_of
+from pomona.face.layer_calls import Call, calls_of, check_comparable, distance, irreplaceable
 from pomona.native.living import sparsity_of
 from pomona.runtime.gpu.choose import GAIN, choose, packed
 from pomona.runtime.gpu.device import Gpu, gpu_for
-from pomona.runtime.inputs import resized
+from pomona.runtime.inputs import inputs_for
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.vocabulary import InputError, Progress, ProofError, Silent, evaluating, set_training
 
@@ -57,9 +56,7 @@ def accelerate_gpu(
     if values not in ("f32", "bf16"):
         raise InputError(f"On a GPU values are f32 (types as they are) or bf16, not {values!r}.")
     gpu, progress = gpu or gpu_for(target), progress or Silent()
-    given, named = inputs_of(args, kwargs)
-    if batch is not None:
-        given, named = resized(given, named, batch)
+    given, named = inputs_for(model, args, kwargs, batch)
     dense = _moved(model, gpu.device, values == "bf16")
     given, named = tree_map(lambda v: _input(v, gpu.device, values == "bf16"), (given, named))
     seen = calls_of(dense, given, named, _KINDS)
@@ -67,6 +64,7 @@ def accelerate_gpu(
     fast, layers = _rebuilt(dense, layers, gpu, given, named)
     error, _ = distance(dense, fast, given, named)
     if error > _ALLOWED:
+        check_comparable(dense, given, named, error, _ALLOWED)
         raise ProofError(f"The sparse kernels are wrong here: the outputs are off by {error:.1e} of their size.")
     found = AcceleratedGpu(fast, layers, error, target, gpu.name, sentence(layers))
     if not latency or not any(layer.way for layer in layers):

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from pomona.face.workload import forecast
-from pomona.graph.export import inputs_of
 from pomona.native import library
 from pomona.native.library import threads_of
 from pomona.runtime.breakeven import SPARSITIES, Curve, Shape, curve, unpruned
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.inputs import batch_of, inputs_for
 from pomona.runtime.latency import FASTER
 from pomona.runtime.machine import caches
 from pomona.runtime.sparse.candidates import VALUES
@@ -100,9 +99,7 @@ def advise(
     """
     _check(structure, sparsity, values)
     progress = progress or Silent()
-    given, named = inputs_of(args, kwargs)
-    if batch is not None:
-        given, named = resized(given, named, batch)
+    given, named = inputs_for(model, args, kwargs, batch)
     cold = sum(p.nbytes for p in model.parameters()) > caches()[1]
     asked = sorted({*_ASKED, sparsity} if structure != N_M else _ASKED)
     table = Table.of(threads_of(threads))

@@ -9,13 +9,12 @@ from torch import fx, nn
 
 from pomona.face.accelerate import accelerate
 from pomona.face.bench_files import file_engines, has_folder
-from pomona.graph.export import inputs_of
 from pomona.runtime.engines import Engine, EngineTable, Files, Running
 from pomona.runtime.engines.compared import compared
 from pomona.runtime.engines.in_decoder import decoder, reads_tokens
 from pomona.runtime.engines.in_torch import frozen, running
 from pomona.runtime.engines.known import GENERAL
-from pomona.runtime.inputs import resized
+from pomona.runtime.inputs import inputs_for
 from pomona.runtime.latency import stored
 from pomona.runtime.sparse.candidates import VALUES
 from pomona.runtime.sparse.packed import Packed
@@ -75,9 +74,7 @@ def bench(
         raise InputError(f"Timing needs a round, some time and a tolerance; got {rounds}, {seconds:g} s and {tolerance}.")
     if _packed(model):
         raise InputError("The layers of this model are packed; compare engines on the model that it was made from.")
-    given, named = inputs_of(args, kwargs)
-    if batch is not None:
-        given, named = resized(given, named, batch)
+    given, named = inputs_for(model, args, kwargs, batch)
     return compared(
         model, given, named, _wanted(engines, values, language=reads_tokens(given, named), folder=has_folder(model)),
         threads=threads, rounds=rounds, seconds=seconds, seed=seed, cold=cold, clock=clock, pin=pin, tolerance=tolerance,

@@ -13,8 +13,9 @@ from torch import nn
 from pomona.graph import Graph, trace
 from pomona.graph.binding import same_model
 from pomona.graph.surgery import realise
+from pomona.native.library import threads_of
 from pomona.runtime import Forecast, Latency, Times
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.inputs import batch_of, inputs_for
 from pomona.runtime.timing import median_seconds, own_clock, threads_set, time_pairs
 from pomona.vocabulary import Goal, InputError, Plan, Progress, Silent, evaluating
 
@@ -45,11 +46,10 @@ class Workload:
     ) -> Workload:
         """The `batch` and `threads` of the latency options; without them the example inputs and torch's own count."""
         wish = options if isinstance(options, Mapping) else {}
-        batch, threads = wish.get("batch"), wish.get("threads") or torch.get_num_threads()
-        rebatched = batch is not None and batch != batch_of(args, kwargs)
-        if batch is not None:
-            args, kwargs = resized(args, kwargs, batch)
-        return cls(model, args, kwargs, threads, rebatched, progress or Silent())
+        batch, threads = wish.get("batch"), threads_of(wish.get("threads"))
+        given, named = inputs_for(model, args, kwargs, batch)
+        rebatched = batch is not None and batch != batch_of(*inputs_for(model, args, kwargs))
+        return cls(model, given, named, threads, rebatched, progress or Silent())
 
     def forecast(self, graph: Graph) -> Forecast:
         """The latency of any sizes of the graph's axes, scaled to what the whole model takes here.

@@ -1,4 +1,4 @@
-"""Example inputs at another batch size."""
+"""Example inputs as a model takes them, at this batch size or another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pomona.graph.export import inputs_of
 from pomona.vocabulary import InputError
+
+
+def inputs_for(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None, batch: int | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs, a tensor, a tuple or a dict, as positional and keyword ones with `batch` rows (None: as they are)."""
+    given, named = inputs_of(args, kwargs)
+    named = in_order(model, named)
+    return (given, named) if batch is None else resized(given, named, batch)
 
 
 def in_order(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:

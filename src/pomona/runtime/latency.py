@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pomona.graph.export import inputs_of
 from pomona.runtime.cold import evict
 from pomona.runtime.diagnosis import Diagnosis, diagnose
 from pomona.runtime.energy import WATTS, energy_of
 from pomona.runtime.engines import ready
-from pomona.runtime.inputs import batch_of, resized
+from pomona.runtime.inputs import batch_of, inputs_for
 from pomona.runtime.pinning import pinned
 from pomona.runtime.roofline import roofline
 from pomona.runtime.timing import Clocks, Pairs, clock_of, quantile, threads_set, time_pairs
@@ -110,9 +109,7 @@ def measure_latency(
     if pairs < 1 or seconds <= 0:
         raise InputError(f"Timing needs at least one pair and some time; got {pairs} pairs in {seconds:g} seconds.")
     ticks = clock_of(clock)
-    positional, keywords = inputs_of(args, kwargs)
-    if batch is not None:
-        positional, keywords = resized(positional, keywords, batch)
+    positional, keywords = inputs_for(before, args, kwargs, batch)
     size = batch_of(positional, keywords)
     with (
         threads_set(threads) as running,
