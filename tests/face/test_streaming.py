@@ -51,6 +51,20 @@ def test_streamed_is_what_in_memory_gives_and_opens_without_us(name, true, tmp_p
     assert not [path for path in tmp_path.iterdir() if path.name not in ("dense", "small")]
 
 
+def test_batches_of_an_encoder_decoder_need_no_more_than_labels(tmp_path):
+    folder, model, data = folder_of("bart", tmp_path)
+    pairs = [{"input_ids": b["input_ids"], "labels": b["input_ids"].flip(1)} for b in data]
+    full = [{**b, "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(b["labels"])} for b in pairs]
+    one, two = (prune_folder(folder, tmp_path / name, goal="sparsity=0.5", data=d) for name, d in (("one", pairs), ("two", full)))
+    assert all(torch.equal(one.plan.keep(site), two.plan.keep(site)) for site in one.plan.sites)
+
+
+def test_nothing_is_written_into_the_folder_that_is_read(tmp_path):
+    folder, _, data = folder_of("llama", tmp_path)
+    with pytest.raises(InputError, match="choose an output folder beside it"):
+        prune_folder(folder, folder / "small", goal="sparsity=0.5", data=data)
+
+
 def test_stored_types_stay_and_everything_else_is_copied(tmp_path):
     folder, _, data = folder_of("llama", tmp_path, torch.bfloat16)
     (folder / "tokenizer.json").write_text("{}")

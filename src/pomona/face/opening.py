@@ -142,7 +142,7 @@ def brought(
     if not isinstance(model, (str, Path)):
         if isinstance(data, (str, Path)) or isinstance(test, (str, Path)):
             raise InputError("Data are named where the model is named as well; pass batches, or the model's name or folder.")
-        return Brought(model, args, kwargs, _taken(data, model), _taken(test, model), source)
+        return Brought(model, args, kwargs, taken(data, model), taken(test, model), source)
     bare = args is None and kwargs is None
     opened = open_model(str(model), None, progress, inputs=bare)
     window = 128
@@ -152,10 +152,10 @@ def brought(
         test = open_data(str(test), opened, progress, seed, window)
     if bare:
         args, kwargs = opened.args, opened.kwargs
-    return Brought(opened.model, args, kwargs, _taken(data, opened.model), _taken(test, opened.model), source or opened.source)
+    return Brought(opened.model, args, kwargs, taken(data, opened.model), taken(test, opened.model), source or opened.source)
 
 
-def _taken(data: Any, model: Any) -> Any:
+def taken(data: Any, model: Any) -> Any:
     """The caller's own batches with what the decoder reads, for a model that has one."""
     later = decoder_inputs(model) if isinstance(model, nn.Module) else None
     if later is None or isinstance(data, (Tensor, Data)) or not isinstance(data, Iterable):

@@ -25,8 +25,8 @@ from pomona.engines.sequential import cuts, needs_of
 from pomona.engines.streaming import INDEX, FromShards
 from pomona.engines.sweep import Room, Walk
 from pomona.face.blockwise import Course, Way, way
-from pomona.face.folders import check_free, scratch_beside, whole_folder
-from pomona.face.opening import Opened, calibration
+from pomona.face.folders import check_free, check_outside, scratch_beside, whole_folder
+from pomona.face.opening import Opened, calibration, taken
 from pomona.face.packing import declare_packed
 from pomona.face.report import Report, heard
 from pomona.face.streamed import PLANS, Record, Streamed
@@ -83,6 +83,7 @@ def prune_folder(
     source = smollm2_folder() if str(folder) == "smollm2" else Path(folder)
     target, progress, processes = Path(out), progress or Silent(), processes or Processes()
     check_free(target)
+    check_outside(target, source)
     packed = _is_packed(source)
     limit, journals, start = parse(max_memory), check_folder(checkpoint), time.monotonic()
     files = weight_files(source)
@@ -91,7 +92,7 @@ def prune_folder(
     peak = Peak()
     if isinstance(data, (str, Path)):
         data = calibration(str(data), Opened(model, (), {}, None, tokenizer(str(source))), progress, seed)[0].train
-    batches = Batches.of(data, model).first(calibrate) if data is not None else None
+    batches = Batches.of(taken(data, model), model).first(calibrate) if data is not None else None
     graph = _traced(bare, batches)
     recipe = recipe_for(method, structure, None, goal=goal_for(goal), only=only, keep=keep)
     check_unordered(recipe, "the model is never whole in memory")

@@ -58,7 +58,7 @@ def only_reader(site: Site) -> Member:
     names = ", ".join(member.tensor for member in found)
     raise InputError(
         f"{site.name} is read by {names}; this method is for axes that one linear or ungrouped convolution weight reads: "
-        "prune neurons or heads, or leave it out."
+        f"prune neurons or heads, or leave it alone with --keep '{found[0].tensor}'."
     )
 
 
