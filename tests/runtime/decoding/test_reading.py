@@ -39,6 +39,21 @@ def lower_rank(model):
     model.model.layers[0].mlp.up_proj = nn.Sequential(nn.Linear(32, 2), nn.Linear(2, 48))
 
 
+def late(model):
+    """Does something else from position 20 on."""
+    rotary = model.model.rotary_emb
+    inner = rotary.forward
+
+    def forward(x, position_ids):
+        return tuple(torch.where(position_ids[..., None] < 20, part, 2 * part) for part in inner(x, position_ids))
+
+    rotary.forward = forward
+
+
+def not_finite(model):
+    model.lm_head.weight.data[3, 4] = torch.inf
+
+
 def scaled(model):
     inner = model.model.layers[0].forward
     model.model.layers[0].forward = lambda x, **kw: 1.5 * inner(x, **kw)
@@ -58,6 +73,8 @@ REFUSED = {
     "another norm of that name": (lambda: changed(louder), r"last norm \(LlamaRMSNorm\) is no RMSNorm"),
     "factors": (lambda: changed(lower_rank), "layer 0.up_proj is a Sequential"),
     "another sum": (lambda: changed(scaled), "does not know"),
+    "another sum later": (lambda: changed(late), "does not know: .* at position 26 and on"),
+    "no numbers": (lambda: changed(not_finite), "logits of LlamaForCausalLM are not finite"),
     "training": (lambda: llama().train(), "training mode"),
 }
 
@@ -68,6 +85,22 @@ def test_what_is_not_known_is_refused_by_name(name):
     with pytest.raises(InputError, match=why) as refusal:
         Decoder(make(), context=32)
     assert str(refusal.value).count(". ") == 0
+
+
+def test_queries_that_grow_are_read_as_far_as_they_do_not():
+    config = transformers.Ministral3Config(**SIZES, head_dim=8)
+    config.rope_parameters = {**config.rope_parameters, "original_max_position_embeddings": 16}
+    model, ids = made(config).to(torch.bfloat16), torch.arange(16)
+    with pytest.raises(InputError, match=r"from position 16 on.*context=16"):
+        Decoder(model, context=17)
+    assert Decoder(model, context=16).logits(ids).isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_float16_is_allowed_to_round_as_it_does(seed):
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(**{**SIZES, "num_hidden_layers": 8, "hidden_size": 256}, initializer_range=1 / 16)
+    Decoder(transformers.LlamaForCausalLM(config).eval().half(), context=64)
 
 
 def test_a_window_as_long_as_the_context_is_none():

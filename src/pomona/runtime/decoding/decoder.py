@@ -51,7 +51,7 @@ class Decoder:
         llama = read(model, context)
         if context > llama.positions:
             raise InputError(f"The model was made for {llama.positions} positions; a context of {context} is too long.")
-        prove(model, llama)
+        prove(model, llama, context)
         packed = pack(llama, values, head or values)
         found = library()
         self.context, self.vocabulary = context, len(llama.embedding)

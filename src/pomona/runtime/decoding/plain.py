@@ -14,10 +14,13 @@ Linear = Callable[[Tensor], Tensor]  # (tokens, columns) to (tokens, rows)
 
 
 class Plain:
-    """Keeps keys and values of what it was fed; `linears` are the blocks' layers by name, and `head` makes logits."""
+    """Keeps keys and values of what it was fed; `linears` are the blocks' layers by name, and `head` makes logits.
 
-    def __init__(self, llama: Llama, linears: Sequence[Mapping[str, Linear]], head: Linear) -> None:
-        self._llama, self._linears, self._head = llama, linears, head
+    The first token stands at position `start`.
+    """
+
+    def __init__(self, llama: Llama, linears: Sequence[Mapping[str, Linear]], head: Linear, start: int = 0) -> None:
+        self._llama, self._linears, self._head, self._start = llama, linears, head, start
         self._keys = [torch.empty(b.key_heads, 0, b.key_width) for b in llama.blocks]
         self._values = [torch.empty(b.key_heads, 0, b.value_width) for b in llama.blocks]
         self.length = 0
@@ -32,7 +35,7 @@ class Plain:
     def feed(self, tokens: Tensor, every: bool) -> Tensor:
         """Logits, float32 (tokens, vocabulary), or (1, vocabulary) of the last of them."""
         x = self._llama.embedding[tokens].float()
-        turns = self._llama.turns(len(tokens), self.length)
+        turns = self._llama.turns(len(tokens), self._start + self.length)
         for i, (block, linears) in enumerate(zip(self._llama.blocks, self._linears, strict=True)):
             x = x + linears["out"](self._attention(i, block, linears, block.norms["before_attention"](x), turns))
             h = block.norms["before_neurons"](x)

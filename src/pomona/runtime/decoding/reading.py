@@ -25,6 +25,7 @@ def read(model: nn.Module, context: int) -> Llama:
     backbone, head = getattr(model, "model", None), getattr(model, "lm_head", None)
     _only(backbone, ("embed_tokens", "layers", "norm", "rotary_emb"), "The model")
     _refuse_windows(model.config, context)
+    _refuse_scaling(model.config, context)
     frequencies, amplitude = _rotary(backbone.rotary_emb)  # type: ignore[union-attr]
     embedding: Tensor = backbone.embed_tokens.weight.detach()  # type: ignore[union-attr, assignment]
     if embedding.device.type != "cpu":
@@ -101,6 +102,16 @@ def _rotary(module: Any) -> tuple[Tensor, float]:
     if kind not in _STEADY or not isinstance(getattr(module, "inv_freq", None), Tensor):
         raise InputError(f"The rotary embedding is of kind {kind!r}; decoding knows {', '.join(_STEADY)}.")
     return module.inv_freq.detach().float().contiguous(), float(module.attention_scaling)
+
+
+def _refuse_scaling(config: Any, context: int) -> None:
+    """Ministral 3 makes queries larger from some position on; too little for a half type to tell it from rounding."""
+    rotary = getattr(config, "rope_parameters", None) or {}
+    steady = rotary.get("original_max_position_embeddings") or context
+    if rotary.get("llama_4_scaling_beta") and context > steady:
+        raise InputError(
+            f"The model scales its queries from position {steady} on, which decoding does not: ask for context={steady} or less."
+        )
 
 
 def _refuse_windows(config: Any, context: int) -> None:
