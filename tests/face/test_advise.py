@@ -72,7 +72,7 @@ def test_zeros_pay_only_where_they_help_more_than_packing_alone(monkeypatch):
     assert weights.shares[0.9] == weights.unpruned == pytest.approx(1 - 0.5 * found.layers_share)  # 0.7 by the zeros: stored
     assert not found.pays and not weights.pays(0.9) and weights.pays_from is None
     assert blocks.pays(0.9) and 0.5 < blocks.pays_from < 0.6  # the line from 0.7 to 0.05 passes 0.5 at 50 %
-    assert f"Packed without any zeros the model would take {weights.unpruned:.2f}." in found.told
+    assert f"over packing alone, which takes {weights.unpruned:.2f} of the dense latency" in found.told
 
 
 def test_the_whole_is_its_layers_and_what_lies_between():

@@ -211,3 +211,10 @@ def test_the_batch_is_that_of_the_first_input_of_the_forward_pass(tmp_path, expo
     pytest.importorskip("openvino")
     inputs = {"scale": torch.tensor([2.0]), "x": torch.randn(3, 4)}
     assert export(Scaled(), inputs, None, tmp_path / name)["dynamic_batch"]
+
+
+@pytest.mark.parametrize(("export", "name"), [(export_onnx, "a.onnx"), (export_openvino, "a.xml"), (export_program, "a.pt2")])
+def test_inputs_of_another_type_are_refused_and_leave_nothing(tmp_path, export, name):
+    with pytest.raises(InputError, match=r"Linear does not run on these inputs: .*dtype"):
+        export(nn.Linear(4, 3).double(), torch.randn(2, 4), None, tmp_path / name)
+    assert not [*tmp_path.iterdir()]

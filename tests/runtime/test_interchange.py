@@ -48,6 +48,7 @@ def test_damaged_parts_are_refused():
         ("shape", torch.tensor([4, 28])),
         ("shape", torch.tensor([-4, 20])),
         ("shape", torch.tensor([4])),
+        ("shape", torch.tensor([4, 2**40])),
     ):
         with pytest.raises(InputError, match="damaged"):
             of_compressed_tensors({**parts, name: wrong})

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pomona.native.buffers import is_padded
 from pomona.runtime.formats.bitmask import Bitmask
@@ -103,3 +104,16 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
     with pytest.raises(InputError, match="not a whole number"):
         read_layers(path)
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 63, 10**30])
+def test_sizes_that_no_weight_has_are_refused(tmp_path, size):
+    path = tmp_path / "layers.safetensors"
+    for packed in every_layer().values():
+        write_layers(path, {"a": packed})
+        tensors = {key: tensor.clone() for key, tensor in load_file(path).items()}
+        about = json.loads(Shards.of([path]).told["layers"])
+        about["a"]["shape"][1] = size
+        save_file(tensors, path, {"pomona_layers": "1", "layers": json.dumps(about)})
+        with pytest.raises(InputError, match=r"shape|columns|taps"):
+            read_layers(path)

@@ -247,7 +247,12 @@ def _told(wish: Option, sparsity: float, options: Sequence[Option], batch: int, 
         first = f"{wish.structure} at {sparsity:.0%} would take {share:.2f} of the dense latency {where}."
     else:
         first = f"{wish.structure} at {sparsity:.0%} would not be faster {where}: {share:.2f} of the dense latency."
-    if wish.unpruned <= FASTER:
+    if wish.unpruned <= FASTER and not wish.pays(sparsity):
+        first = (
+            f"{wish.structure} at {sparsity:.0%} would gain nothing {where} over packing alone, which takes "
+            f"{wish.unpruned:.2f} of the dense latency."
+        )
+    elif wish.unpruned <= FASTER:
         first += f" Packed without any zeros the model would take {wish.unpruned:.2f}."
     if not wish.pays(sparsity) and wish.pays_from is not None:
         first += f" It pays from {wish.pays_from:.0%} on."

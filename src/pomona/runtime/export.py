@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pomona.graph.export import export, inputs_of
+from pomona.graph.quiet import quiet as silent
 from pomona.runtime.inputs import batch_of, in_order, resized
-from pomona.vocabulary import InputError, evaluating
+from pomona.vocabulary import InputError, evaluating, first_line
 
 EXACT, HALF = 1e-4, 0.03  # of the largest output, in another runtime; the latter for half precision
 _TINY = 1e-30  # what lies below may be flushed to zero
@@ -34,11 +35,12 @@ def export_program(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None
     """
     path = free_path(Path(path))
     positional, keywords = inputs_of(args, kwargs)
+    expected = outputs(model, positional, keywords)
     with appearing(path) as partial, quiet():
         free = with_free_batch(model, positional, keywords)
         torch.export.save(free or export(model, positional, keywords), partial)
         again = torch.export.load(partial).module()
-        error = difference(outputs(again, positional, keywords), outputs(model, positional, keywords))
+        error = difference(outputs(again, positional, keywords), expected)
         if error > _EXACT:
             raise InputError(
                 f"The exported program differs from the model by {error:.2g}; is there randomness in its forward pass?"
@@ -58,7 +60,7 @@ def with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
         lambda v: {0: free} if isinstance(v, Tensor) and v.dim() > 0 and len(v) == max(2, size) else None, dict(given)
     )
     try:
-        with evaluating(model):
+        with evaluating(model), silent():
             program = torch.export.export(model, rows_args, rows_kwargs, dynamic_shapes=shapes, strict=False)
         program.example_inputs = (args, kwargs)
         other = resized(args, kwargs, size + 2)
@@ -70,9 +72,14 @@ def with_free_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """Every tensor that one forward pass in evaluation mode gives, in order."""
+    """Every tensor that one forward pass in evaluation mode gives, in order. Raises InputError where the model does not run."""
     with evaluating(model), torch.no_grad():
-        return [leaf for leaf in tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
+        try:
+            found = model(*args, **kwargs)
+        # The forward pass is the user's; whatever it raises means that it does not take these inputs.
+        except Exception as error:
+            raise InputError(f"{type(model).__name__} does not run on these inputs: {first_line(error).rstrip('.')}.") from error
+    return [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor], least: float = _TINY) -> float:
@@ -116,7 +123,7 @@ def appearing(path: Path) -> Iterator[Path]:
 def quiet() -> Iterator[None]:
     """No warnings or log lines from exporters about their own internals, which a user cannot act on."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

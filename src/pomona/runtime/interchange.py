@@ -72,10 +72,11 @@ def of_compressed_tensors(parts: Mapping[str, Tensor]) -> Tensor:
     try:
         shape, values, bits, offsets = (parts[name] for name in ("shape", "compressed", "bitmask", "row_offsets"))
         rows, columns = (int(number) for number in shape.flatten().tolist())
+        if bits.shape != (rows, -(-columns // 8)):  # before bits are unpacked to columns of which there may be too many
+            raise InputError("its bits are not those of its shape")
         lives = np.unpackbits(bits.numpy(), axis=1, count=columns, bitorder="little").view(bool)
         counts = lives.sum(1, dtype=np.int64)
-        whole = bits.shape == (rows, -(-columns // 8)) and values.shape == (int(counts.sum()),)
-        if not whole or not np.array_equal(offsets.numpy(), counts.cumsum() - counts):
+        if values.shape != (int(counts.sum()),) or not np.array_equal(offsets.numpy(), counts.cumsum() - counts):
             raise InputError("its bits, offsets and values disagree")
     except (KeyError, ValueError, TypeError, RuntimeError, InputError) as error:
         raise InputError(f"A weight of compressed-tensors is damaged: {error}.") from error

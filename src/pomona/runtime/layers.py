@@ -53,7 +53,7 @@ def read_layers(path: str | Path) -> dict[str, Format | ConvFormat]:
         return {name: _read(shards, name, found) for name, found in about.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
         raise InputError(f"{path} says of its layers what makes no sense ({first_line(error)}); it is damaged.") from error
 
 
@@ -68,7 +68,7 @@ def _about(packed: Format | ConvFormat) -> dict[str, Any]:
 def _read(shards: Shards, name: str, about: Mapping[str, Any]) -> Format | ConvFormat:
     parts = {str(part): shards.mapped(f"{name}/{part}", _BEHIND) for part in about["parts"]}
     shape = tuple(about["shape"])
-    if not all(type(size) is int and size >= 0 for size in shape):
+    if not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
         raise InputError(f"layer {name} has the shape {shape}.")
     if "values" in about:
         rows, columns = shape

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from pomona.native import library, using
 from pomona.runtime.formats.bitmask import Bitmask
 from pomona.runtime.formats.convolution import ConvBlocks
 from pomona.runtime.sparse import SparseConv2d, SparseLinear, ops
+from pomona.runtime.sparse.layouts import linear_layouts
 from pomona.runtime.sparse.reading import reading_watched
 from pomona.vocabulary import InputError
 
@@ -372,3 +374,27 @@ def test_torch_compile_takes_them_without_a_break(make, backend):
     compiled(a).sum().backward()
     nn.Sequential(dense, nn.ReLU())(b).sum().backward()
     assert torch.allclose(a.grad, b.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(linear_layouts()))
+def test_every_layout_is_pickled(name):
+    """Some have unsigned parts, which torch by itself pickles as what it cannot read."""
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(32, 48, generator=draw) * torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(12)
+    layer = SparseLinear(linear_layouts()[name].pack(weight), torch.ones(32))
+    again = pickle.loads(pickle.dumps(layer))
+    parts = zip(layer.packed.tensors(), again.packed.tensors(), strict=True)
+    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in parts)
+    x = torch.randn(3, 48, generator=draw)
+    assert torch.equal(again(x), layer(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 1, "stride": (2, 1)}, {"groups": 2}, {"dilation": 2}])
+def test_a_convolution_has_the_sizes_of_the_dense_one(options):
+    """Models read them, to pad by themselves, say."""
+    dense, sparse = conv(**options)
+    names = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "transposed",
+        "output_padding",
+    )  # fmt: skip
+    assert {name: getattr(sparse, name) for name in names} == {name: getattr(dense, name) for name in names}

@@ -18,10 +18,8 @@ from pomona.native.linear import linear_layer
 from pomona.native.told import tensors_of
 from pomona.runtime.formats.format import Format, checked_weight
 from pomona.runtime.formats.quantise import check_columns, linear_int8
-from pomona.runtime.formats.row_values import check_values, from_values, row_of, to_values
+from pomona.runtime.formats.row_values import MOST_COLUMNS, check_told, check_values, from_values, row_of, to_values
 from pomona.vocabulary import InputError
-
-_MOST_COLUMNS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +44,7 @@ class CSR16(Format):
         weight = checked_weight(weight, values, cls.kinds, cls.__name__)
         rows, width = weight.shape
         check_columns(width, values)
-        if width > _MOST_COLUMNS:
-            raise InputError(f"CSR16 takes up to {_MOST_COLUMNS:,} columns; got {width:,}. Pack the weight as a bitmask.")
+        check_told(width, "CSR16 takes")
         row, column = weight.nonzero(as_tuple=True)
         if len(row) > torch.iinfo(torch.int32).max:
             raise InputError(f"A weight of {len(row):,} living values is too large for one CSR16; its starts are int32.")
@@ -82,6 +79,7 @@ class CSR16(Format):
         try:
             living, columns, starts, scales = parts["living"], parts["columns"], parts["starts"], parts.get("scales")
             check_columns(width, values)
+            check_told(width, "CSR16 takes")
             check_values(living, scales, rows, values, cls.kinds)
             array(columns, torch.uint16, (len(living),), "columns")
             array(starts, torch.int32, (rows + 1,), "starts")
@@ -91,7 +89,7 @@ class CSR16(Format):
         if at[0] != 0 or at[-1] != len(living) or (at[1:] < at[:-1]).any():
             raise InputError(f"A CSR16 of shape {shape} is damaged: its rows do not start one behind the other.")
         # As one rising number: a column that is out of order, twice there or beyond the width is seen.
-        place = row_of(starts).numpy() * _MOST_COLUMNS + columns.numpy()
+        place = row_of(starts).numpy() * MOST_COLUMNS + columns.numpy()
         if (columns.numpy() >= width).any() or (place[1:] <= place[:-1]).any():
             raise InputError(f"A CSR16 of shape {shape} is damaged: its columns do not rise within a row of {width}.")
         living, columns = (part if is_padded(part) else padded(part) for part in (living, columns))

@@ -1,4 +1,4 @@
-"""Values that lie row by row, with one scale a row where they are int8."""
+"""Values that lie row by row, with one scale a row where they are int8; their columns are told by 16 bits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from pomona.native.buffers import array, optional, padded
 from pomona.runtime.formats.stored import DTYPES, quantised, stored
 from pomona.vocabulary import InputError
 
+MOST_COLUMNS = 1 << 16
+
 
 def row_of(starts: Tensor) -> Tensor:
     """The row of each value, int64, by where each row starts (rows + 1)."""
     return torch.arange(len(starts) - 1).repeat_interleave(starts.diff())
+
+
+def check_told(columns: int, who: str) -> None:
+    """Raises InputError where 16 bits do not tell these columns apart."""
+    if columns > MOST_COLUMNS:
+        raise InputError(f"{who} up to {MOST_COLUMNS:,} columns; got {columns:,}. Pack the weight as a bitmask.")
 
 
 def to_values(weights: Tensor, row: Tensor, rows: int, kind: str) -> tuple[Tensor, Tensor | None]:

@@ -17,12 +17,11 @@ from pomona.native.layer import Layer
 from pomona.native.linear import KINDS
 from pomona.native.told import tensors_of
 from pomona.runtime.formats.format import Format, checked_weight
-from pomona.runtime.formats.row_values import check_values, from_values, row_of, to_values
+from pomona.runtime.formats.row_values import MOST_COLUMNS, check_told, check_values, from_values, row_of, to_values
 from pomona.runtime.formats.stored import DTYPES
 from pomona.vocabulary import InputError
 
 _HEIGHTS = (16, 32)
-_MOST_COLUMNS = 1 << 16
 
 
 class Struct(ctypes.Structure):
@@ -59,8 +58,7 @@ class RowLanes(Format):
             raise InputError(f"RowLanes are of {' or '.join(map(str, _HEIGHTS))} rows, not {rows}.")
         weight = checked_weight(weight, values, cls.kinds, cls.__name__)
         height, width = weight.shape
-        if width > _MOST_COLUMNS:
-            raise InputError(f"RowLanes take up to {_MOST_COLUMNS:,} columns; got {width:,}. Pack the weight as a bitmask.")
+        check_told(width, "RowLanes take")
         panels = -(-height // rows)
         blocks = F.pad(weight, (0, 0, 0, -height % rows)).reshape(panels, rows, width)
         panel, column = (blocks != 0).any(1).nonzero(as_tuple=True)
@@ -123,6 +121,7 @@ class RowLanes(Format):
     def _check(self) -> None:
         """Raises InputError unless every number leads to where it may, and a second packing would give the same."""
         height, width = self.shape
+        check_told(width, "RowLanes take")
         if self.living.dim() != 2 or self.rows not in _HEIGHTS or not self.living.is_contiguous():
             raise InputError(f"its values are not blocks of {' or '.join(map(str, _HEIGHTS))} rows")
         check_values(self.living.flatten(), self.scales, height, self.values, self.kinds)
@@ -132,7 +131,7 @@ class RowLanes(Format):
             raise InputError("its panels do not start one behind the other")
         columns, panel = self.columns.to(torch.int64), row_of(self.starts)
         # As one rising number: a column that is out of order, twice there or beyond the width is seen.
-        if bool((columns >= width).any()) or bool(((panel * _MOST_COLUMNS + columns).diff() <= 0).any()):
+        if bool((columns >= width).any()) or bool(((panel * MOST_COLUMNS + columns).diff() <= 0).any()):
             raise InputError(f"its columns do not rise within a panel of {width}")
         beyond = -height % self.rows
         if beyond and bool(self.living[panel == len(self.starts) - 2][:, self.rows - beyond :].any()):

@@ -23,15 +23,22 @@ class SparseConv2d(nn.Module):
     """The convolution of x (batch, channels, height, width) or (channels, height, width) of any floating-point type.
 
     Computed in float32 and given back in the type of x. Frozen, as `SparseLinear` is. With `relu`, negative results become 0;
-    what is given as `residual` (the shape of the result) is added before that.
+    what is given as `residual` (the shape of the result) is added before that. Sizes are those of nn.Conv2d, which models read to
+    pad by themselves.
     """
+
+    padding_mode = "zeros"
+    transposed = False
+    output_padding = (0, 0)
 
     def __init__(self, packed: ConvFormat | Packed, bias: Tensor | None = None, relu: bool = False) -> None:
         super().__init__()
         self.bias: Tensor | None
         self.packed = packed if isinstance(packed, Packed) else Packed(packed)
         shape, geometry = self.packed.about[3:]
-        self.out_channels, self.in_channels = shape[0], shape[1] * geometry[6]
+        self.out_channels, self.in_channels, self.kernel_size = shape[0], shape[1] * geometry[6], (shape[2], shape[3])
+        known = unflat(geometry)
+        self.stride, self.padding, self.dilation, self.groups = known.stride, known.padding, known.dilation, known.groups
         self.relu = relu
         self._ready: Ready | None = None
         self.register_buffer("bias", None if bias is None else bias.detach().to("cpu", torch.float32).clone())

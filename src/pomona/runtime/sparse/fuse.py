@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves
 
 from pomona.graph.export import runnable
 from pomona.graph.quiet import quiet
@@ -16,6 +17,7 @@ from pomona.runtime.sparse.candidates import Candidate
 from pomona.runtime.sparse.chains import chains
 from pomona.runtime.sparse.pooled import pool_by_pixels
 from pomona.runtime.sparse.rewriting import Rewriting
+from pomona.runtime.sparse.told_shapes import told_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,5 +61,6 @@ def fuse(model: nn.Module, chosen: Mapping[str, Candidate], args: tuple[Any, ...
         return Fused(None, reason=f"{left[0]} is not called as a layer in the trace")
     rewriting.finish()
     pool_by_pixels(module)
+    told_shapes(module, tree_leaves((args, dict(kwargs))))
     module.recompile()
     return Fused(module, taken)

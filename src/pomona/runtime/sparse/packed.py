@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -13,6 +14,7 @@ from pomona.runtime.formats.format import Format
 from pomona.runtime.sparse.layouts import conv_layout, linear_layout
 from pomona.vocabulary import InputError
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 About: TypeAlias = tuple[list[str], str, str, list[int], list[int]]  # names of the parts, layout, values, shape, flat geometry
 
 
@@ -43,6 +45,20 @@ class Packed(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With unsigned parts as signed ones of the same bits: torch pickles uint16 as what it cannot read."""
+        parts = {name: part.view(_SIGNED.get(part.dtype, part.dtype)) for name, part in self._parts().items()}
+        types = {name: part.dtype for name, part in self._parts().items()}
+        return {**super().__getstate__(), "_buffers": parts, "types": types}  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        types = state.pop("types")
+        parts = {name: part.view(types[name]) for name, part in state["_buffers"].items()}
+        super().__setstate__({**state, "_buffers": parts})  # type: ignore[no-untyped-call]
+
+    def _parts(self) -> dict[str, Tensor]:
+        return dict(zip(self.about[0], self.tensors(), strict=True))
 
     def _load_from_state_dict(
         self,
