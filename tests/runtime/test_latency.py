@@ -104,7 +104,7 @@ def test_cold_weights_rivals_limit_and_energy_come_when_asked_for(monkeypatch, t
     emptied = []
     monkeypatch.setattr("pomona.runtime.latency.evict", lambda: lambda: emptied.append(1))
     limits = Roofline(1, "x", 1e9, 1e10, 1e11, fma=1e12, dot=0, own=1 << 20, shared=1 << 24)
-    monkeypatch.setattr("pomona.runtime.latency.roofline", lambda threads: limits)
+    monkeypatch.setattr("pomona.runtime.roofline.roofline", lambda threads, fresh=False: limits)
     wide, thin, x = net(512), net(64), torch.randn(4, 256)
     found = measure_latency(
         wide, thin, x, threads=1, pairs=5, seconds=0.1, cold=True, clock="cpu", pin=True, engines=["onnxruntime"], limit=True,

@@ -8,7 +8,7 @@ import torch
 from pomona.native import library, using
 from pomona.runtime.cold import Evict, read
 from pomona.runtime.machine import caches, processors
-from pomona.runtime.roofline import Roofline, roofline
+from pomona.runtime.roofline import Roofline, _best, reached, roofline, unbeaten
 from pomona.vocabulary import InputError
 
 LIMITS = Roofline(threads=2, by="x", memory=1e9, last_cache=1e10, own_cache=1e11, fma=1e11, dot=4e11, own=1000, shared=100_000)
@@ -73,3 +73,36 @@ def test_what_evicts_reads_more_than_the_last_cache(monkeypatch):
     evict = Evict()
     assert evict.buffer.nbytes == 40_000_000
     evict()
+
+
+def test_a_run_that_is_interrupted_does_not_make_all_of_them_short(monkeypatch):
+    """By the clock on the wall the first seems to last long enough; a run that is timed must do so undisturbed."""
+    now, stalls, asked = [0.0], iter([5.0]), []
+
+    def run(times):
+        asked.append(times)
+        now[0] += times * 1e-7 + next(stalls, 0.0)
+
+    monkeypatch.setattr("pomona.runtime.roofline.perf_counter", lambda: now[0])
+    monkeypatch.setattr("pomona.runtime.roofline._LONG", 0.02)
+    assert _best(run, 2) == pytest.approx(1e7)
+    assert min(asked[-9:]) * 1e-7 >= 0.01
+
+
+def test_no_cache_is_slower_than_what_lies_behind_it(monkeypatch):
+    rates = iter([4e10, 3e10, 1e8])
+    monkeypatch.setattr("pomona.runtime.roofline._bytes", lambda *_: next(rates))
+    found = roofline(1)
+    assert (found.memory, found.last_cache, found.own_cache) == (4e10, 4e10, 4e10)
+
+
+def test_more_threads_than_processors_have_the_limits_of_as_many():
+    assert roofline(200) == roofline(len(processors()))
+
+
+def test_limits_that_were_beaten_are_measured_anew(monkeypatch):
+    asked = []
+    monkeypatch.setattr("pomona.runtime.roofline.roofline", lambda threads, fresh=False: asked.append(fresh) or LIMITS)
+    assert unbeaten(1, lambda limits: limits.seconds(52_000) > 1.0) == LIMITS and asked == [False]
+    assert unbeaten(1, lambda limits: limits.seconds(52_000) < 1.0) == LIMITS and asked == [False, False, True]
+    assert reached(1.0, 4.0) == "25%" and reached(4.0, 1.0) == "over 100%"

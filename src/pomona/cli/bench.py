@@ -141,7 +141,7 @@ def _said(before: str, after: str, found: Latency) -> Iterator[str]:
     for rival in found.rivals:
         yield f"{before} in {rival.engine}  {rival.ms:.3g} ms; ratio to that {rival.ratio:.3g} {_spread(rival.spread)})"
     if found.limit_ms is not None:
-        yield f"limit of this machine for {after}  {found.limit_ms:.3g} ms, {found.limit_ms / found.after_ms:.0%} of it reached"
+        yield f"limit of this machine for {after}  {found.limit_ms:.3g} ms, {found.reached} of it reached"
     if found.joules is not None:
         yield f"energy {found.joules[0]:.3g} and {found.joules[1]:.3g} J a pass (by {found.energy_by})"
 

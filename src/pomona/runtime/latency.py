@@ -18,7 +18,7 @@ from pomona.runtime.energy import WATTS, energy_of
 from pomona.runtime.engines import ready
 from pomona.runtime.inputs import batch_of, inputs_for
 from pomona.runtime.pinning import pinned
-from pomona.runtime.roofline import roofline
+from pomona.runtime.roofline import reached, unbeaten
 from pomona.runtime.timing import Clocks, Pairs, clock_of, quantile, threads_set, time_pairs
 from pomona.runtime.work import work_of
 from pomona.vocabulary import InputError, Progress, Silent, evaluating, first_line
@@ -67,6 +67,11 @@ class Latency:
     limit_ms: float | None = None
     joules: tuple[float, float] | None = None
     energy_by: str | None = None
+
+    @property
+    def reached(self) -> str | None:
+        """The share of the limit that `after` reached, in words."""
+        return None if self.limit_ms is None else reached(self.limit_ms, self.after_ms)
 
 
 def measure_latency(
@@ -126,7 +131,7 @@ def measure_latency(
             timed = time_pairs(dense, small, pairs, seconds, seed, stage, ticks, prepare=empty, others=others)
         old, new = (work_of(model, positional, keywords) for model in (before, after))
         spent = [energy_of(call, min(seconds, _ENERGY), watts) for call in (dense, small)] if energy else None
-        least = roofline(running).seconds(stored(after), 2 * new.macs, cold) if limit else None
+        least = _least(running, stored(after), 2 * new.macs, cold, median(timed.after)) if limit else None
     found = _judged(timed, size, running, lambda took, ratio, noisy: diagnose(old, new, took, size, ratio, noisy))
     return replace(
         found,
@@ -138,6 +143,12 @@ def measure_latency(
         joules=None if spent is None else (spent[0].joules, spent[1].joules),
         energy_by=None if spent is None else spent[0].said,
     )
+
+
+def _least(threads: int, nbytes: int, operations: float, cold: bool, took: float) -> float:
+    """Seconds that this machine needs for so much, at least; its limits are measured anew where `took` was less."""
+    limits = unbeaten(threads, lambda found: took < found.seconds(nbytes, operations, cold))
+    return limits.seconds(nbytes, operations, cold)
 
 
 def _judged(timed: Pairs, batch: int, threads: int, explain: Callable[[float, float, bool], Diagnosis]) -> Latency:

@@ -25,7 +25,7 @@ from pomona.runtime.inputs import batch_of
 from pomona.runtime.latency import check_runs, stored
 from pomona.runtime.onnx import redrawn
 from pomona.runtime.pinning import pinned
-from pomona.runtime.roofline import Roofline, roofline
+from pomona.runtime.roofline import Roofline, unbeaten
 from pomona.runtime.timing import FEWEST, SETTLED, Clocks, Sampler, clock_of, quantile, sampler, threads_set, turns
 from pomona.runtime.work import work_of
 from pomona.vocabulary import InputError, Progress, evaluating, first_line
@@ -96,7 +96,8 @@ def compared(
                 while able and len(samples) < rounds and (len(samples) < FEWEST or perf_counter() < end):
                     samples.append(next(taking))
                     stage.advance(1)
-        limits = roofline(running) if able else None
+        taken = [(each, median(times)) for each, times in zip(able, zip(*samples, strict=True), strict=True)]
+        limits = unbeaten(running, lambda found: any(s < _limit(r, dense, found, cold) for r, s in taken)) if able else None
     rows = _with_times(tried, list(zip(*samples, strict=True)), dense, limits, cold)
     return EngineTable(tuple(rows), size, running, len(samples), allowed, clock, cold, where)
 

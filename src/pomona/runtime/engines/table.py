@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pomona.runtime.roofline import reached
 from pomona.vocabulary import aligned
 
 HEAD = ("engine", "file MB", "off by", "ready s", "median ms", "10 to 90 %", "of the best dense", "limit reached", "")
@@ -109,7 +110,7 @@ class EngineTable:
         times = ("", "", "", "")
         if row.ms is not None and row.spread is not None:
             share = "" if row.ratio is None or row.ratio_spread is None else f"{row.ratio:.2f} ({_range(row.ratio_spread)})"
-            limit = "" if row.limit_ms is None else f"{row.limit_ms / row.ms:.0%}"
+            limit = "" if row.limit_ms is None else reached(row.limit_ms, row.ms)
             times = (f"{row.ms:.3g}", _range(row.spread), share, limit)
         size = "" if row.nbytes is None else f"{row.nbytes / 1e6:.3g}"
         error = "" if row.error is None else f"{row.error:.0e}" if row.error else "0"
