@@ -109,6 +109,8 @@ def test_removed_channels_come_from_the_graph():
     option = found.options[-1]
     assert option.structure == "channels" and 0 < option.shares[0.9] < 1.5
     assert found.pays == (option.shares[0.8] <= 0.97)
+    assert list(option.shares) == sorted(option.shares)
+    assert list(option.shares.values()) == sorted(option.shares.values(), reverse=True)  # nobody must become slower
 
 
 def test_models_without_a_graph_get_the_other_advice():

@@ -5,7 +5,7 @@ from itertools import accumulate, count, islice, pairwise
 import pytest
 import torch
 
-from pomona.runtime.timing import Pairs, clock_of, quantile, sampler, threads_set, time_pairs, turns
+from pomona.runtime.timing import Pairs, clock_of, least_seconds, quantile, sampler, threads_set, time_pairs, turns
 from pomona.vocabulary import InputError, Silent
 
 
@@ -123,3 +123,15 @@ def test_the_cpu_clock_does_not_count_sleep_and_others_are_refused():
     assert took[0] >= 0.05 > 0.03 > took[1]
     with pytest.raises(InputError, match="no clock 'sun'"):
         clock_of("sun")
+
+
+def test_the_least_is_looked_for_until_it_is_steady(monkeypatch):
+    """Every second sample is disturbed, most of all the first ones."""
+    now, calls = [0.0], count()
+
+    def call():
+        now[0] += 1e-3 + (0.01 / (1 + n / 8) if (n := next(calls)) % 2 else 0.0)
+
+    monkeypatch.setattr("pomona.runtime.timing.own_clock", lambda: lambda: now[0])
+    assert least_seconds(call) == pytest.approx(1e-3)
+    assert next(calls) < 27

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from typing import Any, TypeVar
 
@@ -236,7 +237,9 @@ def _removed(
         keep = (1 - sparsity) ** 0.5
         return told.at({name: max(1, round(size * keep)) for name, size in free.items()}) / dense
 
-    shares = {sparsity: share(sparsity) for sparsity in asked}
+    # Whoever is no faster narrower may stay as wide as before, so that no larger sparsity costs more than a smaller one.
+    falling = [*accumulate(map(share, asked), min, initial=1.0)][1:]
+    shares = dict(zip(asked, falling, strict=True))
     return Option(CHANNELS, shares, next((s for s in sorted(shares) if shares[s] <= FASTER), None))
 
 

@@ -16,7 +16,7 @@ from pomona.graph.surgery import realise
 from pomona.native.library import threads_of
 from pomona.runtime import Forecast, Latency, Times
 from pomona.runtime.inputs import batch_of, inputs_for
-from pomona.runtime.timing import median_seconds, own_clock, threads_set, time_pairs
+from pomona.runtime.timing import least_seconds, own_clock, threads_set, time_pairs
 from pomona.vocabulary import Goal, InputError, Plan, Progress, Silent, evaluating
 
 _PAIRS, _SECONDS = 40, 6.0  # of each measurement while aiming, at most
@@ -72,7 +72,7 @@ class Workload:
     def milliseconds(self) -> float:
         """What one forward pass of the model takes."""
         with threads_set(self.threads), evaluating(self.model), torch.inference_mode():
-            return 1e3 * median_seconds(lambda: self.model(*self.args, **self.kwargs))
+            return 1e3 * least_seconds(lambda: self.model(*self.args, **self.kwargs))
 
     def share(self, plan: Plan, graph: Graph) -> float:
         """What the model that the plan makes takes, measured, as a share of what the whole model does.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
-from statistics import median
 from time import perf_counter, process_time, sleep, thread_time
 from typing import Literal, TypeAlias
 
@@ -24,7 +23,8 @@ _LONG = 20e-3  # from here on one warming call does: it sees enough, and costs e
 FEWEST = 5
 SETTLED = 0.01  # seconds after which the threads of a pool that has nothing to do sleep
 _BRIEF = 1e-3  # seconds a sample of an op lasts: there are hundreds of them
-_SLOW = 5e-3  # from here on three samples of an op must do
+_MOST, _AGREE = 25, 1.05  # samples of an op on a machine that does other things as well
+_SLOW = 5e-3  # from here on few samples of an op must do
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,21 @@ def quantile(ascending: list[float], share: float) -> float:
     return ascending[low] + (place - low) * (ascending[high] - ascending[low])
 
 
-def median_seconds(function: Callable[[], object]) -> float:
-    """The median over some samples, each long enough for the clock, after warming up.
+def least_seconds(function: Callable[[], object]) -> float:
+    """The least of samples, each long enough for the clock, after warming up: others only ever take from a machine.
 
-    By the clock of `own_clock`.
+    They are taken until the best three agree within 5 %, 25 at most, few of what is slow. By the clock of `own_clock`.
     """
     clock = own_clock()
     function()
     once = _loop(function, 1, clock)
     repeats = max(1, min(1000, round(_BRIEF / max(once, 1e-7))))
-    return median(_loop(function, repeats, clock) for _ in range(5 if once < _SLOW else 3))
+    best: list[float] = []
+    for _ in range(_MOST if once < _SLOW else 5):
+        best = sorted([*best, _loop(function, repeats, clock)])[:3]
+        if len(best) == 3 and best[2] <= _AGREE * best[0]:
+            break
+    return best[0]
 
 
 @contextmanager
