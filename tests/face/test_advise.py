@@ -98,6 +98,13 @@ def test_layers_are_timed_where_they_run(monkeypatch):
     assert found.layers_share == pytest.approx(0.5, abs=0.15) and found.dense_ms > 8
 
 
+def test_more_threads_than_processors_are_noted(monkeypatch):
+    monkeypatch.setattr("pomona.face.advise.processors", lambda: (0,))
+    net, x = nn.Linear(8, 8), torch.randn(1, 8)
+    assert "2 threads take turns on 1 processors" in pomona.advise(net, x, threads=2, channels=False).notes[-1]
+    assert not [note for note in pomona.advise(net, x, threads=1, channels=False).notes if "turns" in note]
+
+
 def test_alike_layers_are_asked_about_once(curves):
     net = nn.Sequential(*(nn.Linear(16, 16) for _ in range(5)))
     pomona.advise(net, torch.randn(1, 16), threads=1, channels=False)

@@ -16,7 +16,7 @@ from pomona.native.library import threads_of
 from pomona.runtime.breakeven import SPARSITIES, Curve, Shape, curve, unpruned
 from pomona.runtime.inputs import batch_of, inputs_for
 from pomona.runtime.latency import FASTER
-from pomona.runtime.machine import caches
+from pomona.runtime.machine import caches, processors
 from pomona.runtime.sparse.candidates import VALUES
 from pomona.runtime.sparse.table import Table
 from pomona.runtime.sparse.turned import as_linears
@@ -114,6 +114,8 @@ def advise(
     notes = list(table.notes)
     if library().isa is None:
         notes.append(f"There are no native kernels ({library().reason}), so packed layers cannot be faster.")
+    if table.threads > (here := len(processors())):
+        notes.append(f"{table.threads} threads take turns on {here} processors here, which is slower than {here} threads.")
     if channels or structure == CHANNELS:
         try:
             options.append(_removed(model, given, named, table.threads, asked, progress))
