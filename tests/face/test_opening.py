@@ -50,6 +50,15 @@ def test_python_and_the_command_line_prune_a_folder_alike(home, tmp_path):
     assert all(torch.equal(a[key], b[key]) and torch.equal(a[key], c[key]) for key in a)
 
 
+def test_text_that_was_calibrated_on_is_not_measured_on_unless_asked(home, tmp_path):
+    words = (home / "text.txt").read_text().split()
+    (tmp_path / "again.txt").write_text(" ".join([*words[300:], *words[:300]]))
+    wish = {"data": str(home / "text.txt"), "test": str(tmp_path / "again.txt"), "latency": False, **WISH}
+    with pytest.raises(InputError, match=r"hold passages of .*overlap=True"):
+        pomona.prune(home / "dense", **wish)
+    assert pomona.prune(home / "dense", **wish, overlap=True).report.quality.examples > 0
+
+
 def test_encoder_decoders_are_pruned_on_text_whole_and_streamed_alike(home, tmp_path):
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 4}

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+import experts
 import language
 import pomona
 import zoo
@@ -187,6 +188,12 @@ def test_where_nothing_was_pruned_every_factor_is_one():
     history = TuneMasks().recover(model, Training(data, None, lambda m: None, language.model("bert")[0]))
     assert history == {"tuned": 6}
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_stacks_of_experts_are_left_alone():
+    model, data = experts.mixtral(), [{"input_ids": language.ids()}]
+    told = TuneMasks().recover(model, Training(data, None, lambda m: None, experts.mixtral()))
+    assert told == {"tuned": len(model.model.layers)}  # those that read heads
 
 
 def test_a_fit_that_means_nothing_ends_the_tuning_and_changes_no_weight():

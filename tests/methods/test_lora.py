@@ -79,6 +79,18 @@ def test_where_all_live_the_merged_model_is_the_trained_one():
     assert not torch.allclose(through, before)
 
 
+def test_a_change_that_nearly_is_the_weight_leaves_no_zero_in_half_types():
+    """1.0078125 * -0.9921875 is -0.99993896, which bfloat16 rounds to -1."""
+    pytest.importorskip("peft")
+    model = nn.Sequential(nn.Linear(1, 1, bias=False)).bfloat16()
+    model[0].weight.data.fill_(1.0)
+    with peft_lora(model, targets(model, nothing), (), 1, 1.0, 0), torch.no_grad():
+        model[0].lora_A["default"].weight.fill_(1.0078125)
+        model[0].lora_B["default"].weight.fill_(-0.9921875)
+    assert model[0].weight.dtype == torch.bfloat16
+    assert model[0].weight.item() == pytest.approx(1 - 1.0078125 * 0.9921875, rel=0.01)
+
+
 def test_where_some_are_dead_the_mask_is_laid_on_the_change():
     pytest.importorskip("peft")
     model, x = linear(dense=False)

@@ -62,6 +62,19 @@ def test_every_block_comes_nearer_and_nothing_but_the_living_moves(name, contain
     assert {key for key, value in now.items() if not torch.equal(value, was[key])} == set(masks)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_half_types_are_summed_in_single(seed):
+    """Inputs of low rank: what bfloat16 loses by rounding is more than the damping."""
+    torch.manual_seed(seed)
+    dense = Stack(2).requires_grad_(False).bfloat16()
+    model, masks = copy.deepcopy(dense), {f"layers.{n}.weight": torch.rand(8, 8) > 0.4 for n in range(2)}
+    for name, mask in masks.items():
+        model.get_parameter(name).masked_fill_(~mask, 0)
+    x = (torch.randn(4096, 1) @ torch.randn(1, 8)).bfloat16()
+    Refit(damping=1e-4).recover(model, training(dense, masks, x.split(1024), "layers"))
+    assert all(torch.equal(model.get_parameter(name) != 0, mask) for name, mask in masks.items())
+
+
 def test_behind_a_solver_it_comes_nearer_still_on_text_that_was_not_seen():
     dense, _ = language.model("llama")
     unseen = [{"input_ids": language.ids(4, 16, seed)} for seed in range(50, 54)]

@@ -115,6 +115,12 @@ def test_nan_stops_and_the_model_is_back_in_its_best_state():
     assert all(torch.equal(v, before[n]) for n, v in values(model).items())
 
 
+def test_float16_is_refused_by_name():
+    model = net().half()
+    with pytest.raises(InputError, match=r"weight is in float16, whose range is too small to train in.*bfloat16"):
+        fit(model, data(), OBJECTIVE, epochs=1)
+
+
 def test_the_best_state_by_validation_stays_and_the_start_competes():
     model = net()
     qualities = iter([5.0, 1.0, 9.0, 2.0])

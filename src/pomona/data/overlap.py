@@ -40,5 +40,5 @@ def check_apart(learn: Data, test: Data) -> None:
     if share > 0.01:
         raise InputError(
             f"{share:.0%} of the windows of {test.name} hold passages of {learn.name}, on which the model is calibrated; "
-            f"measure on other text, or allow it with --overlap."
+            "measure on other text, or allow it with --overlap (overlap=True)."
         )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pomona.data import Data, load_data
+from pomona.data.overlap import check_apart
 from pomona.data.pairs import Pairs, paired
 from pomona.data.text import TooShort
 from pomona.face.loading import load, load_example
@@ -134,10 +135,12 @@ def brought(
     source: Source | None,
     seed: int,
     progress: Progress,
+    overlap: bool = False,
 ) -> Brought:
     """Names of models and data become what they name; everything else stays as it is. Inputs that are given win.
 
-    Data by name need a model by name, whose tokenizer reads them.
+    Data by name need a model by name, whose tokenizer reads them. Raises InputError where test and data that are named share
+    passages, unless `overlap` allows it.
     """
     if not isinstance(model, (str, Path)):
         if isinstance(data, (str, Path)) or isinstance(test, (str, Path)):
@@ -150,6 +153,8 @@ def brought(
         data, window = calibration(str(data), opened, progress, seed)
     if isinstance(test, (str, Path)):
         test = open_data(str(test), opened, progress, seed, window)
+        if isinstance(data, Data) and not overlap:
+            check_apart(data, test)
     if bare:
         args, kwargs = opened.args, opened.kwargs
     return Brought(opened.model, args, kwargs, taken(data, opened.model), taken(test, opened.model), source or opened.source)

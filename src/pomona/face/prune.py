@@ -71,6 +71,7 @@ def prune(
     exact: bool = False,
     release: Release | None = None,
     test: Any = None,
+    overlap: bool = False,
     metric: str | None = None,
     tasks: Asked | None = None,
     valid: Any = None,
@@ -95,7 +96,8 @@ def prune(
     "assignment", "none"). `data` is an iterable
     of batches (tensors, (input, target) pairs or dicts) for recovery and for calibration, which takes the first `calibrate` of
     them (None: all); `loss` is a function of (output, target). `test` is data of the same form, a `Data` or a function of the
-    model, and is only ever measured on; `tasks` (`pomona.Tasks`) are asked of the dense and of the final model; `valid` picks
+    model, and is only ever measured on (where both are named, passages of the one in the other are refused, but with `overlap`);
+    `tasks` (`pomona.Tasks`) are asked of the dense and of the final model; `valid` picks
     the best state of a recovery. `goal` may say how much stays by family, `heads=0.5,neurons=0.7`, which then is what is
     pruned. `only` and `keep` (names, glob patterns, families, classes of modules) and `limits` say where; with `exact`, axes
     under a normaliser stay whole; with `release="output"`, what the model returns may become narrower. A method that reads
@@ -125,7 +127,7 @@ def prune(
     name = name_of(method)
     recipe = recipe_for(method, structure, recover, goal=wish, only=only, keep=keep, exact=exact, order=order)
     check_schedule(recipe, name)
-    given = brought(model, args, kwargs, data, test, source, seed, progress or Silent())
+    given = brought(model, args, kwargs, data, test, source, seed, progress or Silent(), overlap)
     job = Job.of(
         given.model,
         given.args,

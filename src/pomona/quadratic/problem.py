@@ -101,7 +101,7 @@ class Quadratic:
 
     def solved(self, right: Tensor) -> Tensor:
         """The inverse of the damped matrix times `right` (groups, columns, n), float64."""
-        return torch.cholesky_solve(right.flip(1), self.root.upper.flip(1, 2)).flip(1)
+        return self.root.solved(right)
 
     @cached_property
     def energy(self) -> float:

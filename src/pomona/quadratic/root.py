@@ -29,6 +29,10 @@ class Root:
     dead: Tensor
     strength: float
 
+    def solved(self, right: Tensor) -> Tensor:
+        """(H + ridge)^-1 times `right` (groups, columns, n), float64."""
+        return torch.cholesky_solve(right.flip(1), self.upper.flip(1, 2)).flip(1)
+
 
 # What was made of a gram lives as long as the gram: weights that read one tensor share both, and nobody hands them around.
 _made: MutableMapping[Tensor, dict[tuple[float, int], Root | None]] = WeakTensorKeyDictionary()

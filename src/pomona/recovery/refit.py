@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from pomona.probes.recording import tokens
 from pomona.probes.tapping import groups, products
 from pomona.quadratic.refit import descended
+from pomona.quadratic.root import root
 from pomona.training.adapters import targets
 from pomona.training.batches import of_epoch
 from pomona.training.beside import error, taught
-from pomona.vocabulary import Batch, InputError, Requirement, Training
+from pomona.vocabulary import Batch, InputError, Progress, Requirement, Training
 from pomona.vocabulary.beside import Beside, Tap
+from pomona.vocabulary.precision import single_or_double
 
 
 @dataclass(frozen=True)
@@ -68,29 +70,36 @@ class Refit:
                 data = list(taught(each))
                 before.append(error(each.pruned, data))
                 for group in _groups(each, lambda _: training.hold(model), data[0]):
-                    self._fitted(each, group)
+                    self._fitted(each, group, training.progress)
                 after.append(error(each.pruned, data))
                 stage.advance(1, block=each.block)
         return {"before": before, "after": after}
 
-    def _fitted(self, each: Beside, group: Sequence[_Layer]) -> None:
-        """Those that read one tensor."""
+    def _fitted(self, each: Beside, group: Sequence[_Layer], progress: Progress) -> None:
+        """Those that read one tensor. Raises InputError where no damping helps."""
         names = [layer.name for layer in group]
         gram, cross = torch.zeros(()), dict.fromkeys(names, torch.zeros(()))
         for own, whole in each.calls:
             ours, theirs = (products(block, call, names) for block, call in ((each.pruned, own), (each.dense, whole)))
             for name in names:
-                read, given = (tokens(x, own.visible).flatten(0, -2) for x in ours[name])
-                wanted = tokens(theirs[name][1], whole.visible).flatten(0, -2)
+                # Half types must not sum: what they lose by rounding is more than the damping.
+                read, given = (single_or_double(tokens(x, own.visible).flatten(0, -2)) for x in ours[name])
+                wanted = single_or_double(tokens(theirs[name][1], whole.visible).flatten(0, -2))
                 cross[name] = cross[name] + (read.mT @ (wanted - given)).double()  # (columns, rows)
             gram = gram + (read.mT @ read).double()
-        mean = gram.diagonal().mean()
-        gram.diagonal().add_(self.damping * (mean if mean > 0 else 1.0))
-        norms, root = gram.diagonal().sqrt(), torch.linalg.cholesky(gram)
+        made = root(gram[None], self.damping)
+        if made is None:
+            raise InputError(
+                f"The inputs of {names[0]} cannot be made positive definite by any damping; check the model and data."
+            )
+        if made.strength != self.damping:
+            progress.note(f"The inputs of {names[0]} depend on each other: damping {made.strength:g} was needed to refit it.")
+        gram.diagonal().add_(made.ridge[0])
+        norms = gram.diagonal().sqrt()
         scaled = (gram / norms[:, None] / norms).float()
         for layer in group:
             now, alive = layer.matrix(layer.weight).double(), layer.matrix(layer.alive)
-            free = now + torch.cholesky_solve(cross[layer.name], root).mT
+            free = now + made.solved(cross[layer.name][None])[0].mT
             target, start = ((value * norms).float()[None] for value in (free, now))
             found = descended(scaled[None], target, alive[None], start, self.steps)[0].double() / norms
             layer.weight.copy_(layer.matrix(found))

@@ -84,7 +84,8 @@ def _readers(graph: Graph) -> list[Member]:
     axes = [axis for axis in graph.axes.values() if axis.family in _FAMILIES]
     for axis in sorted(axes, key=lambda axis: axis.family == "head"):  # heads within kv-groups come too late
         members = [m for m in axis.members if m.role == "in" and not m.buffer]
-        if len(members) == 1 and (weight := graph.weights[members[0].tensor]).kind == "linear":
+        # Of a stack of matrices each reads rows of its own, which one pass through the module does not tell apart.
+        if len(members) == 1 and (weight := graph.weights[members[0].tensor]).kind == "linear" and weight.stack is None:
             found.setdefault(weight.tensor, replace(members[0], weight=weight))
     order = list(graph.weights)
     return sorted(found.values(), key=lambda member: order.index(member.tensor))

@@ -50,8 +50,10 @@ def fit(
     With a `folder` a checkpoint is written after every epoch; a run that is started again from the same weights and data
     with the same settings goes on there and ends bit-identical, and the checkpoint of another run is overwritten. Train
     and eval flags and torch's generator are as they were. Raises InputError on empty data and where the loss stops being
-    a number; the model is then back in its best state.
+    a number; the model is then back in its best state. Weights in float16 are refused: what Adam divides by rounds to zero.
     """
+    if half := next((name for name, p in model.named_parameters() if p.requires_grad and p.dtype == torch.float16), None):
+        raise InputError(f"{half} is in float16, whose range is too small to train in; take model.bfloat16() or model.float().")
     hooks = _Hooks(hold or _nothing, watch or _nothing, validate)
     run = _Run(
         model, data, objective, descent or Descent(), epochs, steps, begin, seed, keep, hooks, folder, progress or Silent()

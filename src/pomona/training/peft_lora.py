@@ -55,8 +55,13 @@ def peft_lora(
 @torch.no_grad()
 def _merge(model: nn.Module, name: str, target: Target) -> None:
     layer: Any = model.get_submodule(name)
-    layer.merge()
-    layer.base_layer.weight.masked_fill_(~target.alive, 0)
+    weight = layer.base_layer.weight
+    wide = torch.promote_types(weight.dtype, torch.float32)  # in half types a sum may round to a zero that is no dead one's
+    for part in (layer.lora_A, layer.lora_B):
+        part.to(wide)
+    (adapter,) = layer.active_adapters
+    merged = weight.to(wide) + layer.get_delta_weight(adapter).to(wide)
+    weight.copy_(merged.masked_fill(~target.alive, 0))
     model.set_submodule(name, layer.base_layer)
 
 
