@@ -1,5 +1,6 @@
 """Language models, their text and the disk, each broken in one way: one sentence, exit code 2, nothing half-written."""
 
+import json
 import resource
 import shutil
 from contextlib import contextmanager
@@ -53,6 +54,9 @@ def home(tmp_path_factory):
         saved(model, here / "sick")
     small = transformers.LlamaConfig(**{**language._WIDTH, "vocab_size": 32}, num_key_value_heads=2)
     saved(transformers.LlamaForCausalLM(small), here / "foreign")
+    shutil.copytree(here / "dense", here / "odd")
+    config = json.loads((here / "odd/config.json").read_text())
+    (here / "odd/config.json").write_text(json.dumps({**config, "num_attention_heads": 3}))
     (here / "text.txt").write_text(" ".join(WORDS[(7 * n) % 60] for n in range(700)))
     (here / "short.txt").write_text("w1 w2 w3")
     (here / "mine.py").write_text(BATCHES)
@@ -85,6 +89,7 @@ def refused(home, monkeypatch, cli):
         ("sick", "text.txt", ["model.layers.1.mlp.up_proj.weight holds NaN or infinity"]),
         ("huge", "text.txt", ["the input of model.layers.1.mlp.down_proj.weight NaN or infinite"]),
         ("missing", "text.txt", ["model-00003-of-00007.safetensors"]),
+        ("odd", "text.txt", ["The config of 'odd' describes no model", "not a multiple"]),
         ("cut", "text.txt", ["cut/model-00003-of-00007.safetensors", "truncated"]),
     ],
 )

@@ -25,6 +25,17 @@ _BESIDE = ("merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_t
 _WEIGHT_FILES = (".safetensors", ".bin")  # also the parts of a sharded model
 
 
+def config_of(text: str) -> Any:
+    """What a folder or a hub id says of its model; raises InputError where its numbers do not go together."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        return import_transformers().AutoConfig.from_pretrained(text)
+    except StrictDataclassError as error:
+        why = first_line(error.__cause__ or error).rstrip(".")
+        raise InputError(f"The config of '{text}' describes no model: {why}.") from None
+
+
 def load(text: str) -> dict[str, Any]:
     """The model, its tokenizer if it has one, and how pictures are prepared if it looks at pictures.
 
@@ -32,13 +43,13 @@ def load(text: str) -> dict[str, Any]:
     classes of the transformers package are built, and only safetensors or plain tensor files are read; code that comes
     with a model is never run. A folder with a config and no weights gives shapes only, on the meta device.
     """
-    transformers = import_transformers()
+    import_transformers()  # without it nothing else is asked for
     folder = Path(text)
     if not folder.is_dir():
         _check_hub(text)
     check_indices(folder)
     try:
-        config = transformers.AutoConfig.from_pretrained(text)
+        config = config_of(text)
         kind = model_class(config)
         with quiet():
             if bare := folder.is_dir() and not any(file.suffix in _WEIGHT_FILES for file in folder.iterdir()):
@@ -47,6 +58,8 @@ def load(text: str) -> dict[str, Any]:
                 # Refused below, in our words: transformers' own send one to a report that nobody prints.
                 how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
                 model, info = kind.from_pretrained(text, dtype=torch.float32, **how)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         Shards.of(sorted(folder.glob("*.safetensors")))  # names the file where one is no longer whole
         said = first_line(error).partition(" For details look at")[0].rstrip(".")

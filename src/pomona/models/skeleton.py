@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pomona.models.hub import import_transformers, model_class, quiet, shapes
+from pomona.models.hub import config_of, model_class, quiet, shapes
 from pomona.vocabulary import InputError, first_line
 
 
@@ -22,14 +22,15 @@ def skeleton(folder: Path) -> tuple[nn.Module, nn.Module]:
     no file. So are the parameters that the class itself lets be missing, such as sinusoids. Raises InputError where the folder
     describes no model of this transformers.
     """
-    transformers = import_transformers()
     try:
-        config: Any = transformers.AutoConfig.from_pretrained(str(folder))
+        config: Any = config_of(str(folder))
         kind = model_class(config)
         with quiet():
             bare = shapes(kind, config)
             with _parameters_on_meta(_computed(bare)), torch.random.fork_rng(devices=[]):
                 model: nn.Module = kind._from_config(config, dtype=torch.float32)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{folder} is not the folder of a transformers model ({first_line(error)}).") from None
     return model.eval(), bare.eval()
