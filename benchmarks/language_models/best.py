@@ -15,10 +15,9 @@ WHY = """\
 SparseGPT and ALPS make each layer repeat what its dense weight would give on what the cut layers before it give, so every
 layer adds its error to theirs. `asymmetric` solves it for what the dense model *has* in its place, and, where a layer adds
 to the residual stream, for the whole stream behind it: errors are taken back where they can be. That is least squares on
-few tokens, so it is strongly damped, the less the more windows there are (`--calibration N`). Its rows with 128 windows
-are from before tokens of enormous activation were made to count for more (`probes/paired.py`), which costs half a percent
-with most seeds and saves a fifth with others. Means over the seeds that are there; `seconds` is the processor time of one
-core."""
+few tokens, so it is strongly damped, the less the more windows there are (`--calibration N`). Tokens of enormous activation
+count for more than their share (`probes/paired.py`), which costs half a percent with most seeds and saves a fifth with others.
+Means over the seeds that are there; `seconds` is the processor time of one core."""
 
 
 def best(rows: Sequence[Row]) -> Iterator[str]:
