@@ -95,3 +95,12 @@ def test_cloze_needs_windows_to_choose_from():
     for windows, says in ((torch.arange(64).view(2, 32), "at least 4"), (torch.ones(6, 32, dtype=torch.int64), "end alike")):
         with pytest.raises(InputError, match=says):
             evaluate(Follows(), [windows], "cloze")
+
+
+def test_questions_that_are_not_utf8_are_refused_and_ends_of_lines_within_texts_are_none(tmp_path):
+    row = {"context": "a\u2028b", "choices": ["c", "d"], "answer": 0}
+    (tmp_path / "q.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8-sig")
+    assert load_data(str(tmp_path / "q.jsonl"), tokenizer=Letters()).metric == "choice"
+    (tmp_path / "q.jsonl").write_bytes(json.dumps(row).encode() + b'\n{"context": "\xff"}')
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_data(str(tmp_path / "q.jsonl"), tokenizer=Letters())

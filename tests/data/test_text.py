@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from pomona.data import load_data
 from pomona.data.data import Data
+from pomona.data.documents import documents
 from pomona.data.overlap import check_apart, overlap
 from pomona.data.text import TooShort, crops, token_data
 from pomona.vocabulary import InputError
@@ -28,6 +29,20 @@ def test_text_is_cut_into_windows_in_order(tmp_path):
     assert batch["input_ids"].shape == (2, 5) and "".join(map(chr, batch["input_ids"][0])) == "abcde"
     assert torch.equal(batch["labels"], batch["input_ids"]) and sum(len(b["labels"]) for b in data.train) == 8
     assert data.metric == "perplexity"
+
+
+def test_lines_of_json_end_at_line_feeds_alone(tmp_path):
+    """Texts of the web hold other ends of lines, which JSON need not escape; some files begin with a mark of byte order."""
+    rows = [json.dumps({"text": text}, ensure_ascii=False) for text in ("ab\u2028cd", "ef\u0085gh")]
+    (tmp_path / "a.jsonl").write_text("\ufeff" + "\r\n".join(rows), encoding="utf-8", newline="")
+    assert "ab\u2028cd" in documents(tmp_path / "a.jsonl", Letters())[0]
+    assert len(documents(tmp_path / "a.jsonl", Letters())) == 2
+
+
+def test_numbers_beyond_int64_are_no_tokens(tmp_path):
+    np.save(tmp_path / "a.npy", np.full(40, 2**63 + 5, dtype=np.uint64))
+    with pytest.raises(InputError, match="token 9223372036854775813, which no vocabulary has"):
+        load_data(str(tmp_path / "a.npy"), length=4)
 
 
 def test_jsonl_joins_its_texts(tmp_path):

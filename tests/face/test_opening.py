@@ -59,6 +59,19 @@ def test_text_that_was_calibrated_on_is_not_measured_on_unless_asked(home, tmp_p
     assert pomona.prune(home / "dense", **wish, overlap=True).report.quality.examples > 0
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt"])
+@pytest.mark.parametrize("way", [["--no-latency"], ["--max-memory", "1GB"]])
+def test_windows_longer_than_a_table_of_positions_are_refused(name, way, home, tmp_path, capsys):
+    model = language.model(name)[0]
+    model.save_pretrained(tmp_path / "dense")
+    for file in (home / "dense").glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "dense")
+    reach = model.config.max_position_embeddings
+    wish = ["--method", "wanda", "--goal", "sparsity=0.5", "--data", str(home / "text.txt"), "--length", str(reach + 1)]
+    assert run(["prune", str(tmp_path / "dense"), *wish, *way, "-o", str(tmp_path / "out")]) == 2
+    assert f"knows {reach} positions, so windows of {reach + 1} tokens are too long" in capsys.readouterr().err
+
+
 def test_encoder_decoders_are_pruned_on_text_whole_and_streamed_alike(home, tmp_path):
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 4}

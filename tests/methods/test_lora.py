@@ -91,6 +91,16 @@ def test_a_change_that_nearly_is_the_weight_leaves_no_zero_in_half_types():
     assert model[0].weight.item() == pytest.approx(1 - 1.0078125 * 0.9921875, rel=0.01)
 
 
+def test_a_change_that_is_the_weight_leaves_it_as_it_was():
+    pytest.importorskip("peft")
+    model = nn.Sequential(nn.Linear(2, 1, bias=False))
+    model[0].weight.data.copy_(torch.tensor([[1.0, 0.0]]))
+    with peft_lora(model, targets(model, nothing), (), 1, 1.0, 0), torch.no_grad():
+        model[0].lora_A["default"].weight.fill_(1.0)
+        model[0].lora_B["default"].weight.fill_(-1.0)
+    assert (model[0].weight != 0).tolist() == [[True, False]]
+
+
 def test_where_some_are_dead_the_mask_is_laid_on_the_change():
     pytest.importorskip("peft")
     model, x = linear(dense=False)

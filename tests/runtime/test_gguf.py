@@ -7,7 +7,7 @@ import torch
 
 from pomona.face.packing import export_folder
 from pomona.runtime.gguf import export_gguf
-from pomona.runtime.gguf.architectures import frequency_factors, paired
+from pomona.runtime.gguf.architectures import fields, frequency_factors, paired
 from pomona.vocabulary import InputError
 
 transformers = pytest.importorskip("transformers")
@@ -86,6 +86,22 @@ def test_smaller_types_take_the_bytes_and_the_error_that_they_should(tmp_path, d
     read = torch.from_numpy(gguf.quants.dequantize(up.data, up.tensor_type).copy())
     weight = model.model.layers[0].mlp.up_proj.weight.detach()
     assert float((read - weight).abs().max()) <= found["max_error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "reach"),
+    [
+        ("Mistral", {"sliding_window": 16}, 16),
+        ("Mistral", {"sliding_window": None}, 32),
+        ("Qwen2", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, 16),
+        ("Qwen2", {"use_sliding_window": False, "sliding_window": 16}, 32),
+        ("Llama", {}, 32),
+    ],
+)
+def test_the_context_ends_where_a_window_begins_to_slide(kind, more, reach):
+    """Files know no windows: behind one they would be another model."""
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more}).to_dict()
+    assert fields(config)["context_length"] == reach
 
 
 def test_packed_folders_are_read_like_plain_ones(tmp_path):

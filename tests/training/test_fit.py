@@ -115,6 +115,12 @@ def test_nan_stops_and_the_model_is_back_in_its_best_state():
     assert all(torch.equal(v, before[n]) for n, v in values(model).items())
 
 
+def test_a_batch_without_a_label_is_named():
+    spoiled = [*data()[:2], (data()[2][0], torch.full((16,), -100))]
+    with pytest.raises(InputError, match="batch of step 2 has no labelled token"):
+        fit(net(), spoiled, OBJECTIVE, epochs=1)
+
+
 def test_float16_is_refused_by_name():
     model = net().half()
     with pytest.raises(InputError, match=r"weight is in float16, whose range is too small to train in.*bfloat16"):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pomona.data.data import Data
+from pomona.data.documents import lines_of
 from pomona.data.text import need_tokenizer
 from pomona.vocabulary import InputError
 
@@ -70,7 +71,7 @@ class ChoiceLoader:
 
 def are_choices(path: Path) -> bool:
     """Whether the first line of a JSON-lines file has endings to choose from."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         line = next((line for line in file if line.strip()), "")
     try:
         row = json.loads(line)
@@ -87,8 +88,8 @@ def load_choices(path: Path, tokenizer: Any, batch: int) -> Data:
     line, for what is no question.
     """
     need_tokenizer(tokenizer, path.name)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    asked = [_question(line, f"Line {n} of {path}", tokenizer) for n, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(lines_of(path), 1)
+    asked = [_question(line, f"Line {n} of {path}", tokenizer) for n, line in lines if line.strip()]
     loader = ChoiceLoader(asked, getattr(tokenizer, "pad_token_id", None) or 0, batch)
     return Data(loader, loader, "choice", path.name)
 

@@ -36,15 +36,23 @@ def _row(path: Path) -> str:
     return "Line" if path.suffix == ".jsonl" else "Row"
 
 
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file, which end where JSON lines do: other ends that Unicode knows may stand in a text.
+
+    Raises InputError where it is not UTF-8.
+    """
+    return _read(path).split("\n")
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a mark of byte order is no text
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
             continue
         try:

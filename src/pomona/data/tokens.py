@@ -44,6 +44,8 @@ def _array(path: Path) -> Tensor:
         raise InputError(f"{path} cannot be read as one plain array ({first_line(error)}).") from None
     if found.dtype.kind not in "iufb":
         raise InputError(f"{path} holds something other than numbers.")
+    if found.dtype.kind == "u" and found.size and found.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{path} holds the token {found.max()}, which no vocabulary has.")
     return torch.from_numpy(found.astype(np.int64) if found.dtype.kind == "u" else found)
 
 

@@ -81,6 +81,8 @@ def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, leng
     `drawn` is how many batches of windows are drawn at random from text (None: text is cut from one end to the other).
     """
     pixels = opened.loaded.pixels if opened.loaded else None
+    if opened.tokenizer is not None:
+        _check_reach(opened.model, length)
     # 64 batches are then 128 windows of 2048, as in the papers.
     batch = max(1, 4096 // length) if opened.tokenizer is not None and length > 512 else None
     draws = None if drawn is None else drawn * (batch or 8)
@@ -89,6 +91,19 @@ def open_data(text: str, opened: Opened, progress: Progress, seed: int = 0, leng
         progress.note(note)
     later = decoder_inputs(opened.model)
     return data if later is None else paired(data, later)
+
+
+def _check_reach(model: Any, length: int) -> None:
+    """Raises InputError for windows longer than a table of positions; rotary positions have none."""
+    reach = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if not isinstance(reach, int) or length <= reach:
+        return
+    words = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words]
+    if any(reach <= table.num_embeddings <= reach + 2 for table in tables):  # OPT's begins two later
+        raise InputError(
+            f"{type(model).__name__} knows {reach} positions, so windows of {length} tokens are too long (--length)."
+        )
 
 
 def calibration(

@@ -199,6 +199,8 @@ class _Run:
         value = float(loss.detach())
         if not isfinite(value):
             restore(self.model, self.best)
+            if _unlabelled(batch):
+                raise InputError(f"The batch of step {self.course.step} has no labelled token, so it has no loss; leave it out.")
             remedy = f"lower the learning rate (it was {rate:g}), or check the data for NaN"
             raise InputError(f"The loss became {value} at step {self.course.step}; {remedy}.")
         loss.backward()  # type: ignore[no-untyped-call]
@@ -208,6 +210,12 @@ class _Run:
         self.hooks.hold(self.model)
         self.course.step += 1
         return value
+
+
+def _unlabelled(batch: Batch) -> bool:
+    """Whether every label of a batch is one that losses leave out, such as -100."""
+    labels = batch.target
+    return isinstance(labels, Tensor) and not labels.is_floating_point() and labels.numel() > 0 and bool((labels < 0).all())
 
 
 @contextmanager

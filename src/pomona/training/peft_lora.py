@@ -60,7 +60,8 @@ def _merge(model: nn.Module, name: str, target: Target) -> None:
     for part in (layer.lora_A, layer.lora_B):
         part.to(wide)
     (adapter,) = layer.active_adapters
-    merged = weight.to(wide) + layer.get_delta_weight(adapter).to(wide)
+    merged = (weight.to(wide) + layer.get_delta_weight(adapter).to(wide)).to(weight.dtype)
+    merged = torch.where(merged == 0, weight, merged)  # nobody who lives becomes a zero
     weight.copy_(merged.masked_fill(~target.alive, 0))
     model.set_submodule(name, layer.base_layer)
 

@@ -40,7 +40,7 @@ def fields(config: Mapping[str, Any]) -> dict[str, int | float]:
     rope = _rope(config)
     found: dict[str, int | float] = {
         "vocab_size": config["vocab_size"],
-        "context_length": config["max_position_embeddings"],
+        "context_length": _reach(config),
         "embedding_length": width,
         "block_count": config["num_hidden_layers"],
         "feed_forward_length": config["intermediate_size"],
@@ -55,6 +55,15 @@ def fields(config: Mapping[str, Any]) -> dict[str, int | float]:
     if rope.get("rope_type") == "linear":
         found["rope.scaling.factor"] = float(rope["factor"])
     return found
+
+
+def _reach(config: Mapping[str, Any]) -> int:
+    """How many positions the file is the same model for: it knows no windows, so that behind one it would be another."""
+    reach: int = config["max_position_embeddings"]
+    kinds, window = config.get("layer_types") or (), config.get("sliding_window")
+    if window is None or (kinds and "sliding_attention" not in kinds):
+        return reach
+    return min(reach, int(window))
 
 
 def head_size(config: Mapping[str, Any]) -> int:
