@@ -27,10 +27,11 @@ _WEIGHT_FILES = (".safetensors", ".bin")  # also the parts of a sharded model
 
 def config_of(text: str) -> Any:
     """What a folder or a hub id says of its model; raises InputError where its numbers do not go together."""
+    transformers = import_transformers()  # says what to install, before anything of its kin is asked for
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        return import_transformers().AutoConfig.from_pretrained(text)
+        return transformers.AutoConfig.from_pretrained(text)
     except StrictDataclassError as error:
         why = first_line(error.__cause__ or error).rstrip(".")
         raise InputError(f"The config of '{text}' describes no model: {why}.") from None
@@ -43,7 +44,7 @@ def load(text: str) -> dict[str, Any]:
     classes of the transformers package are built, and only safetensors or plain tensor files are read; code that comes
     with a model is never run. A folder with a config and no weights gives shapes only, on the meta device.
     """
-    import_transformers()  # without it nothing else is asked for
+    import_transformers()  # before the hub is asked for
     folder = Path(text)
     if not folder.is_dir():
         _check_hub(text)
